@@ -1,0 +1,268 @@
+"""A bundle: all that both ends must share for the bits to mean the same thing, and its fingerprint.
+
+It does not know the backbone, which only the cloud needs, nor how files get onto a machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared_protocol.mask_codec import MaskPrior, load_mask_prior
+from shared_protocol.text_codec import TextPrior, load_text_prior
+from shared_protocol.tokenizers.text import TextTokenizer
+
+from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.tasks import Scenario
+from shared_protocol.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from shared_protocol.entropy.coder import EntropyModels
+
+    from shared_protocol.tokenizers.image import ImageTokenizer, LfqNetwork
+
+MANIFEST = "bundle.json"
+BUILTIN = "builtin"
+_BUILTIN_FOLDER = Path(__file__).parent / "weights" / BUILTIN
+_IMAGE_KINDS = ("compact", "magvitv2")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What an option means when a message leaves it out.
+
+    Args:
+        steps: masked decoding steps.
+        guidance: classifier-free guidance scale.
+        max_new_tokens: longest answer.
+    """
+
+    steps: int
+    guidance: float
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The checked content of a bundle's `bundle.json`.
+
+    Args:
+        name: what the bundle calls itself.
+        vocabulary: the unified id space.
+        grid: native (H, W) in tokens.
+        max_text_tokens: longest prompt or question, without special tokens.
+        image_tokenizer: "compact" or "magvitv2".
+        files: role -> file name; roles are image_tokenizer, text_tokenizer, text_prior, mask_prior
+            and entropy_<scenario>.
+        sha256: file name -> hex digest.
+        defaults: see `Defaults`.
+        fingerprint: 32 bytes, SHA-256 of the canonical JSON of all of the above.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    grid: tuple[int, int]
+    max_text_tokens: int
+    image_tokenizer: str
+    files: Mapping[str, str]
+    sha256: Mapping[str, str]
+    defaults: Defaults
+    fingerprint: bytes
+
+
+def fingerprint_of(content: Mapping[str, Any]) -> bytes:
+    """SHA-256 of a manifest's canonical JSON (sorted keys, no spaces).
+
+    The backbone is no part of it: two servers may run different ones on the same bitstream.
+    """
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder/bundle.json`.
+
+    Raises:
+        ConfigError: no such file, or a field is missing or has the wrong type.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no bundle at {folder}: {error.strerror}", _HOW) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is not a bundle manifest: {error!r}") from error
+
+
+_HOW = f"a bundle is 'builtin' or a folder with a {MANIFEST}"
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    kind = content["image_tokenizer"]
+    if kind not in _IMAGE_KINDS:
+        raise ValueError(f"image_tokenizer is {kind!r}, not one of {_IMAGE_KINDS}")
+    height, width = content["grid"]
+    return Manifest(
+        name=str(content["name"]),
+        vocabulary=Vocabulary(**content["vocabulary"]),
+        grid=(int(height), int(width)),
+        max_text_tokens=int(content["max_text_tokens"]),
+        image_tokenizer=kind,
+        files={str(role): _plain_name(file) for role, file in content["files"].items()},
+        sha256={str(file): str(digest) for file, digest in content["sha256"].items()},
+        defaults=Defaults(**content["defaults"]),
+        fingerprint=fingerprint_of(content),
+    )
+
+
+def _plain_name(file: str) -> str:
+    if Path(file).name != file or file in ("", ".", ".."):
+        raise ValueError(f"{file!r} is not a plain file name")
+    return file
+
+
+class Bundle:
+    """A loaded bundle; everything heavy is read on first use.
+
+    Satisfies `shared_protocol.codec.CodecBundle`.
+
+    Args:
+        folder: where the files are.
+        manifest: checked content of its `bundle.json`.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.name = manifest.name
+        self.vocabulary = manifest.vocabulary
+        self.grid = manifest.grid
+        self.max_text_tokens = manifest.max_text_tokens
+        self.defaults = manifest.defaults
+        self.fingerprint = manifest.fingerprint
+
+    def path(self, role: str) -> Path:
+        """The file that plays `role`, after checking its digest.
+
+        Raises:
+            CheckpointError: the file is missing, or is not the one that the manifest names.
+        """
+        if role not in self.manifest.files:
+            raise ConfigError(f"bundle {self.name} has no {role}")
+        path = self.folder / self.manifest.files[role]
+        _verify(path, self.manifest.sha256.get(path.name, ""))
+        return path
+
+    @cached_property
+    def text_tokenizer(self) -> TextTokenizer:
+        """Text to BPE ids and back."""
+        return TextTokenizer.load(self.path("text_tokenizer"))
+
+    @property
+    def eot_id(self) -> int:
+        """Id that ends a text (Show-o: also bos, sot and eos)."""
+        return self.text_tokenizer.eot_id
+
+    @cached_property
+    def text_prior(self) -> TextPrior | None:
+        """Static prior of the text coder, if the bundle has one."""
+        return load_text_prior(self.path("text_prior")) if self._has("text_prior") else None
+
+    @cached_property
+    def mask_prior(self) -> MaskPrior | None:
+        """Static prior of the mask coder, if the bundle has one."""
+        return load_mask_prior(self.path("mask_prior")) if self._has("mask_prior") else None
+
+    @cached_property
+    def entropy(self) -> EntropyModels:
+        """The exact entropy models of the image tokens; may hold none."""
+        from shared_protocol.entropy.coder import EntropyModels
+
+        return EntropyModels.load(self._entropy_files())
+
+    def _entropy_files(self) -> dict[Scenario, Path]:
+        roles = {scenario: f"entropy_{scenario.name.lower()}" for scenario in Scenario}
+        return {s: self.path(role) for s, role in roles.items() if self._has(role)}
+
+    def _has(self, role: str) -> bool:
+        return role in self.manifest.files
+
+    @cached_property
+    def _image_tokenizer(self) -> ImageTokenizer:
+        from shared_protocol.tokenizers.image import NetworkTokenizer
+
+        path = self.path("image_tokenizer")
+        load = _network_loader(self.manifest.image_tokenizer)
+        return NetworkTokenizer(lambda: load(path), 16, self.vocabulary.codebook_size)
+
+    def image_tokenizer(self) -> ImageTokenizer:
+        """Pixels to codes and back; imports torch and reads the weights on its first use."""
+        return self._image_tokenizer
+
+
+def _network_loader(kind: str) -> Callable[[Path], LfqNetwork]:
+    if kind == "compact":
+        from shared_protocol.tokenizers.compact import load_compact
+
+        return load_compact
+    from shared_protocol.tokenizers.magvitv2 import load_magvitv2
+
+    return load_magvitv2
+
+
+def _verify(path: Path, expected: str) -> None:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", "install again") from error
+    if digest != expected:
+        raise CheckpointError(
+            f"{path} has SHA-256 {digest[:16]}…, the manifest says {expected[:16]}…",
+            "the file was changed or damaged; install the bundle again",
+        )
+
+
+def bundle_folder(name_or_path: str) -> Path:
+    """Where a bundle lives: the packaged one, a named one in the user's cache, or a folder."""
+    if name_or_path == BUILTIN:
+        return _BUILTIN_FOLDER
+    if os.sep in name_or_path or Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    cache = os.environ.get("UNIMIC_CACHE") or os.path.expanduser("~/.cache/unimic")
+    return Path(cache) / "bundles" / name_or_path
+
+
+def load_bundle(name_or_path: str = BUILTIN) -> Bundle:
+    """Open a bundle by name ("builtin") or folder; cheap, as weights are read on first use.
+
+    Raises:
+        ConfigError: there is no such bundle or its manifest is broken.
+    """
+    folder = bundle_folder(name_or_path)
+    return Bundle(folder, read_manifest(folder))
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> Path:
+    """Write `bundle.json` for the files in `folder`, with their digests, and return its path.
+
+    Args:
+        folder: holds every file that `content["files"]` names.
+        content: all manifest fields but `sha256`.
+    """
+    names = sorted(set(content["files"].values()))
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    complete = {**content, "sha256": digests}
+    _parse(complete)
+    path = folder / MANIFEST
+    path.write_text(json.dumps(complete, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,198 @@
+"""The error tree of UniMIC: what went wrong, its wire code, its HTTP status and its remedy.
+
+It does not know how an error is shown or transported; both ends map codes to classes by `CODES`.
+
+```
+UnimicError
+├── BadMessageError            the bytes are not a message                  bad_message          400
+│   ├── BadMagicError          not a UniMIC message at all                  bad_magic            400
+│   ├── UnsupportedVersionError  another format version                     unsupported_version  400
+│   ├── TruncatedError         ends too early                               truncated            400
+│   ├── TrailingBytesError     goes on after its end                        trailing_bytes       400
+│   ├── LimitError             a length or count beyond a limit             over_limit           413
+│   └── ChecksumError          decoded symbols are not those that were sent checksum             422
+├── BundleMismatchError        the ends hold different bundles              bundle_mismatch      409
+├── InvalidInputError          a value that no message may hold             invalid_input        422
+│   ├── PromptError            text that the model cannot take              bad_prompt           422
+│   ├── MaskError              a mask that the task cannot use              bad_mask             422
+│   ├── TokenRangeError        a token id outside its alphabet              token_range          422
+│   └── ImageError             a picture that cannot be read                bad_image            422
+├── ConfigError                contradictory or missing settings            bad_config           500
+│   └── CheckpointError        weights that do not fit                      bad_checkpoint       500
+├── ServiceError               the service refused or failed                service_failed       500
+│   ├── UnauthorizedError      missing or wrong key                         unauthorized         401
+│   ├── NotFoundError          no such resource or task                     not_found            404
+│   ├── MediaTypeError         wrong content type                           media_type           415
+│   ├── BodyTooLargeError      request body over the limit                  body_too_large       413
+│   ├── OverloadedError        the queue is full                            overloaded           503
+│   ├── DeadlineError          took longer than the time limit              deadline             504
+│   └── InternalError          a fault of the server                        internal             500
+└── TransportError             the service could not be reached             transport            502
+    └── ServerTimeoutError     the service did not answer in time           server_timeout       504
+```
+"""
+
+from __future__ import annotations
+
+
+class UnimicError(Exception):
+    """Base of all; `str(error)` names the value and the remedy.
+
+    Args:
+        message: what is wrong, with the value.
+        remedy: what the reader can do about it; may be empty where `message` says it.
+        retry_after: seconds after which a retry makes sense, if known.
+    """
+
+    code = "error"
+    http_status = 500
+
+    def __init__(self, message: str, remedy: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+
+
+class BadMessageError(UnimicError):
+    code = "bad_message"
+    http_status = 400
+
+
+class BadMagicError(BadMessageError):
+    code = "bad_magic"
+
+
+class UnsupportedVersionError(BadMessageError):
+    code = "unsupported_version"
+
+
+class TruncatedError(BadMessageError):
+    code = "truncated"
+
+
+class TrailingBytesError(BadMessageError):
+    code = "trailing_bytes"
+
+
+class LimitError(BadMessageError):
+    code = "over_limit"
+    http_status = 413
+
+
+class ChecksumError(BadMessageError):
+    code = "checksum"
+    http_status = 422
+
+
+class BundleMismatchError(UnimicError):
+    code = "bundle_mismatch"
+    http_status = 409
+
+
+class InvalidInputError(UnimicError):
+    code = "invalid_input"
+    http_status = 422
+
+
+class PromptError(InvalidInputError):
+    code = "bad_prompt"
+
+
+class MaskError(InvalidInputError):
+    code = "bad_mask"
+
+
+class TokenRangeError(InvalidInputError):
+    code = "token_range"
+
+
+class ImageError(InvalidInputError):
+    code = "bad_image"
+
+
+class ConfigError(UnimicError):
+    code = "bad_config"
+
+
+class CheckpointError(ConfigError):
+    code = "bad_checkpoint"
+
+
+class ServiceError(UnimicError):
+    code = "service_failed"
+
+
+class UnauthorizedError(ServiceError):
+    code = "unauthorized"
+    http_status = 401
+
+
+class NotFoundError(ServiceError):
+    code = "not_found"
+    http_status = 404
+
+
+class MediaTypeError(ServiceError):
+    code = "media_type"
+    http_status = 415
+
+
+class BodyTooLargeError(ServiceError):
+    code = "body_too_large"
+    http_status = 413
+
+
+class OverloadedError(ServiceError):
+    code = "overloaded"
+    http_status = 503
+
+
+class DeadlineError(ServiceError):
+    code = "deadline"
+    http_status = 504
+
+
+class InternalError(ServiceError):
+    code = "internal"
+
+
+class TransportError(UnimicError):
+    code = "transport"
+    http_status = 502
+
+
+class ServerTimeoutError(TransportError):
+    code = "server_timeout"
+    http_status = 504
+
+
+def _walk(root: type[UnimicError]) -> list[type[UnimicError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _walk(child))]
+
+
+CODES: dict[str, type[UnimicError]] = {cls.code: cls for cls in _walk(UnimicError)}
+"""Wire code to class; every class of the tree has a code of its own."""
+
+
+def error_to_wire(error: UnimicError) -> dict[str, str | float]:
+    """The JSON object that carries `error` over HTTP: code, message, remedy, retry_after."""
+    body: dict[str, str | float] = {"code": error.code, "message": error.message}
+    if error.remedy:
+        body["remedy"] = error.remedy
+    if error.retry_after is not None:
+        body["retry_after"] = error.retry_after
+    return body
+
+
+def error_from_wire(body: object) -> UnimicError:
+    """The typed error that `error_to_wire` described; unknown codes give a `ServiceError`."""
+    if not isinstance(body, dict):
+        return ServiceError("the service answered with an error that is not described")
+    cls = CODES.get(str(body.get("code")), ServiceError)
+    retry_after = body.get("retry_after")
+    seconds = float(retry_after) if isinstance(retry_after, (int, float)) else None
+    return cls(str(body.get("message", "unknown error")), str(body.get("remedy", "")), seconds)

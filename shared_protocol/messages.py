@@ -1,0 +1,149 @@
+"""What the ends say to each other, as values: requests, responses and their options.
+
+It does not know bytes; `codec` turns these values into messages and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shared_protocol.errors import InvalidInputError, MaskError
+from shared_protocol.tasks import Extension, Scenario, Task
+from shared_protocol.tokens import Codes, Flags, ImageTokens, TextTokens, TokenMask
+
+MAX_STEPS = 100
+MAX_NEW_TOKENS = 512
+MAX_GUIDANCE = 25.0
+GUIDANCE_UNIT = 0.05
+"""Guidance travels as a multiple of this."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may tune; a default costs no byte.
+
+    Args:
+        steps: masked decoding steps, 1..MAX_STEPS; None = the bundle's default.
+        guidance: classifier-free guidance scale g of (1+g)c - g*u, 0..MAX_GUIDANCE, rounded to
+            GUIDANCE_UNIT; None = the bundle's default.
+        seed: 0..2^32-1; equal seeds give equal results.
+        max_new_tokens: longest answer in tokens, 1..MAX_NEW_TOKENS; None = the bundle's default.
+        reply: the scenario that the reply's image tokens must use; None = the sender chooses.
+
+    Raises:
+        InvalidInputError: a value outside its range.
+    """
+
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+    max_new_tokens: int | None = None
+    reply: Scenario | None = None
+
+    def __post_init__(self) -> None:
+        _check("steps", self.steps, 1, MAX_STEPS)
+        _check("guidance", self.guidance, 0.0, MAX_GUIDANCE)
+        _check("seed", self.seed, 0, 2**32 - 1)
+        _check("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)
+        if self.guidance is not None:
+            units = round(self.guidance / GUIDANCE_UNIT)
+            object.__setattr__(self, "guidance", round(units * GUIDANCE_UNIT, 6))
+
+
+def _check(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise InvalidInputError(f"{name} is {value}", f"use {low}..{high}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an edge asks: one task with everything that Table I sends up.
+
+    Args:
+        task: T2I, INPAINT, OUTPAINT or VQA (or STORE, which is a file and never a request).
+        text: prompt or question, without special tokens.
+        image: the source image; for INPAINT what stands under the mask is not part of the message
+            and reads as code 0 at the receiver.
+        mask: INPAINT only.
+        extension: OUTPAINT only.
+        options: see `Options`.
+
+    Raises:
+        InvalidInputError: a part is missing or superfluous for the task.
+        MaskError: the mask's grid is not the image's, or it selects nothing.
+    """
+
+    task: Task
+    text: TextTokens
+    image: ImageTokens | None = None
+    mask: TokenMask | None = None
+    extension: Extension | None = None
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        task = Task(self.task).name.lower()
+        needs = {
+            "image": self.task is not Task.T2I,
+            "mask": self.task is Task.INPAINT,
+            "extension": self.task is Task.OUTPAINT,
+        }
+        for name, needed in needs.items():
+            if (getattr(self, name) is not None) != needed:
+                verb = "needs" if needed else "takes no"
+                raise InvalidInputError(f"{task} {verb} {name}")
+        if self.image is not None and self.mask is not None:
+            _check_mask(self.image, self.mask)
+
+    def known(self, grid: tuple[int, int]) -> tuple[Codes, Flags]:
+        """What both ends know of the result once the request has arrived.
+
+        Args:
+            grid: (H, W) of the bundle's native image, used for T2I.
+
+        Returns:
+            codes (H, W) int32, 0 where unknown, and targets (H, W) bool, True where the reply
+            must fill in: everything for T2I, inside the mask for INPAINT, the new border for
+            OUTPAINT, nothing for VQA.
+        """
+        if self.image is None:
+            return np.zeros(grid, dtype=np.int32), np.ones(grid, dtype=bool)
+        codes = np.array(self.image.codes)
+        if self.mask is not None:
+            codes[self.mask.flags] = 0
+            return codes, self.mask.flags
+        if self.extension is not None:
+            return self.extension.place(codes), self.extension.new_positions(*codes.shape)
+        return codes, np.zeros(codes.shape, dtype=bool)
+
+
+def _check_mask(image: ImageTokens, mask: TokenMask) -> None:
+    if image.shape != mask.shape:
+        raise MaskError(
+            f"the mask is {mask.shape[0]}x{mask.shape[1]} tokens, "
+            f"the image {image.shape[0]}x{image.shape[1]}"
+        )
+    if mask.count == 0:
+        raise MaskError("the mask selects nothing to regenerate", "paint some of it white")
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the cloud answers.
+
+    Args:
+        task: that of the request.
+        image: T2I, INPAINT, OUTPAINT: the whole merged grid (only the new tokens travel).
+        text: VQA: the answer, without special tokens.
+    """
+
+    task: Task
+    image: ImageTokens | None = None
+    text: TextTokens | None = None
+
+    def __post_init__(self) -> None:
+        wants_text = self.task is Task.VQA
+        if (self.text is not None) != wants_text or (self.image is not None) == wants_text:
+            part = "text" if wants_text else "an image"
+            raise InvalidInputError(f"a response to {self.task.name.lower()} holds {part} only")

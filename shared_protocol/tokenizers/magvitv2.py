@@ -1,0 +1,283 @@
+"""The MAGVIT-v2 image tokenizer network of Show-o, with its lookup-free quantiser.
+
+It does not know files or pixels in bytes; it maps float tensors in [-1, 1] to codes and back.
+Parameter names are those of the published checkpoint, so its state dict loads as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from shared_protocol.errors import CheckpointError
+
+_EPS = 1e-6
+_GROUPS = 32
+
+
+@dataclass(frozen=True)
+class CoderConfig:
+    """Shape of one half (encoder or decoder).
+
+    Args:
+        ch: base channels.
+        ch_mult: channel multiplier by level, highest resolution first.
+        num_res_blocks: residual blocks by level, highest resolution first.
+    """
+
+    ch: int
+    ch_mult: tuple[int, ...]
+    num_res_blocks: tuple[int, ...]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels by level, highest resolution first."""
+        return tuple(self.ch * mult for mult in self.ch_mult)
+
+
+@dataclass(frozen=True)
+class MagvitV2Config:
+    """Shape of the whole tokenizer; the defaults are those of the published weights."""
+
+    encoder: CoderConfig = CoderConfig(128, (1, 2, 2, 4, 4), (4, 3, 4, 3, 4))
+    decoder: CoderConfig = CoderConfig(128, (1, 1, 2, 2, 4), (4, 4, 3, 4, 3))
+    bits: int = 13
+
+    @property
+    def codebook_size(self) -> int:
+        """Number V of codes."""
+        return 2**self.bits
+
+    @property
+    def stride(self) -> int:
+        """Pixels per token side."""
+        return 2 ** (len(self.encoder.ch_mult) - 1)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(_GROUPS, channels, eps=_EPS)
+
+
+class _ResBlock(nn.Module):
+    """norm, swish, conv, norm, swish, conv, plus the (projected) input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = _norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        if inputs != outputs:
+            self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv1(functional.silu(self.norm1(x)))
+        hidden = self.conv2(functional.silu(self.norm2(hidden)))
+        return hidden + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+
+
+class _Attention(nn.Module):
+    """Single-head self-attention over all positions, with a residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed = self.norm(x)
+        q, k, v = (layer(normed).flatten(2).mT for layer in (self.q, self.k, self.v))  # [B, HW, C]
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(mixed.mT.reshape(x.shape))
+
+
+class _Downsample(nn.Module):
+    """Halve both sides; the zero padding is on the right and at the bottom only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(functional.pad(x, (0, 1, 0, 1)))
+
+
+class _Upsample(nn.Module):
+    """Double both sides by repetition, then convolve."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class _Level(nn.Module):
+    """The residual blocks of one resolution; the owner adds the resampling layer."""
+
+    downsample: _Downsample
+    upsample: _Upsample
+
+    def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
+        super().__init__()
+        widths = [inputs, *[outputs] * blocks]
+        self.block = nn.ModuleList(_ResBlock(a, b) for a, b in itertools.pairwise(widths))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.block:
+            x = block(x)
+        return x
+
+
+class _Middle(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block_1 = _ResBlock(channels, channels)
+        self.attn_1 = _Attention(channels)
+        self.block_2 = _ResBlock(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class _Encoder(nn.Module):
+    """Pixels [B, 3, H, W] to z [B, bits, H/stride, W/stride]."""
+
+    def __init__(self, config: CoderConfig, bits: int) -> None:
+        super().__init__()
+        channels = config.channels
+        self.conv_in = nn.Conv2d(3, config.ch, 3, padding=1)
+        inputs = (config.ch, *channels[:-1])
+        self.down = nn.ModuleList(map(_Level, inputs, channels, config.num_res_blocks))
+        for level, width in zip(list(self.down)[:-1], channels, strict=False):
+            level.downsample = _Downsample(width)
+        self.mid = _Middle(channels[-1])
+        self.norm_out = _norm(channels[-1])
+        self.conv_out = nn.Conv2d(channels[-1], bits, 3, padding=1)
+        self.quant_conv = nn.Conv2d(bits, bits, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+            x = level.downsample(x) if hasattr(level, "downsample") else x
+        x = functional.silu(self.norm_out(self.mid(x)))
+        z: torch.Tensor = self.quant_conv(self.conv_out(x))
+        return z
+
+
+class _Decoder(nn.Module):
+    """Codes as ±1 [B, bits, h, w] to pixels [B, 3, h*stride, w*stride]."""
+
+    def __init__(self, config: CoderConfig, bits: int) -> None:
+        super().__init__()
+        channels = config.channels
+        self.post_quant_conv = nn.Conv2d(bits, bits, 1)
+        self.conv_in = nn.Conv2d(bits, channels[-1], 3, padding=1)
+        self.mid = _Middle(channels[-1])
+        inputs = (*channels[1:], channels[-1])  # a level is fed by the next lower resolution
+        self.up = nn.ModuleList(map(_Level, inputs, channels, config.num_res_blocks))
+        for level, width in zip(list(self.up)[1:], channels[1:], strict=True):
+            level.upsample = _Upsample(width)
+        self.norm_out = _norm(channels[0])
+        self.conv_out = nn.Conv2d(channels[0], 3, 3, padding=1)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = self.mid(self.conv_in(self.post_quant_conv(z)))
+        for level in reversed(list(self.up)):
+            x = level(x)
+            x = level.upsample(x) if hasattr(level, "upsample") else x
+        pixels: torch.Tensor = self.conv_out(functional.silu(self.norm_out(x)))
+        return pixels
+
+
+class _Codebook(nn.Module):
+    """The ±1 table of all codes; buffers of the published checkpoint."""
+
+    embedding: torch.Tensor
+    power_vals: torch.Tensor
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        powers = 2 ** torch.arange(bits - 1, -1, -1)  # channel 0 is the most significant bit
+        signs = (torch.arange(2**bits)[:, None] & powers) > 0  # [V, bits]
+        self.register_buffer("power_vals", powers)
+        self.register_buffer("embedding", signs.float() * 2.0 - 1.0)
+
+
+class MagvitV2(nn.Module):
+    """The tokenizer as published for Show-o (its checkpoint's keys and shapes).
+
+    ```
+    pixels ─► encoder ─► z ─► sign ─► codes        codes ─► ±1 table ─► decoder ─► pixels
+    [B,3,H,W]       [B,13,h,w]      [B,h,w]        [B,h,w]  [B,13,h,w]         [B,3,H,W]
+    ```
+
+    Source: Yu et al., "Language Model Beats Diffusion" (lookup-free quantisation); Show-o.
+    """
+
+    def __init__(self, config: MagvitV2Config = MagvitV2Config()) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = _Encoder(config.encoder, config.bits)
+        self.decoder = _Decoder(config.decoder, config.bits)
+        self.quantize = _Codebook(config.bits)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] float in [-1, 1] to z [B, bits, h, w]; the code is the signs of z."""
+        z: torch.Tensor = self.encoder(pixels)
+        return z
+
+    def encode_codes(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] float in [-1, 1] to codes [B, h, w] int64; exactly 0 counts as bit 0."""
+        bits = (self.encode(pixels) > 0).long()
+        return (bits * self.quantize.power_vals[:, None, None]).sum(dim=1)
+
+    def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """[B, h, w] codes to pixels [B, 3, h*stride, w*stride] float, not clamped."""
+        z = self.quantize.embedding[codes].permute(0, 3, 1, 2)  # [B, bits, h, w]
+        pixels: torch.Tensor = self.decoder(z)
+        return pixels
+
+
+def coder_config(ch: int, ch_mult: Sequence[int], num_res_blocks: Sequence[int]) -> CoderConfig:
+    """A `CoderConfig` from plain lists, as they stand in configuration files."""
+    return CoderConfig(ch, tuple(ch_mult), tuple(num_res_blocks))
+
+
+def load_magvitv2(path: Path, config: MagvitV2Config | None = None) -> MagvitV2:
+    """The network with the weights of a published checkpoint (safetensors), in float32.
+
+    Args:
+        path: `.safetensors` file with the published keys, any float dtype.
+        config: shape; None = that of the published weights.
+
+    Raises:
+        CheckpointError: keys are missing or unexpected, or a shape differs.
+    """
+    state = load_file(str(path))
+    with torch.device("meta"):
+        network = MagvitV2(config or MagvitV2Config())
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if expected != found:
+        keys = expected.keys() | found.keys()
+        wrong = sorted(key for key in keys if expected.get(key) != found.get(key))
+        raise CheckpointError(
+            f"{path} is not a MAGVIT-v2 checkpoint of this shape: "
+            f"{len(wrong)} keys are missing, unexpected or misshapen, first {wrong[0]}"
+        )
+    floats = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    network.load_state_dict(floats, assign=True)
+    return network.eval()
