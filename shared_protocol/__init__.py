@@ -1,0 +1,1 @@
+"""What gives the bits their meaning: shared by both ends, without sockets and without roles."""

@@ -1,0 +1,176 @@
+"""Entropy coding of image tokens: codes and what both ends know in, bytes out, and back.
+
+It does not know messages or tasks, and loads neither torch nor numba before the first call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_protocol.entropy.config import EntropyConfig
+from shared_protocol.entropy.context import CodingContext
+from shared_protocol.errors import CheckpointError, InvalidInputError, TokenRangeError
+from shared_protocol.range_coder import RangeEncoder
+from shared_protocol.tasks import Scenario
+from shared_protocol.tokens import Codes
+
+if TYPE_CHECKING:
+    from shared_protocol.entropy.engine import Engine
+    from shared_protocol.entropy.scenarios import Layout
+
+
+class EntropyModels:
+    """The entropy models of a bundle; weights are read at the first use of each scenario.
+
+    ```
+    sender     codes ─┐                        receiver   bytes ─┐
+               context ┴─ encode ─► bytes                context ┴─ decode ─► codes
+    ```
+
+    Scenarios that name the same file share one model. All methods may be called from any thread.
+
+    Args:
+        paths: scenario to weights file.
+        device: where the eager passes run; the bytes do not depend on it.
+        use_kernel: decode with the compiled kernel where numba is installed.
+    """
+
+    def __init__(
+        self, paths: Mapping[Scenario, Path], device: str = "cpu", use_kernel: bool = True
+    ) -> None:
+        self._paths = {Scenario(scenario): Path(path) for scenario, path in paths.items()}
+        self._device, self._use_kernel = device, use_kernel
+        self._engines: dict[Path, Engine] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, paths: Mapping[Scenario, Path | str], device: str = "cpu") -> EntropyModels:
+        """Models for the given files; missing files are reported at once, contents on first use.
+
+        Raises:
+            CheckpointError: a file is missing.
+        """
+        for path in paths.values():
+            if not Path(path).is_file():
+                raise CheckpointError(f"no entropy weights at {Path(path).name}")
+        return cls({scenario: Path(path) for scenario, path in paths.items()}, device)
+
+    @property
+    def paths(self) -> dict[Scenario, Path]:
+        """Which file serves which scenario."""
+        return dict(self._paths)
+
+    def available(self) -> tuple[Scenario, ...]:
+        """The scenarios that can be coded, by wire number."""
+        return tuple(sorted(self._paths))
+
+    def encode(self, scenario: Scenario, codes: Codes, context: CodingContext) -> bytes:
+        """The stream of the M codes at `context.targets`, in raster order.
+
+        Raises:
+            TokenRangeError: a code or text id outside its alphabet.
+            InvalidInputError: no model for `scenario`, or not M codes.
+        """
+        return self.encode_batch(scenario, [codes], [context])[0]
+
+    def decode(self, scenario: Scenario, data: bytes, context: CodingContext) -> Codes:
+        """The (M,) int32 codes of a stream; the mirror of `encode`.
+
+        A damaged stream gives other codes or a `BadMessageError`, never anything else.
+        """
+        return self.decode_batch(scenario, [data], [context])[0]
+
+    def encode_batch(
+        self, scenario: Scenario, codes: Sequence[Codes], contexts: Sequence[CodingContext]
+    ) -> list[bytes]:
+        """`encode` for several images at once; the bytes are the same as one by one."""
+        return [write_stream(intervals) for intervals in self._intervals(scenario, codes, contexts)]
+
+    def decode_batch(
+        self, scenario: Scenario, streams: Sequence[bytes], contexts: Sequence[CodingContext]
+    ) -> list[Codes]:
+        """`decode` for several streams at once."""
+        engine = self.engine(scenario)
+        return engine.decode(_plans(scenario, contexts, engine.config), streams)
+
+    def code_length(self, scenario: Scenario, codes: Codes, context: CodingContext) -> float:
+        """Bits that an ideal coder would spend: -log2 of the product of all probabilities."""
+        return self.code_lengths(scenario, [codes], [context])[0]
+
+    def code_lengths(
+        self, scenario: Scenario, codes: Sequence[Codes], contexts: Sequence[CodingContext]
+    ) -> list[float]:
+        """`code_length` for several images at once."""
+        return [
+            float(np.log2(intervals[..., 2] / intervals[..., 1]).sum())
+            for intervals in self._intervals(scenario, codes, contexts)
+        ]
+
+    def warm_up(self) -> None:
+        """Read all weights and compile the decoder (seconds, once; then cached on disk)."""
+        for scenario in self.available():
+            kernel = self.engine(scenario).kernel
+            if kernel is not None:
+                _module("kernel").compile_kernel(kernel)
+
+    def engine(self, scenario: Scenario) -> Engine:
+        """The model that serves `scenario`.
+
+        Raises:
+            InvalidInputError: there is none.
+            CheckpointError: its file is damaged.
+        """
+        if scenario not in self._paths:
+            raise InvalidInputError(f"this bundle has no entropy model for {scenario!r}")
+        path = self._paths[scenario]
+        with self._lock:
+            if path not in self._engines:
+                weights = _module("checkpoint").load(path)
+                engine = _module("engine").Engine(
+                    weights, device=self._device, use_kernel=self._use_kernel
+                )
+                self._engines[path] = engine
+            return self._engines[path]
+
+    def _intervals(
+        self, scenario: Scenario, codes: Sequence[Codes], contexts: Sequence[CodingContext]
+    ) -> list[Any]:
+        engine = self.engine(scenario)
+        for row, context in zip(codes, contexts, strict=True):
+            _check(row, context, engine.config)
+        return engine.intervals(_plans(scenario, contexts, engine.config), codes)
+
+
+def _plans(
+    scenario: Scenario, contexts: Sequence[CodingContext], config: EntropyConfig
+) -> list[Layout]:
+    layout = _module("scenarios").layout
+    return [layout(scenario, context, config) for context in contexts]
+
+
+def _check(codes: Codes, context: CodingContext, config: EntropyConfig) -> None:
+    if codes.shape != (context.count,):
+        raise InvalidInputError(f"{codes.shape} codes for {context.count} targets")
+    if codes.size and (int(codes.min()) < 0 or int(codes.max()) >= config.codebook_size):
+        raise TokenRangeError(f"an image code is outside 0..{config.codebook_size - 1}")
+
+
+def write_stream(intervals: Any) -> bytes:
+    """The bytes of (M, 2, 3) starts, frequencies and totals."""
+    encoder = RangeEncoder()
+    for start, frequency, total in intervals.reshape(-1, 3).tolist():
+        encoder.encode(start, frequency, total)
+    return encoder.finish()
+
+
+def _module(name: str) -> Any:
+    """A module of this package that needs torch or numba, imported when it is first needed."""
+    return importlib.import_module(f"shared_protocol.entropy.{name}")
+
+

@@ -1,0 +1,285 @@
+"""Exact integer inference in eager torch: the same frequencies on every device, in any batch.
+
+It does not know bytes, scenarios or training. Every tensor holds integers, carried in float32
+where a matrix product wants it; see `shared_protocol/notes/exactness.md` for why nothing here can
+depend on the order of a sum. The rules that keep it so:
+
+* every float multiplication is followed by a rounding, never by an addition;
+* division and sqrt are IEEE operations on tensors, never `x / constant`, `rsqrt`, `exp` or `erf`;
+* sums run over integers that a certificate keeps below 2^24 (float32) or 2^53 (float64).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from shared_protocol.entropy.config import (
+    ACTIVATION_MAX,
+    ATTENTION_SUM,
+    FREQUENCY_SUM,
+    GELU_HALF,
+    RESIDUAL_MAX,
+    EntropyConfig,
+)
+from shared_protocol.entropy.weights import ExactWeights
+from shared_protocol.errors import ConfigError
+
+Gemm = Literal["float32", "float64", "int64", "int8"]
+"""What carries the integers of a matrix product; all give the same integers."""
+
+QUERIES = 512
+"""Attention rows computed at once; bounds the memory of large grids."""
+
+MASKED_SCORE = -(2.0**23)
+"""Below every score, so that a masked key is never the maximum of a row that has an allowed one."""
+
+
+@dataclass
+class Cache:
+    """Keys and values of the entries so far, each (L, B, heads, capacity, D / heads)."""
+
+    keys: Tensor
+    values: Tensor
+    length: int = 0
+
+
+class ExactModel:
+    """The integer Transformer.
+
+    Args:
+        weights: certified integer weights.
+        device: where to compute; results do not depend on it.
+        gemm: the carrier of matrix products; results do not depend on it either.
+    """
+
+    def __init__(
+        self, weights: ExactWeights, device: torch.device | str = "cpu", gemm: Gemm = "float32"
+    ) -> None:
+        self.config: EntropyConfig = weights.config
+        self.device = torch.device(device)
+        self._carrier = torch.float64 if gemm == "float64" else torch.float32
+        self._multiply = _MULTIPLY[gemm]
+        self._attend = _MULTIPLY["int64" if gemm == "int8" else gemm]
+        self._w = {
+            name: self._load(torch.from_numpy(array.copy()))
+            for name, array in weights.arrays.items()
+        }
+
+    def _load(self, array: Tensor) -> Tensor:
+        carried = array if array.dtype.is_floating_point else array.to(torch.float32)
+        return carried.to(self.device)
+
+    # Entries -------------------------------------------------------------------------------------
+
+    def embed_grid(self, slots: Tensor, places: Tensor, kinds: Tensor) -> Tensor:
+        """(B, N, SLOTS) rows, (B, N, 2) places, (B, N) kinds -> (B, N, D) residual integers."""
+        w, places = self._w, places.clamp_max(self.config.side - 1)
+        joined = w["code_table"][slots].flatten(-2)  # (B, N, SLOTS * E)
+        place = w["row"][places[..., 0]] + w["column"][places[..., 1]] + w["kind"][kinds]
+        return clamp(self._linear(joined, "join", RESIDUAL_MAX) + place, RESIDUAL_MAX)
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """(B, T) text ids -> (B, T, D) residual integers."""
+        w = self._w
+        place = w["text_place"][: ids.shape[1]] + w["kind"][0]
+        return clamp(self._linear(w["text_table"][ids], "text_join", RESIDUAL_MAX) + place, RESIDUAL_MAX)
+
+    # Blocks --------------------------------------------------------------------------------------
+
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """An empty cache for `batch` sequences of up to `capacity` entries."""
+        c = self.config
+        shape = (c.layers, batch, c.heads, capacity, c.head_width)
+        keys = torch.zeros(shape, dtype=self._carrier, device=self.device)
+        return Cache(keys, torch.zeros_like(keys))
+
+    def run(self, x: Tensor, allowed: Tensor, cache: Cache) -> Tensor:
+        """Append N entries to the cache and give their states.
+
+        Args:
+            x: (B, N, D) residual integers.
+            allowed: (B, N, K) bool, K = cache.length + N: which keys each entry sees.
+            cache: extended in place.
+
+        Returns:
+            (B, N, D) normalised states, integers in [-127, 127].
+        """
+        for layer in range(self.config.layers):
+            qkv = self._linear(self._norm(x, 2 * layer), "qkv", ACTIVATION_MAX, layer)
+            mixed = self._attention(qkv, allowed, cache, layer)
+            x = clamp(x + self._linear(mixed, "out", RESIDUAL_MAX, layer), RESIDUAL_MAX)
+            inner = self._linear(self._norm(x, 2 * layer + 1), "up", GELU_HALF, layer)
+            inner = lookup(self._w["gelu"][layer], inner + GELU_HALF)
+            x = clamp(x + self._linear(inner, "down", RESIDUAL_MAX, layer), RESIDUAL_MAX)
+        cache.length += x.shape[1]
+        return self._norm(x, 2 * self.config.layers)
+
+    def _attention(self, qkv: Tensor, allowed: Tensor, cache: Cache, layer: int) -> Tensor:
+        batch, count, _ = qkv.shape
+        start, end = cache.length, cache.length + count
+        split = qkv.view(batch, count, 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = split.unbind(0)  # each (B, heads, N, D / heads)
+        cache.keys[layer, :, :, start:end] = k
+        cache.values[layer, :, :, start:end] = v
+        keys, values = cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end]
+        chunks = [
+            self._mix(q[:, :, i : i + QUERIES], keys, values, allowed[:, i : i + QUERIES], layer)
+            for i in range(0, count, QUERIES)
+        ]
+        return torch.cat(chunks, dim=2).transpose(1, 2).reshape(batch, count, -1)  # (B, N, D)
+
+    def _mix(self, q: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: int) -> Tensor:
+        sums = self._attend(q, keys).to(torch.float32)  # (B, heads, N, K)
+        scores = torch.round(sums * self._w["score.scale"][layer][:, None, None])
+        weights = attention_weights(scores, allowed.unsqueeze(1), self._w["score_exp"])
+        mixed = self._attend(weights, values.transpose(-1, -2)).to(torch.float32)
+        return clamp(torch.round(mixed * self._w["mix.scale"][layer]), ACTIVATION_MAX)
+
+    # Heads ---------------------------------------------------------------------------------------
+
+    def high_frequencies(self, states: Tensor) -> Tensor:
+        """(..., D) states -> (..., 64) int64 frequencies of the high part."""
+        return frequencies(self._steps(states, "high"), self._w["logit_exp"])
+
+    def low_frequencies(self, states: Tensor, high: Tensor) -> Tensor:
+        """(..., D) states and (...) high parts -> (..., 128) int64 frequencies of the low part."""
+        inner = self._linear(states, "low_in", GELU_HALF, extra=self._w["given"][high])
+        hidden = lookup(self._w["low_gelu"], inner + GELU_HALF)
+        return frequencies(self._steps(hidden, "low_out"), self._w["logit_exp"])
+
+    # Arithmetic ----------------------------------------------------------------------------------
+
+    def _steps(self, x: Tensor, name: str) -> Tensor:
+        sums = self._multiply(x, self._w[f"{name}.weight"]).to(torch.float32)
+        return torch.round((sums + self._w[f"{name}.bias"]) * self._w[f"{name}.scale"])
+
+    def _linear(
+        self, x: Tensor, name: str, limit: int, layer: int | None = None, extra: Tensor | None = None
+    ) -> Tensor:
+        """Matrix product, bias, ONE float32 multiplication, round half to even, clamp."""
+        weight, scale = self._w[f"{name}.weight"], self._w[f"{name}.scale"]
+        bias = self._w.get(f"{name}.bias")
+        if layer is not None:
+            weight, scale = weight[layer], scale[layer]
+            bias = None if bias is None else bias[layer]
+        sums = self._multiply(x, weight).to(torch.float32)
+        for term in (bias, extra):
+            sums = sums if term is None else sums + term
+        return clamp(torch.round(sums * scale), limit)
+
+    def _norm(self, x: Tensor, index: int) -> Tensor:
+        squares = x.double().square().sum(-1, keepdim=True)  # exact: below 2^30 * D
+        root = squares.clamp_min(1.0).sqrt()
+        factor = (self._w["norms"][index].expand_as(root) / root).to(torch.float32)
+        return clamp(torch.round(x * factor), ACTIVATION_MAX)
+
+
+def clamp(x: Tensor, limit: int) -> Tensor:
+    """Cut to [-limit, limit]."""
+    return x.clamp(-limit, limit)
+
+
+def lookup(table: Tensor, index: Tensor) -> Tensor:
+    """table[index] for an index tensor of integers carried in floats."""
+    return table[index.to(torch.int32)]
+
+
+def attention_weights(scores: Tensor, allowed: Tensor, table: Tensor) -> Tensor:
+    """Integer softmax: (..., N, K) scores in table steps -> integers with a sum of about 2^8."""
+    scores = scores.masked_fill(~allowed, MASKED_SCORE)
+    below = scores.amax(-1, keepdim=True) - scores
+    shares = lookup(table, below.clamp_max(len(table) - 1)) * allowed
+    total = shares.sum(-1, keepdim=True).clamp_min(1.0)  # exact: below 2^24
+    factor = torch.full_like(total, float(ATTENTION_SUM)) / total
+    return torch.round(shares * factor)
+
+
+def frequencies(logits: Tensor, table: Tensor) -> Tensor:
+    """Integer logits (..., V) in table steps -> int64 frequencies, each at least 1."""
+    below = logits.amax(-1, keepdim=True) - logits
+    shares = lookup(table, below.clamp_max(len(table) - 1)).double()
+    total = shares.sum(-1, keepdim=True)  # exact: below 2^31
+    factor = torch.full_like(total, float(FREQUENCY_SUM)) / total
+    return torch.round(shares * factor).to(torch.int64) + 1
+
+
+def _float32(x: Tensor, weight: Tensor) -> Tensor:
+    return x.to(torch.float32) @ weight.to(torch.float32).transpose(-1, -2)
+
+
+def _float64(x: Tensor, weight: Tensor) -> Tensor:
+    return x.double() @ weight.double().transpose(-1, -2)
+
+
+def _int64(x: Tensor, weight: Tensor) -> Tensor:
+    return x.to(torch.int64) @ weight.to(torch.int64).transpose(-1, -2)
+
+
+def _int8(x: Tensor, weight: Tensor) -> Tensor:
+    rows = x.reshape(-1, x.shape[-1]).to(torch.int8)
+    product = torch._int_mm(rows, weight.to(torch.int8).t())
+    return product.view(*x.shape[:-1], weight.shape[0])
+
+
+_MULTIPLY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "float32": _float32,
+    "float64": _float64,
+    "int64": _int64,
+    "int8": _int8,
+}
+
+
+# Surroundings ------------------------------------------------------------------------------------
+
+_guard = threading.Lock()
+_users = 0
+_saved: tuple[str, bool, bool] | None = None
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Reduced-precision matrix products are off inside; restored when the last user leaves.
+
+    Raises:
+        ConfigError: autocast is on, which would replace the carriers by shorter floats.
+    """
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise ConfigError("entropy coding runs under autocast", "leave the autocast block first")
+    _enter()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _users, _saved
+    with _guard:
+        if _users == 0:
+            cuda = torch.backends.cuda.matmul
+            precision = torch.get_float32_matmul_precision()
+            _saved = (precision, cuda.allow_tf32, torch.backends.cudnn.allow_tf32)
+            torch.set_float32_matmul_precision("highest")
+            cuda.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        _users += 1
+
+
+def _leave() -> None:
+    global _users, _saved
+    with _guard:
+        _users -= 1
+        if _users == 0 and _saved is not None:
+            precision, matmul, cudnn = _saved
+            torch.set_float32_matmul_precision(precision)
+            torch.backends.cuda.matmul.allow_tf32 = matmul
+            torch.backends.cudnn.allow_tf32 = cudnn
+            _saved = None

@@ -1,0 +1,1 @@
+"""Text and pictures to tokens and back; importing the package loads no library."""

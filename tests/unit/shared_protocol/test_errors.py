@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from shared_protocol import errors
+from shared_protocol.errors import CODES, ServiceError, UnimicError, error_from_wire, error_to_wire
+
+
+def _tree(root: type[UnimicError]) -> list[type[UnimicError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    classes = [cls for cls in _tree(UnimicError) if cls.__module__ == errors.__name__]
+    assert len({cls.code for cls in classes}) == len(classes)
+    assert set(CODES.values()) == set(classes)
+
+
+@pytest.mark.parametrize("cls", CODES.values(), ids=CODES.keys())
+def test_every_error_survives_the_wire(cls: type[UnimicError]) -> None:
+    sent = cls("steps is 0", "use 1..100", retry_after=1.5)
+    received = error_from_wire(error_to_wire(sent))
+    assert type(received) is cls
+    assert (received.message, received.remedy, received.retry_after) == (
+        "steps is 0",
+        "use 1..100",
+        1.5,
+    )
+
+
+@pytest.mark.parametrize("cls", CODES.values(), ids=CODES.keys())
+def test_every_error_has_an_http_status_that_is_an_error(cls: type[UnimicError]) -> None:
+    assert 400 <= cls.http_status < 600
+
+
+@pytest.mark.parametrize("cls", CODES.values(), ids=CODES.keys())
+def test_the_docstring_lists_every_error_with_its_code_and_status(cls: type[UnimicError]) -> None:
+    if cls is UnimicError:
+        return
+    line = next(li for li in (errors.__doc__ or "").splitlines() if f" {cls.__name__} " in li)
+    assert line.split()[-2:] == [cls.code, str(cls.http_status)]
+
+
+@pytest.mark.parametrize("body", [None, [], "no", {}, {"code": "new"}, {"retry_after": "soon"}])
+def test_an_unknown_body_becomes_a_service_error(body: object) -> None:
+    assert type(error_from_wire(body)) is ServiceError
+
+
+def test_an_error_shows_its_remedy() -> None:
+    assert str(UnimicError("steps is 0", "use 1..100")) == "steps is 0 (use 1..100)"
+    assert str(UnimicError("steps is 0")) == "steps is 0"
