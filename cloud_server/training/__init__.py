@@ -1,0 +1,4 @@
+"""Recipes that make every shipped weight, from data that anyone can install.
+
+They know no HTTP; serving code imports none of them.
+"""

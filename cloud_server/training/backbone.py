@@ -1,0 +1,387 @@
+"""Recipe: trains the built-in unified transformer on tokenised scenes and exports it.
+
+Knows the schedule, the optimisers and the files; batches come from `backbone_data`, the network
+from `backbone_model`, scores from `backbone_eval`. The same command makes the shipped weights on a
+CPU or a GPU: device, precision and length are flags. Run it through
+`cloud-server train backbone --tokens DIR --text-tokenizer FILE --out DIR --minutes 70`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cloud_server.backbone.checkpoint import (
+    BackboneCard,
+    load_builtin_backbone,
+    save_builtin_backbone,
+)
+from cloud_server.backbone.showo import ShowoConfig
+from cloud_server.engine import Engine, EngineOptions
+from cloud_server.prompting import QuestionFrame
+from cloud_server.training.backbone_data import (
+    Batch,
+    BatchMaker,
+    DataConfig,
+    TextCoder,
+    TokenisedScene,
+    TokenShards,
+)
+from cloud_server.training.backbone_eval import (
+    PrototypeDetector,
+    answer_accuracy,
+    contact_sheet,
+    draw_prompts,
+)
+from cloud_server.training.backbone_model import TrainedBackbone
+from cloud_server.training.scenes.world import World
+from shared_protocol.tokenizers.compact import load_compact
+from shared_protocol.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "backbone.toml"
+CHECKPOINT = "checkpoint.pt"
+HELD_OUT_SCENES = 160
+SHEET_SCENES = 16
+SMOKE_STEPS = 3
+LOG_EVERY = 25
+REFRESH_EVERY = 100
+SIDE = 16
+CODES = 8192
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that shapes the result, as in configs/backbone.toml."""
+
+    seed: int
+    network: dict[str, int]
+    optimiser: dict[str, float]
+    batches: dict[str, float]
+    data: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Recipe:
+        """Reads a TOML file; without `path`, the shipped recipe."""
+        return cls(**tomllib.loads((path or DEFAULT_CONFIG).read_text(encoding="utf-8")))
+
+    def architecture(self, vocabulary: Vocabulary) -> ShowoConfig:
+        names = ("hidden_size", "intermediate_size", "layers", "heads", "max_positions")
+        return ShowoConfig(
+            vocab_size=vocabulary.size, **{name: self.network[name] for name in names}
+        )
+
+
+@dataclass
+class Progress:
+    """Where a run stands; both clocks survive a resume."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+    def share(self, steps: int | None, minutes: float) -> float:
+        """How much of the planned length is done, 0..1."""
+        done = self.step / steps if steps else self.seconds / (60 * minutes)
+        return min(done, 1.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags of this recipe."""
+    parser.add_argument("--tokens", type=Path, required=True, help="folder of train_*.npy + .jsonl")
+    parser.add_argument("--text-tokenizer", type=Path, required=True, help="tokenizer JSON file")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and sheets")
+    parser.add_argument("--image-tokenizer", type=Path, help="weights that draw the sample sheets")
+    parser.add_argument("--export", type=Path, help="folder for the compact weights")
+    parser.add_argument("--minutes", type=float, default=70.0, help="planned length by the clock")
+    parser.add_argument("--steps", type=int, help="planned length in steps, instead of --minutes")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--evaluate-minutes", type=float, default=10.0)
+    parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
+    parser.add_argument("--config", type=Path, help="another backbone.toml")
+    parser.add_argument("--world", type=Path, help="another world.toml")
+    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_STEPS} tiny steps, no scores")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, evaluates and exports; returns the process's exit status."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe.load(args.config)
+    if args.smoke:
+        tiny = {**recipe.batches, "t2i": 1, "mmu": 1, "t2i_window": 1, "mmu_window": 1}
+        recipe, args.steps = replace(recipe, batches=tiny), SMOKE_STEPS
+    Trainer(recipe, args).train()
+    return 0
+
+
+class Optimisers:
+    """Muon for the inner matrices, AdamW for tables, norms and biases, one schedule for both."""
+
+    def __init__(self, net: TrainedBackbone, rates: dict[str, float]) -> None:
+        matrices = [p for p in net.inner.parameters() if p.ndim == 2]
+        chosen = {id(p) for p in matrices}
+        others = [p for p in net.parameters() if id(p) not in chosen]
+        decay = rates["weight_decay"]
+        self._rates = rates
+        self._all: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(
+                matrices,
+                lr=rates["matrix_rate"],
+                weight_decay=decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            torch.optim.AdamW(
+                others, lr=rates["table_rate"], betas=(0.9, 0.98), weight_decay=decay
+            ),
+        ]
+        self._bases = (rates["matrix_rate"], rates["table_rate"])
+
+    def factor(self, share: float) -> float:
+        """Learning-rate factor at a share of the run: warm-up, plateau, linear cool-down."""
+        warm, cool = self._rates["warm_up_share"], self._rates["cool_down_share"]
+        return max(0.0, min(share / warm + 0.02, 1.0, (1.0 - share) / cool))
+
+    def step(self, share: float) -> None:
+        for optimiser, base in zip(self._all, self._bases, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = base * self.factor(share)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> list[dict[str, Any]]:
+        return [optimiser.state_dict() for optimiser in self._all]
+
+    def load(self, states: list[dict[str, Any]]) -> None:
+        for optimiser, state in zip(self._all, states, strict=True):
+            optimiser.load_state_dict(state)
+
+
+class Averages:
+    """Exponential moving average of the weights; short memory at the start."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.values = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, step: int) -> None:
+        keep = min(self._decay, (1 + step) / (10 + step))
+        names, live = zip(*net.named_parameters(), strict=True)
+        torch._foreach_lerp_([self.values[name] for name in names], list(live), 1 - keep)
+
+
+class Trainer:
+    """One run of the recipe."""
+
+    def __init__(self, recipe: Recipe, args: argparse.Namespace) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.args, self.progress = recipe, args, Progress()
+        self.coder = TextCoder(args.text_tokenizer)
+        self.vocabulary = Vocabulary(self.coder.size, CODES)
+        self.world = World.load(args.world)
+        self.shards = TokenShards(args.tokens)
+        self.maker = BatchMaker(
+            DataConfig(**recipe.data),
+            self.vocabulary,
+            self.coder,
+            self.world,
+            SIDE,
+            recipe.network["max_text_len"],
+        )
+        self.net = TrainedBackbone(
+            recipe.architecture(self.vocabulary),
+            self.vocabulary,
+            self.maker.probe_classes,
+            recipe.network["probe_layer"],
+        ).to(args.device)
+        self.optimisers = Optimisers(self.net, recipe.optimiser)
+        self.averages = Averages(self.net, recipe.optimiser["ema"])
+        self.sums: dict[str, list[float]] = defaultdict(list)
+        if args.resume:
+            self._resume()
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Run to the planned length."""
+        args = self.args
+        last_check = last_report = time.monotonic()
+        started = time.monotonic() - self.progress.seconds
+        while (share := self.progress.share(args.steps, args.minutes)) < 1.0:
+            self._step(share)
+            self.progress.step += 1
+            self.progress.seconds = time.monotonic() - started
+            self._log(share)
+            if self._is_due(last_check, args.checkpoint_minutes):
+                self._checkpoint()
+                last_check = time.monotonic()
+            if self._is_due(last_report, args.evaluate_minutes):
+                self._checkpoint()
+                self._report()
+                last_report = time.monotonic()
+        self._checkpoint()
+        if not args.smoke:
+            self._report()
+        if args.export:
+            self.export(args.export)
+
+    def _is_due(self, since: float, minutes: float) -> bool:
+        return not self.args.smoke and time.monotonic() - since > 60 * minutes
+
+    def _step(self, share: float) -> None:
+        """Accumulate the gradients of every kind of batch, then update."""
+        if self.progress.step % REFRESH_EVERY == 0:
+            self.shards.refresh()
+        for name, batch in self._batches(share):
+            self._accumulate(name, batch.to(self.args.device))
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.optimiser["clip_norm"])
+        self.optimisers.step(share)
+        self.averages.update(self.net, self.progress.step)
+
+    def _batches(self, share: float) -> Iterator[tuple[str, Batch]]:
+        rng = np.random.default_rng((self.recipe.seed, self.progress.step))
+        counts = self.recipe.batches
+        for task, make in (("t2i", self.maker.t2i), ("mmu", self.maker.mmu)):
+            windowed = round(counts[f"{task}_window"] * self._window_factor(share))
+            if windowed:
+                yield f"{task}_window", make(self._draw(rng, windowed), rng, True)
+            yield task, make(self._draw(rng, int(counts[task])), rng, False)
+
+    def _window_factor(self, share: float) -> float:
+        until = self.recipe.batches["window_until"]
+        return max(0.0, 1.0 - share / until) if until > 0 else 0.0
+
+    def _draw(self, rng: np.random.Generator, count: int) -> list[TokenisedScene]:
+        """Training scenes; the first ones are kept for evaluation."""
+        low = min(HELD_OUT_SCENES, len(self.shards) // 2)
+        return [self.shards[int(i)] for i in rng.integers(low, len(self.shards), size=count)]
+
+    def _accumulate(self, name: str, batch: Batch) -> None:
+        rates = self.recipe.optimiser
+        device = torch.device(self.args.device).type
+        with torch.autocast(device, torch.bfloat16, enabled=self.args.precision == "bf16"):
+            each, hits, probe = self.net.losses(batch)
+        loss = (each * batch.weights).sum() / batch.weights.sum().clamp(min=1)
+        scale = rates["t2i_weight" if name.startswith("t2i") else "mmu_weight"]
+        total = scale * loss + rates["probe_weight"] * probe
+        total.backward()  # type: ignore[no-untyped-call]
+        self.sums[name].append(loss.item())
+        self.sums[f"{name}_right"].append(hits.float().mean().item())
+        self.sums[f"{name}_probe"].append(probe.item())
+
+    def _log(self, share: float) -> None:
+        if self.progress.step % LOG_EVERY and not self.args.smoke:
+            return
+        means = {name: round(float(np.mean(values)), 3) for name, values in self.sums.items()}
+        self.sums.clear()
+        logger.info(
+            "step %d, %.0f s, share %.3f, scenes %d: %s",
+            self.progress.step, self.progress.seconds, share, len(self.shards), means,
+        )  # fmt: skip
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        state = {
+            "net": self.net.state_dict(),
+            "averages": self.averages.values,
+            "optimisers": self.optimisers.state(),
+            "progress": (self.progress.step, self.progress.seconds),
+        }
+        temporary = self.args.out / f"{CHECKPOINT}.partial"
+        torch.save(state, temporary)
+        temporary.replace(self.args.out / CHECKPOINT)
+
+    def _resume(self) -> None:
+        path = self.args.out / CHECKPOINT
+        state = torch.load(path, map_location=self.args.device, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.averages.values = state["averages"]
+        self.optimisers.load(state["optimisers"])
+        self.progress = Progress(*state["progress"])
+
+    def averaged(self) -> TrainedBackbone:
+        """A copy of the network with the averaged weights."""
+        net = TrainedBackbone(
+            self.recipe.architecture(self.vocabulary),
+            self.vocabulary,
+            self.maker.probe_classes,
+            self.recipe.network["probe_layer"],
+        )
+        net.load_state_dict(self.averages.values, strict=False)
+        return net.to(self.args.device).eval()
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write the averaged weights in compact form."""
+        card = BackboneCard(
+            self.recipe.architecture(self.vocabulary),
+            self.vocabulary.text_size,
+            self.vocabulary.codebook_size,
+            SIDE,
+            self.maker.max_text_len,
+        )
+        state = {name: value.cpu() for name, value in self.averaged().plain_state().items()}
+        return save_builtin_backbone(state, card, folder)
+
+    # -- scores ---------------------------------------------------------------------------------
+
+    def _held_out(self) -> list[TokenisedScene]:
+        """Scenes of the test split if the folder has any, else training scenes never trained on."""
+        test = TokenShards(self.args.tokens, "test_*.npy")
+        source = test if len(test) else self.shards
+        return [source[index] for index in range(min(HELD_OUT_SCENES, len(source)))]
+
+    def _report(self) -> None:
+        """Log scores of the averaged weights and draw a sheet of prompts."""
+        items = self._held_out()
+        scores = answer_accuracy(self.averaged(), self.maker, items, self.args.precision)
+        logger.info("answers: %s", {kind: round(value, 3) for kind, value in scores.items()})
+        self._report_pictures(items[:SHEET_SCENES])
+
+    def _report_pictures(self, items: list[TokenisedScene]) -> None:
+        folder = self.args.out / "export"
+        self.export(folder)
+        engine = engine_of(folder, self.coder, self.args.device)
+        drawn = draw_prompts(engine, self.coder, [item.scene for item in items])
+        known = [self.shards[i] for i in range(min(4000, len(self.shards)))]
+        detector = PrototypeDetector(self.world, known)
+        found = [
+            hit
+            for item, (_, codes) in zip(items, drawn, strict=True)
+            for hit in detector.present(codes, item.scene)
+        ]
+        logger.info("pictures: objects drawn %.3f of %d", float(np.mean(found)), len(found))
+        for number, (prompt, _) in enumerate(drawn):
+            logger.info("  %d: %s", number, prompt)
+        if self.args.image_tokenizer and self.args.image_tokenizer.is_file():
+            codes = torch.from_numpy(np.stack([grid for _, grid in drawn]))
+            pixels: Tensor = load_compact(self.args.image_tokenizer).decode_codes(codes)
+            contact_sheet(pixels, self.args.out / f"sheet_{self.progress.step:06d}.png")
+
+
+def engine_of(folder: Path, coder: TextCoder, device: str = "cpu") -> Engine:
+    """An engine over compact weights."""
+    loaded = load_builtin_backbone(folder, device=device)
+    options = EngineOptions(
+        eot_id=coder.eot_id,
+        frame=QuestionFrame(tuple(coder.before), tuple(coder.after)),
+        side=loaded.card.side,
+        max_text_len=loaded.card.max_text_len,
+    )
+    return Engine(loaded.backbone, loaded.card.vocabulary, options)

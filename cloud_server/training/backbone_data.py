@@ -1,0 +1,529 @@
+"""Training batches of the unified transformer, from tokenised scenes that know their own truth.
+
+Knows captions, questions and masks; no pixels and no network.
+
+Two kinds of batches, both without padding beyond what a batch needs to align (position ids count
+the pads that are absent)::
+
+    t2i   t2i sot caption eot │ soi  image, partly masked  eoi      targets: masked codes
+    mmu   mmu soi image eoi │ sot question 1 answer 1 eot │ sot question 2 answer 2 eot │ ...
+          └ seen by all ──┘   └ sees the image and itself; positions start anew after the image
+
+The image may be a rectangle of the grid (a window around one object): shorter sequences, true
+positions, and words about the objects inside only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from cloud_server.prompting import pad_left, pad_right, t2i_mask, text_block
+from cloud_server.training.scenes.language import QA, caption, describe, questions
+from cloud_server.training.scenes.world import Scene, World
+from shared_protocol.vocabulary import Vocabulary
+
+QUESTION_BEFORE = "USER: \n"
+QUESTION_AFTER = " ASSISTANT:"
+END_OF_TEXT = "<|endoftext|>"
+IGNORED = -100
+_WHOLE_PICTURE = frozenset({"count", "relation", "relation_check"})
+"""Kinds of questions that a part of a picture cannot answer."""
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A part of the token grid."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def index(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def raster(self, side: int) -> np.ndarray:
+        """(height * width,) positions of its cells in the raster order of the whole grid."""
+        return np.arange(side * side).reshape(side, side)[self.index()].reshape(-1)
+
+
+@dataclass(frozen=True)
+class TokenisedScene:
+    """A scene and its image codes (side, side)."""
+
+    scene: Scene
+    codes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass and what it should predict.
+
+    Attributes:
+        ids / positions: (B, L) int64.
+        allow: (B, 1, L, L) bool.
+        rows: (M,) flat indices into B*L of the positions that predict something.
+        targets / weights: (M,) unified ids, and how much each counts.
+        probe_rows / probe_targets / probe_weights: image positions and what they show
+            (an object's or a background's number).
+        groups: (M,) number of the answer that each target belongs to; 0 for t2i.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    allow: Tensor
+    rows: Tensor
+    targets: Tensor
+    weights: Tensor
+    groups: Tensor
+    probe_rows: Tensor
+    probe_targets: Tensor
+    probe_weights: Tensor
+
+    def to(self, device: str) -> Batch:
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question with its frame, and its answer with its eot, as ids."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.prompt + self.answer
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One packed sequence while it grows."""
+
+    ids: list[int]
+    positions: list[int]
+    segments: list[int]
+    labels: list[int]
+
+
+class TextCoder:
+    """Text to ids with the text tokenizer's file."""
+
+    def __init__(self, path: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(path))
+        end = self._tokenizer.token_to_id(END_OF_TEXT)
+        if end is None:
+            raise ValueError(f"{path} has no {END_OF_TEXT}")
+        self.eot_id = int(end)
+        self.size = int(self._tokenizer.get_vocab_size())
+        self.before = self.encode(QUESTION_BEFORE)
+        self.after = self.encode(QUESTION_AFTER)
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids)))
+
+    def framed(self, question: str) -> list[int]:
+        return [*self.before, *self.encode(question), *self.after]
+
+
+class TokenShards:
+    """Tokenised scenes in a folder: `*.npy` uint16 (M, side, side) beside `*.jsonl` of scenes.
+
+    `refresh` picks up shards that arrived since.
+    """
+
+    def __init__(self, folder: Path, pattern: str = "train_*.npy") -> None:
+        self._folder, self._pattern = folder, pattern
+        self._seen: set[str] = set()
+        self._codes: list[np.ndarray] = []
+        self._scenes: list[Scene] = []
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> TokenisedScene:
+        return TokenisedScene(self._scenes[index], self._codes[index])
+
+    def refresh(self) -> int:
+        """Read new shards; returns how many scenes are known now."""
+        for file in sorted(self._folder.glob(self._pattern)):
+            truth = file.with_suffix(".jsonl")
+            if file.name not in self._seen and truth.is_file():
+                self._add(file, truth)
+        return len(self)
+
+    def _add(self, file: Path, truth: Path) -> None:
+        try:
+            codes = np.load(file)
+            lines = truth.read_text(encoding="utf-8").splitlines()
+            scenes = [Scene.from_dict(json.loads(line)) for line in lines]
+        except (ValueError, EOFError):
+            return  # still being written
+        if len(scenes) == len(codes):
+            self._seen.add(file.name)
+            self._codes.extend(codes)
+            self._scenes.extend(scenes)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What batches are made of.
+
+    Attributes:
+        qa_tokens: about how many text tokens of questions follow one image.
+        window_qa_tokens: the same behind a window.
+        kind_shares: share of the offered questions of each kind that are asked.
+        block_share: share of t2i examples that hide one object only (inpainting).
+        side_share: share of t2i examples that hide one side of the picture (outpainting).
+        describe_share: share of t2i prompts that say where everything is.
+        dropout: share of t2i prompts that are empty.
+        background_share: share of masked background tokens that are predicted.
+        background_weight: weight of those against tokens of objects.
+        window: side of the rectangles, in tokens, of the window curriculum.
+    """
+
+    qa_tokens: int = 170
+    window_qa_tokens: int = 80
+    kind_shares: Mapping[str, float] = field(default_factory=dict)
+    block_share: float = 0.15
+    side_share: float = 0.12
+    describe_share: float = 0.25
+    dropout: float = 0.1
+    background_share: float = 0.35
+    background_weight: float = 0.6
+    window: int = 8
+
+
+class BatchMaker:
+    """Turns tokenised scenes into batches.
+
+    Args:
+        config: shares and sizes.
+        vocabulary: id layout.
+        coder: text tokenizer.
+        world: names and backgrounds, for the probe's numbers and absent objects.
+        side: grid side.
+        max_text_len: length of the t2i text block without the task token.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        vocabulary: Vocabulary,
+        coder: TextCoder,
+        world: World,
+        side: int = 16,
+        max_text_len: int = 64,
+    ) -> None:
+        self.config, self.vocabulary, self.coder, self.world = config, vocabulary, coder, world
+        self.side, self.max_text_len = side, max_text_len
+        self._objects = {name: number for number, name in enumerate(world.names)}
+        self._backgrounds = {
+            name: len(world.names) + number for number, name in enumerate(world.backgrounds)
+        }
+
+    @property
+    def probe_classes(self) -> int:
+        """How many objects and backgrounds there are."""
+        return len(self._objects) + len(self._backgrounds)
+
+    # -- truth ----------------------------------------------------------------------------------
+
+    def truth(self, scene: Scene) -> np.ndarray:
+        """(side, side) number of what each token shows: an object or the background."""
+        grid = np.full((self.side, self.side), self._backgrounds[scene.background])
+        for thing in scene.objects:
+            grid[self.box(thing.x, thing.y, thing.size)] = self._objects[thing.name]
+        return grid
+
+    def box(self, x: int, y: int, size: int) -> tuple[slice, slice]:
+        """The tokens that a box in pixels mostly covers."""
+        stride = self.world.stride
+        rows, columns = (
+            slice(max(0, round(start / stride)), round((start + size) / stride)) for start in (y, x)
+        )
+        return rows, columns
+
+    def full(self) -> Rectangle:
+        return Rectangle(0, 0, self.side, self.side)
+
+    def window_around(self, scene: Scene, rng: np.random.Generator) -> Rectangle:
+        """A window that holds one object of the scene, most often the only one inside."""
+        size = self.config.window
+        thing = scene.objects[int(rng.integers(len(scene.objects)))]
+        rows, columns = self.box(thing.x, thing.y, thing.size)
+        top, left = (
+            int(rng.integers(max(0, part.stop - size), min(part.start, self.side - size) + 1))
+            for part in (rows, columns)
+        )
+        return Rectangle(top, left, size, size)
+
+    def inside(self, scene: Scene, part: Rectangle) -> Scene:
+        """The scene with only the objects that lie wholly inside `part`."""
+        kept = []
+        for thing in scene.objects:
+            rows, columns = self.box(thing.x, thing.y, thing.size)
+            tall = part.top <= rows.start and rows.stop <= part.top + part.height
+            wide = part.left <= columns.start and columns.stop <= part.left + part.width
+            if tall and wide:
+                kept.append(thing)
+        return replace(scene, objects=tuple(kept))
+
+    # -- text to image --------------------------------------------------------------------------
+
+    def t2i(self, items: Sequence[TokenisedScene], rng: np.random.Generator, window: bool) -> Batch:
+        """Masked image tokens to be predicted from a caption and the other tokens."""
+        side, offset = self.side, self.max_text_len + 2
+        blocks, images, places, labels, truths = [], [], [], [], []
+        for item in items:
+            part = self.window_around(item.scene, rng) if window else self.full()
+            truth = self.truth(item.scene)
+            masked, scene = self._mask(item.scene, part, rng)
+            blocks.append(self._prompt(scene, rng))
+            ids = (
+                item.codes[part.index()].reshape(-1).astype(np.int64) + self.vocabulary.image_offset
+            )
+            hidden = masked[part.index()].reshape(-1)
+            images.append(np.where(hidden, self.vocabulary.mask_id, ids))
+            labels.append(np.where(hidden, ids, IGNORED))
+            truths.append(truth[part.index()].reshape(-1))
+            places.append(part.raster(side) + offset)
+        return self._t2i_batch(blocks, images, places, labels, truths, rng)
+
+    def _prompt(self, scene: Scene, rng: np.random.Generator) -> list[int]:
+        draw = rng.random()
+        if draw < self.config.dropout:
+            text = ""
+        elif draw < self.config.dropout + self.config.describe_share:
+            text = describe(scene)
+        else:
+            text = caption(scene, rng, "train")
+        return text_block(
+            self.coder.encode(text),
+            self.vocabulary,
+            eot_id=self.coder.eot_id,
+            max_text_len=self.max_text_len,
+        )
+
+    def _mask(
+        self, scene: Scene, part: Rectangle, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Scene]:
+        """(side, side) bool of hidden tokens, and the scene that the caption speaks of."""
+        region = np.zeros((self.side, self.side), dtype=bool)
+        spoken = self.inside(scene, part)
+        draw = rng.random()
+        if draw < self.config.block_share and spoken.objects:
+            thing = spoken.objects[int(rng.integers(len(spoken.objects)))]
+            region[self._loose_box(thing.x, thing.y, thing.size, rng)] = True
+            if rng.random() < 0.5:
+                spoken = replace(spoken, objects=(thing,))
+        elif draw < self.config.block_share + self.config.side_share:
+            region[self._one_side(part, rng)] = True
+        else:
+            region[part.index()] = True
+        inner = np.zeros_like(region)
+        inner[part.index()] = region[part.index()]
+        return self._thin_out(inner, rng), spoken
+
+    def _loose_box(
+        self, x: int, y: int, size: int, rng: np.random.Generator
+    ) -> tuple[slice, slice]:
+        """An object's box, up to one token larger on each side."""
+        rows, columns = self.box(x, y, size)
+        grow = rng.integers(0, 2, size=4)
+        return (
+            slice(max(0, rows.start - grow[0]), rows.stop + grow[1]),
+            slice(max(0, columns.start - grow[2]), columns.stop + grow[3]),
+        )
+
+    def _one_side(self, part: Rectangle, rng: np.random.Generator) -> tuple[slice, slice]:
+        rows, columns = part.index()
+        count = int(rng.integers(part.width // 4, 3 * part.width // 4 + 1))
+        direction = int(rng.integers(4))
+        if direction == 0:
+            return rows, slice(part.left, part.left + count)
+        if direction == 1:
+            return rows, slice(part.left + part.width - count, part.left + part.width)
+        if direction == 2:
+            return slice(part.top, part.top + count), columns
+        return slice(part.top + part.height - count, part.top + part.height), columns
+
+    def _thin_out(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A random part of the region, of a share cos(u pi/2): Show-o's corruption."""
+        cells = np.flatnonzero(region)
+        count = max(1, round(len(cells) * float(np.cos(rng.random() * np.pi / 2))))
+        hidden = np.zeros(region.size, dtype=bool)
+        hidden[rng.permutation(cells)[:count]] = True
+        return hidden.reshape(region.shape)
+
+    def _t2i_batch(
+        self,
+        blocks: Sequence[list[int]],
+        images: Sequence[np.ndarray],
+        places: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray],
+        truths: Sequence[np.ndarray],
+        rng: np.random.Generator,
+    ) -> Batch:
+        length = max(len(block) for block in blocks)
+        rows, cells = len(blocks), images[0].size
+        start = self.max_text_len + 1
+        end = start + self.side * self.side + 1
+        text = pad_left(blocks, length, self.vocabulary.pad_id)
+        image = torch.from_numpy(np.stack(images))
+        column = torch.ones(rows, 1, dtype=torch.int64)
+        ids = torch.cat(
+            [text, column * self.vocabulary.soi_id, image, column * self.vocabulary.eoi_id], dim=1
+        )
+        text_positions = (start - length + torch.arange(length)).expand(rows, -1)
+        positions = torch.cat(
+            [text_positions, column * start, torch.from_numpy(np.stack(places)), column * end],
+            dim=1,
+        )
+        index = torch.arange(rows)[:, None] * ids.shape[1] + length + 1 + torch.arange(cells)
+        label, truth = np.stack(labels), np.stack(truths)
+        is_object = truth < len(self._objects)
+        kept = (label != IGNORED) & (
+            is_object | (rng.random(label.shape) < self.config.background_share)
+        )
+        weights = np.where(is_object, 1.0, self.config.background_weight)
+        chosen = torch.from_numpy(kept)
+        return Batch(
+            ids,
+            positions,
+            t2i_mask(ids, self.vocabulary),
+            index[chosen],
+            torch.from_numpy(label)[chosen],
+            torch.from_numpy(weights).float()[chosen],
+            torch.zeros(int(chosen.sum()), dtype=torch.int64),
+            *self._probes(index, truth, rng),
+        )
+
+    def _probes(
+        self, index: Tensor, truth: np.ndarray, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        is_object = truth < len(self._objects)
+        kept = torch.from_numpy(is_object | (rng.random(truth.shape) < 0.25))
+        return index[kept], torch.from_numpy(truth)[kept], torch.ones(int(kept.sum()))
+
+    # -- questions ------------------------------------------------------------------------------
+
+    def mmu(self, items: Sequence[TokenisedScene], rng: np.random.Generator, window: bool) -> Batch:
+        """Answers to be predicted from an image; many questions share one image."""
+        parts = [self.window_around(item.scene, rng) if window else self.full() for item in items]
+        budget = self.config.window_qa_tokens if window else self.config.qa_tokens
+        turns = [
+            self._within(self.turns(self._questions(item.scene, part, rng)), budget)
+            for item, part in zip(items, parts, strict=True)
+        ]
+        return self.mmu_batch(items, parts, turns, rng)
+
+    def _questions(self, scene: Scene, part: Rectangle, rng: np.random.Generator) -> list[QA]:
+        spoken = self.inside(scene, part)
+        if not spoken.objects:
+            return []
+        offered = [qa for _ in range(2) for qa in questions(spoken, rng, "train", self.world)]
+        partial = len(spoken.objects) < len(scene.objects)
+        hidden = {thing.name for thing in scene.objects} - {thing.name for thing in spoken.objects}
+        asked = [
+            qa
+            for qa in {(qa.question, qa.kind): qa for qa in offered}.values()
+            if rng.random() < self.config.kind_shares.get(qa.kind, 1.0)
+            and not (partial and (qa.kind in _WHOLE_PICTURE or _names(qa, hidden)))
+        ]
+        return [asked[int(i)] for i in rng.permutation(len(asked))]
+
+    def turns(self, asked: Sequence[QA]) -> list[Turn]:
+        """Questions and answers as ids."""
+        return [
+            Turn(
+                (self.coder.eot_id, *self.coder.framed(qa.question)),
+                (*self.coder.encode(f" {qa.answer}"), self.coder.eot_id),
+            )
+            for qa in asked
+        ]
+
+    def _within(self, turns: Sequence[Turn], budget: int) -> list[Turn]:
+        """The first turns, and those after them that still fit; at least one."""
+        kept: list[Turn] = []
+        used = 0
+        for turn in turns:
+            if not kept or used + len(turn.ids) <= budget:
+                kept.append(turn)
+                used += len(turn.ids)
+        return kept
+
+    def mmu_batch(
+        self,
+        items: Sequence[TokenisedScene],
+        parts: Sequence[Rectangle],
+        turns: Sequence[Sequence[Turn]],
+        rng: np.random.Generator,
+    ) -> Batch:
+        """One row per image, its turns packed behind it."""
+        packed = [
+            self._packed_row(item.codes[part.index()], part, asked)
+            for item, part, asked in zip(items, parts, turns, strict=True)
+        ]
+        length = max(len(row.ids) for row in packed)
+        label = pad_right([row.labels for row in packed], length, IGNORED)
+        chosen = label != IGNORED
+        segments = pad_right([row.segments for row in packed], length, -1)
+        index = torch.arange(len(packed))[:, None] * length + torch.arange(length)
+        truth = np.stack(
+            [self.truth(i.scene)[p.index()].reshape(-1) for i, p in zip(items, parts, strict=True)]
+        )
+        starts = torch.arange(len(packed)) * length + 2
+        cells = starts[:, None] + torch.arange(truth.shape[1])
+        before = np.cumsum([0, *(len(asked) for asked in turns)])[:-1]
+        groups = segments - 1 + torch.from_numpy(before)[:, None]
+        return Batch(
+            pad_right([row.ids for row in packed], length, self.vocabulary.pad_id),
+            pad_right([row.positions for row in packed], length, 0),
+            packed_mask(segments),
+            index[chosen],
+            label[chosen],
+            torch.ones(int(chosen.sum())),
+            groups[chosen],
+            *self._probes(cells, truth, rng),
+        )
+
+    def _packed_row(self, codes: np.ndarray, part: Rectangle, turns: Sequence[Turn]) -> _Row:
+        vocabulary, area = self.vocabulary, self.side * self.side
+        image = (codes.reshape(-1).astype(np.int64) + vocabulary.image_offset).tolist()
+        head = [vocabulary.mmu_id, vocabulary.soi_id, *image, vocabulary.eoi_id]
+        places = [0, 1, *(part.raster(self.side) + 2).tolist(), area + 2]
+        row = _Row(head, places, [0] * len(head), [IGNORED] * len(head))
+        for number, turn in enumerate(turns, 1):
+            row.ids.extend(turn.ids)
+            row.positions.extend(range(area + 3, area + 3 + len(turn.ids)))
+            row.segments.extend([number] * len(turn.ids))
+            # A position predicts the token after it; only answers (and their eot) count.
+            row.labels.extend([IGNORED] * (len(turn.prompt) - 1) + [*turn.answer, IGNORED])
+        return row
+
+
+def packed_mask(segments: Tensor) -> Tensor:
+    """(B, 1, L, L) of segment numbers (B, L): 0 = seen by all, others causal among themselves."""
+    length = segments.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    same = segments[:, :, None] == segments[:, None, :]
+    return ((segments == 0)[:, None, :] | (same & causal))[:, None]
+
+
+def _names(qa: QA, names: set[str]) -> bool:
+    """Whether a question is about one of the names."""
+    return any(name in qa.question for name in names)

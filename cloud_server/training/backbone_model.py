@@ -1,0 +1,139 @@
+"""The unified transformer while it is trained: factored code tables, a probe, logits where needed.
+
+Knows batches of ids; no scenes, no files. Exports plain Phi weights.
+
+A code's embedding, and its row of the head, is a sum that ends as one table when exported::
+
+    row[code] = free[code] + high[code >> 7] + low[code & 127] + sum of +-bits[k]
+
+so that rare codes share what their bits mean. The probe reads an inner layer's image positions and
+says which object or background is there; it is not exported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cloud_server.backbone.showo import ShowoConfig, build_phi
+from cloud_server.training.backbone_data import Batch
+from shared_protocol.vocabulary import Vocabulary
+
+_LOW_BITS = 7
+
+
+class CodeTable(nn.Module):
+    """A (codes, dim) table made of a free part and of parts shared by bits."""
+
+    signs: Tensor
+    high_of: Tensor
+    low_of: Tensor
+
+    def __init__(self, codes: int, dim: int, std: float) -> None:
+        super().__init__()
+        bits = (codes - 1).bit_length()
+        self.free = nn.Parameter(torch.randn(codes, dim) * std)
+        self.high = nn.Parameter(torch.randn(-(-codes >> _LOW_BITS) or 1, dim) * std * 0.5)
+        self.low = nn.Parameter(torch.randn(1 << _LOW_BITS, dim) * std * 0.5)
+        self.bits = nn.Parameter(torch.randn(bits, dim) * std * 0.3)
+        numbers = torch.arange(codes)
+        signs = ((numbers[:, None] >> torch.arange(bits)) & 1) * 2.0 - 1.0
+        self.register_buffer("signs", signs, persistent=False)
+        self.register_buffer("high_of", numbers >> _LOW_BITS, persistent=False)
+        self.register_buffer("low_of", numbers & ((1 << _LOW_BITS) - 1), persistent=False)
+
+    def forward(self) -> Tensor:
+        """The whole table (codes, dim)."""
+        shared = self.high[self.high_of] + self.low[self.low_of]
+        return self.free + shared + self.signs @ self.bits
+
+
+class TrainedBackbone(nn.Module):
+    """Phi between factored tables.
+
+    Args:
+        config: architecture; its vocabulary size must be that of `vocabulary`.
+        vocabulary: id layout.
+        probe_classes: number of things that the probe tells apart.
+        probe_layer: after how many layers it reads.
+    """
+
+    def __init__(
+        self, config: ShowoConfig, vocabulary: Vocabulary, probe_classes: int, probe_layer: int
+    ) -> None:
+        super().__init__()
+        phi = build_phi(config)
+        self.inner = phi.model
+        self.inner.embed_tokens = None  # replaced by the tables below
+        self.vocabulary = vocabulary
+        dim = config.hidden_size
+        self.words_in = nn.Parameter(torch.randn(vocabulary.image_offset, dim) * 0.02)
+        self.codes_in = CodeTable(vocabulary.codebook_size, dim, 0.02)
+        self.mask_in = nn.Parameter(torch.randn(1, dim) * 0.02)
+        self.words_out = nn.Parameter(torch.randn(vocabulary.image_offset, dim) * 0.02)
+        self.words_bias = nn.Parameter(torch.zeros(vocabulary.image_offset))
+        self.codes_out = CodeTable(vocabulary.codebook_size, dim, 0.02)
+        self.codes_bias = nn.Parameter(torch.zeros(vocabulary.codebook_size))
+        self.probe = nn.Linear(dim, probe_classes)
+        self.probe_norm = nn.LayerNorm(dim)
+        self._seen: Tensor | None = None
+        self.inner.layers[probe_layer - 1].register_forward_hook(self._remember)
+        self._scale_residuals(config)
+
+    def _scale_residuals(self, config: ShowoConfig) -> None:
+        """Smaller output projections, so that depth does not raise the variance at the start."""
+        for layer in self.inner.layers:
+            for module in (layer.self_attn.dense, layer.mlp.fc2):
+                nn.init.normal_(module.weight, std=0.02 / (2 * config.layers) ** 0.5)
+
+    def _remember(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        self._seen = output[0] if isinstance(output, tuple) else output
+
+    def table_in(self) -> Tensor:
+        """(vocabulary, dim) embedding."""
+        return torch.cat([self.words_in, self.codes_in(), self.mask_in])
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss per target (M,) float32, right (M,) bool, mean probe loss) of a batch.
+
+        All targets of a batch are text, or all are image codes.
+        """
+        embedded = F.embedding(batch.ids, self.table_in())
+        hidden = self.inner(
+            inputs_embeds=embedded,
+            attention_mask=batch.allow,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).last_hidden_state
+        wanted = hidden.flatten(0, 1)[batch.rows]  # (M, D)
+        offset = self.vocabulary.image_offset
+        if len(batch.targets) and bool(batch.targets[0] >= offset):
+            logits = F.linear(wanted, self.codes_out(), self.codes_bias)
+            targets = batch.targets - offset
+        else:
+            logits, targets = F.linear(wanted, self.words_out, self.words_bias), batch.targets
+        loss = F.cross_entropy(logits.float(), targets, reduction="none")
+        return loss, logits.argmax(-1) == targets, self._probe_loss(batch)
+
+    def _probe_loss(self, batch: Batch) -> Tensor:
+        assert self._seen is not None
+        seen = self.probe_norm(self._seen.flatten(0, 1)[batch.probe_rows])
+        loss = F.cross_entropy(self.probe(seen).float(), batch.probe_targets, reduction="none")
+        return (loss * batch.probe_weights).sum() / batch.probe_weights.sum()
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """The weights as a Phi's: `model...`, `lm_head...`, float32."""
+        state = {
+            f"model.{name}": tensor.detach().float()
+            for name, tensor in self.inner.state_dict().items()
+        }
+        mask_row = self.mask_in.new_zeros(1, self.mask_in.shape[1])
+        head = torch.cat([self.words_out, self.codes_out(), mask_row])
+        bias = torch.cat([self.words_bias, self.codes_bias, self.codes_bias.new_zeros(1)])
+        state["model.embed_tokens.weight"] = self.table_in().detach().float()
+        state["lm_head.weight"] = head.detach().float()
+        state["lm_head.bias"] = bias.detach().float()
+        return state

@@ -1,0 +1,1 @@
+"""Procedural sprite scenes that know their own truth: pictures, captions, questions."""
