@@ -1,0 +1,1 @@
+"""The unified transformer: its protocol, its Show-o implementation and its checkpoints."""

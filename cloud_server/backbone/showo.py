@@ -1,0 +1,133 @@
+"""Show-o's transformer: transformers' Phi with query/key LayerNorm, masks given by the caller.
+
+Does not know prompts, sampling, or files (see `checkpoint`).
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PhiConfig, PhiForCausalLM
+
+from cloud_server.backbone.protocol import ALL, KeyValueCache
+from shared_protocol.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ShowoConfig:
+    """Architecture of the transformer; the defaults are Show-o's (Phi-1.5).
+
+    Differs from Phi-1.5's own configuration: because Show-o forces the LayerNorm on queries and
+    keys on, whatever the configuration says; it is not an option here.
+    """
+
+    vocab_size: int = 58498
+    hidden_size: int = 2048
+    intermediate_size: int = 8192
+    layers: int = 24
+    heads: int = 32
+    max_positions: int = 2048
+    partial_rotary_factor: float = 0.5
+    rope_theta: float = 10000.0
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}",
+                "choose a hidden size that the heads divide",
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.heads
+
+    def to_dict(self) -> dict[str, int | float]:
+        """The fields by name, for a checkpoint's metadata."""
+        return asdict(self)
+
+
+def phi_config(config: ShowoConfig) -> PhiConfig:
+    """The transformers configuration of a Show-o transformer."""
+    return PhiConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        max_position_embeddings=config.max_positions,
+        layer_norm_eps=config.layer_norm_eps,
+        # The same function as gelu_new (tanh form), as one kernel instead of seven.
+        hidden_act="gelu_pytorch_tanh",
+        qk_layernorm=True,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": config.rope_theta,
+            "partial_rotary_factor": config.partial_rotary_factor,
+        },
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        attn_implementation="sdpa",
+    )
+
+
+def build_phi(config: ShowoConfig) -> PhiForCausalLM:
+    """A Phi of that shape with untrained weights."""
+    return PhiForCausalLM(phi_config(config))
+
+
+class PhiCache:
+    """A `KeyValueCache` over transformers' DynamicCache."""
+
+    def __init__(self) -> None:
+        self.inner = DynamicCache()
+
+    def __len__(self) -> int:
+        return int(self.inner.get_seq_length())
+
+    def truncate(self, length: int) -> None:
+        surplus = len(self) - length
+        if surplus > 0:
+            self.inner.crop(-surplus)
+
+
+class ShowoBackbone:
+    """A `Backbone` of Show-o's architecture, in inference mode."""
+
+    def __init__(self, phi: PhiForCausalLM) -> None:
+        self._phi = phi.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._phi.lm_head.weight.device)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._phi.lm_head.out_features)
+
+    def new_cache(self) -> PhiCache:
+        return PhiCache()
+
+    def logits(
+        self,
+        token_ids: Tensor,
+        allow: Tensor,
+        position_ids: Tensor,
+        *,
+        cache: KeyValueCache | None = None,
+        rows: slice = ALL,
+        columns: slice = ALL,
+    ) -> Tensor:
+        with torch.inference_mode():
+            hidden = self._phi.model(
+                input_ids=token_ids,
+                attention_mask=allow,
+                position_ids=position_ids,
+                past_key_values=cache.inner if isinstance(cache, PhiCache) else None,
+                use_cache=cache is not None,
+            ).last_hidden_state
+            head = self._phi.lm_head
+            wanted = hidden[:, rows]  # (B, rows, D)
+            scores = torch.nn.functional.linear(wanted, head.weight[columns], head.bias[columns])
+            return scores.float()

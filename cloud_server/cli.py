@@ -1,0 +1,146 @@
+"""The `cloud-server` command: serve, or train what is served.
+
+It does not know how either is done; what is slow to import is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloud_server.settings import API_KEY_VARIABLE, LOG_LEVELS, Settings, choose_api_key
+from shared_protocol.errors import ConfigError, UnimicError
+
+EXIT_CONFIG = 2
+EXIT_FAILURE = 1
+_DEFAULTS = Settings()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the process's exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words[:1] == ["train"]:
+            from cloud_server.training.cli import train
+
+            return train(words[1:])
+        return _serve(words[1:] if words[:1] == ["serve"] else words)
+    except UnimicError as error:
+        print(f"cloud-server: {error}", file=sys.stderr)
+        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILURE
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse_settings(words: Sequence[str]) -> Settings:
+    """The settings that the flags of `serve` and the environment ask for.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+    return _settings(_parser().parse_args(words))
+
+
+def _serve(words: Sequence[str]) -> int:
+    settings = parse_settings(words)
+    start_logging(settings.log_level)
+    from cloud_server.hosting import serve
+    from cloud_server.loading import load_model
+
+    serve(settings, lambda: load_model(settings), lambda line: print(line, flush=True))
+    return 0
+
+
+def start_logging(level: str) -> None:
+    """Log to stderr; our one line per request replaces uvicorn's."""
+    logging.basicConfig(
+        level=level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    values = vars(args)
+    key = choose_api_key(values.pop("api_key"), values.pop("api_key_file"), os.environ)
+    return Settings(api_key=key, **values)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cloud-server",
+        usage="cloud-server [serve] [options]\n       cloud-server train RECIPE [options]",
+        description="Serve the model to edge clients, or train the weights ('train --help').",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_place(parser)
+    _add_model(parser)
+    _add_key(parser)
+    _add_limits(parser)
+    return parser
+
+
+def _add(group: argparse._ArgumentGroup, flag: str, text: str, kind: type = str) -> None:
+    """Declare a flag whose default is that of `Settings`."""
+    name = flag.removeprefix("--").replace("-", "_")
+    metavar = {int: "N", float: "SECONDS"}.get(kind)
+    default = getattr(_DEFAULTS, name)
+    group.add_argument(flag, type=kind, default=default, metavar=metavar, help=text)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where")
+    _add(group, "--host", "address to listen on")
+    _add(group, "--port", "TCP port; 0 takes a free one and prints the URL", int)
+    group.add_argument(
+        "--ready-file", type=Path, default=argparse.SUPPRESS, help="gets the URL once ready"
+    )
+    group.add_argument(
+        "--log-level", choices=LOG_LEVELS, default=_DEFAULTS.log_level, help="detail"
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    _add(group, "--bundle", "builtin, show-o or a folder; both ends must hold the same")
+    group.add_argument(
+        "--backbone",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="weights of the transformer, where they do not lie with the bundle",
+    )
+    _add(group, "--device", "auto, cpu, cuda or cuda:N")
+    _add(group, "--threads", "CPU threads of the model; 0 = automatic", int)
+    _add(group, "--max-batch", "most requests in one pass; 0 = 1 on a CPU, 8 on a GPU", int)
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(f"key (or ${API_KEY_VARIABLE}, which other users cannot see)")
+    group.add_argument("--api-key", default=None, help="clients must present this key")
+    group.add_argument("--api-key-file", type=Path, default=None, help="file that holds it")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("limits")
+    _add(group, "--max-queue", "most requests that wait for the model", int)
+    _add(group, "--max-inflight", "most requests being served at once", int)
+    _add(group, "--max-body", "largest request body, in bytes", int)
+    _add(group, "--max-grid", "most tokens a side of a picture", int)
+    _add(group, "--max-steps", "most decoding steps", int)
+    _add(group, "--max-new-tokens", "longest answer, in tokens", int)
+    _add(group, "--request-timeout", "time limit of a request", float)
+    _add(group, "--body-timeout", "time limit for a body to arrive", float)
+    _add(group, "--shutdown-timeout", "how long stopping waits for what runs", float)
+    _add(group, "--codec-threads", "threads that decode and encode messages", int)
+    _add(group, "--cache-entries", "results kept for retries; 0 keeps none", int)
+    _add(group, "--cache-bytes", "memory for these results", int)
+    _add(group, "--cache-ttl", "how long a result is kept", float)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

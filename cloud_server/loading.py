@@ -1,0 +1,169 @@
+"""Loads and warms what the server serves: bundle, backbone, entropy models.
+
+It does not know HTTP, nor when it is called; serving code sees its result behind protocols only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cloud_server.backbone.checkpoint import load_builtin_backbone, load_showo_backbone
+from cloud_server.engine import Engine, EngineOptions
+from cloud_server.model import BundleCodec, Model
+from cloud_server.prompting import QuestionFrame
+from cloud_server.settings import Settings
+from cloud_server.translation import to_engine, to_response
+from shared_protocol.bundles import BUILTIN, Bundle, load_bundle
+from shared_protocol.codec import encode_request
+from shared_protocol.entropy.context import nothing_known
+from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.messages import Options, Request
+from shared_protocol.tasks import Task
+from shared_protocol.tokens import ImageTokens, TextTokens
+
+logger = logging.getLogger(__name__)
+
+QUESTION_BEFORE = "USER: \n"
+QUESTION_AFTER = " ASSISTANT:"
+_BATCH_ON_GPU = 8
+_BUILTIN_BACKBONE = Path(__file__).parent / "weights" / BUILTIN
+
+
+def load_model(settings: Settings) -> Model:
+    """Load everything that `settings` name, check the entropy models and warm all of it.
+
+    Raises:
+        ConfigError: no such bundle or device.
+        CheckpointError: weights that are missing, damaged or of another shape.
+    """
+    device = choose_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    bundle = load_bundle(settings.bundle)
+    max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
+    model = Model(
+        bundle=bundle,
+        engine=load_engine(bundle, backbone_path(bundle, settings), device, max_batch),
+        codec=BundleCodec(bundle),
+        device=_describe(device),
+        max_batch=max_batch,
+        scenarios=bundle.entropy.available(),
+        entropy=check_entropy(bundle),
+    )
+    warm(model, bundle)
+    return model
+
+
+def choose_device(wanted: str) -> str:
+    """The torch device behind "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: a GPU is asked for that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return "cuda" if count else "cpu"
+    index = int(wanted.partition(":")[2] or 0)
+    if wanted != "cpu" and index >= count:
+        raise ConfigError(f"device {wanted}: torch sees {count} GPUs", "use --device cpu")
+    return wanted
+
+
+def _describe(device: str) -> str:
+    if device == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads"
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
+def backbone_path(bundle: Bundle, settings: Settings) -> Path:
+    """Where the transformer's weights are."""
+    if settings.backbone is not None:
+        return settings.backbone
+    return _BUILTIN_BACKBONE if bundle.name == BUILTIN else bundle.folder / "backbone"
+
+
+def load_engine(bundle: Bundle, path: Path, device: str, max_batch: int) -> Engine:
+    """The engine over the weights at `path`, compact ones or Show-o's.
+
+    Raises:
+        CheckpointError: no weights there, or weights of another vocabulary than the bundle's.
+    """
+    options = EngineOptions(
+        eot_id=bundle.eot_id,
+        frame=question_frame(bundle),
+        side=bundle.grid[0],
+        requests_per_forward=max_batch,
+    )
+    if not _is_compact(path):
+        return Engine(load_showo_backbone(path, device=device), bundle.vocabulary, options)
+    loaded = load_builtin_backbone(path, device=device)
+    card = loaded.card
+    if (card.vocabulary, (card.side, card.side)) != (bundle.vocabulary, tuple(bundle.grid)):
+        raise CheckpointError(
+            f"the backbone at {path} is not made for the bundle {bundle.name}",
+            "install both again, or name another --backbone",
+        )
+    options = replace(options, max_text_len=card.max_text_len)
+    return Engine(loaded.backbone, bundle.vocabulary, options)
+
+
+def _is_compact(path: Path) -> bool:
+    return path == _BUILTIN_BACKBONE or any(path.glob("backbone*.safetensors"))
+
+
+def question_frame(bundle: Bundle) -> QuestionFrame:
+    """The ids that the model expects around a question."""
+    before, after = (
+        tuple(int(index) for index in bundle.text_tokenizer.encode(text).ids)
+        for text in (QUESTION_BEFORE, QUESTION_AFTER)
+    )
+    return QuestionFrame(before, after)
+
+
+def check_entropy(bundle: Bundle) -> Mapping[str, Any]:
+    """Code a fixed picture with every entropy model and decode it again.
+
+    The digest is equal on all machines that hold the same bundle.
+
+    Raises:
+        CheckpointError: a model does not decode on this machine what it encoded.
+    """
+    models = bundle.entropy
+    models.warm_up()
+    height, width = bundle.grid
+    size = bundle.vocabulary.codebook_size
+    codes = (np.arange(height * width, dtype=np.int64) * 2654435761 % size).astype(np.int32)
+    context = nothing_known(height, width, text=np.arange(4, dtype=np.int32))
+    digest = hashlib.sha256()
+    for scenario in models.available():
+        data = models.encode(scenario, codes, context)
+        if not np.array_equal(models.decode(scenario, data, context), codes):
+            raise CheckpointError(
+                f"the {scenario.name.lower()} model decodes on this machine what it did not encode",
+                "install the bundle again; if that does not help, report the machine",
+            )
+        digest.update(data)
+    return {"ok": True, "digest": digest.hexdigest()}
+
+
+def warm(model: Model, bundle: Bundle) -> None:
+    """Run a short picture and a short answer from end to end, so that no user waits for it."""
+    text = TextTokens(np.arange(1, 4, dtype=np.int32), bundle.vocabulary.text_size)
+    codes = np.zeros(bundle.grid, dtype=np.int32)
+    image = ImageTokens(codes, bundle.vocabulary.codebook_size)
+    short = Options(steps=2, max_new_tokens=2)
+    for request in (
+        Request(Task.T2I, text, options=short),
+        Request(Task.VQA, text, image, options=short),
+    ):
+        decoded, _ = model.codec.decode(encode_request(request, bundle).data)
+        result = model.engine.run([to_engine(decoded, bundle)])[0]
+        model.codec.encode(to_response(decoded, result, bundle), decoded, None)

@@ -1,0 +1,132 @@
+"""What is counted and timed of each exchange, and how Prometheus reads it.
+
+It does not know prompts, images or how a request is served; nothing here is global.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from shared_protocol.tasks import Task
+
+STAGES = ("decode", "queue", "model", "encode", "total")
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+STATUS_CLIENT_GONE = 499
+"""Recorded, never sent: the client hung up."""
+
+
+@dataclass
+class Trace:
+    """What happened to one request; filled in as it goes along.
+
+    Attributes:
+        task: what was asked.
+        id: names the request in the log and in the reply.
+        status: HTTP status, or that of an error that came after the start of the reply.
+        bytes_up: request body bytes read.
+        bytes_down: reply body bytes sent, progress included.
+        parts_up: bytes of the request message by part.
+        parts_down: bytes of the reply message by part.
+        tokens_up: text and image tokens received.
+        tokens_down: text and image tokens sent.
+        seconds: by stage.
+    """
+
+    task: Task
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    status: int = 200
+    bytes_up: int = 0
+    bytes_down: int = 0
+    parts_up: Mapping[str, float] = field(default_factory=dict)
+    parts_down: Mapping[str, float] = field(default_factory=dict)
+    tokens_up: int = 0
+    tokens_down: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; a stage that fails counts too."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - started
+
+    def timing_ms(self) -> dict[str, float]:
+        """Milliseconds by stage, for the client."""
+        return {name: round(1000 * value, 2) for name, value in self.seconds.items()}
+
+    def finish(self) -> None:
+        """Note the end of the exchange."""
+        self.seconds["total"] = time.monotonic() - self.started
+
+    def __str__(self) -> str:
+        model, total = (1000 * self.seconds.get(name, 0.0) for name in ("model", "total"))
+        return (
+            f"id={self.id} task={self.task.name.lower()} status={self.status} "
+            f"bytes={self.bytes_up}/{self.bytes_down} tokens={self.tokens_up}/{self.tokens_down} "
+            f"model_ms={model:.0f} total_ms={total:.0f}"
+        )
+
+
+class Metrics:
+    """The server's counters and histograms, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = self._counter("requests", "Requests answered", "task", "status")
+        self._bytes = self._counter("body_bytes", "Bytes of bodies", "direction")
+        self._parts = self._counter("part_bytes", "Message bytes by part", "direction", "part")
+        self._stages = self._histogram("stage_seconds", "Time by stage", _SECONDS, "task", "stage")
+        self._batches = self._histogram("batch_size", "Requests in a batch", _BATCH_SIZES)
+        self._queue = self._gauge("queue_depth", "Requests waiting for the model")
+        self._inflight = self._gauge("inflight_requests", "Requests being served")
+        self._replays = self._counter("replays", "Replies whose result was made before")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"unimic_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"unimic_{name}", text, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(f"unimic_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+    def observe(self, trace: Trace) -> None:
+        """Count a finished exchange."""
+        task = trace.task.name.lower()
+        self._requests.labels(task, str(trace.status)).inc()
+        for direction, body, parts in (
+            ("up", trace.bytes_up, trace.parts_up),
+            ("down", trace.bytes_down, trace.parts_down),
+        ):
+            self._bytes.labels(direction).inc(body)
+            for part, size in parts.items():
+                self._parts.labels(direction, part).inc(size)
+        for stage, seconds in trace.seconds.items():
+            self._stages.labels(task, stage).observe(seconds)
+
+    def observe_batch(self, size: int) -> None:
+        """Count a batch that starts."""
+        self._batches.observe(size)
+
+    def observe_replay(self) -> None:
+        """Count a reply whose result came from an earlier or a running request."""
+        self._replays.inc()
+
+    def expose(self, queue_depth: int, inflight: int) -> bytes:
+        """All metrics in Prometheus' text format."""
+        self._queue.set(queue_depth)
+        self._inflight.set(inflight)
+        return generate_latest(self._registry)

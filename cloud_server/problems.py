@@ -1,0 +1,82 @@
+"""Errors as HTTP replies: one JSON body, its status and its headers; never a traceback.
+
+It does not know what went wrong, only how to say it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from shared_protocol.errors import (
+    InternalError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    UnauthorizedError,
+    UnimicError,
+    error_to_wire,
+)
+
+_AUTHENTICATE = "Bearer"
+
+
+class ErrorBody(BaseModel):
+    """What every error reply holds."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"title": "Error"})
+
+    code: str = Field(description="which kind of error, stable", examples=["bad_prompt"])
+    message: str = Field(description="what is wrong, with the value")
+    remedy: str | None = Field(None, description="what can be done about it")
+    retry_after: float | None = Field(None, description="seconds after which to retry")
+
+
+def error_response(error: UnimicError, status: int | None = None) -> JSONResponse:
+    """The reply that tells a client of `error`."""
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after or 1))
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = _AUTHENTICATE
+    return JSONResponse(error_to_wire(error), status or error.http_status, headers)
+
+
+def internal_error(incident: str) -> InternalError:
+    """What a client is told of a fault that the log describes under `incident`."""
+    return InternalError(f"the server failed (incident {incident})", "report it with this number")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make `app` answer every error with an `ErrorBody`."""
+    app.add_exception_handler(UnimicError, _on_typed)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+
+
+async def _on_typed(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, UnimicError), "registered for this class"
+    return error_response(error)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException), "registered for this class"
+    if error.status_code == 405:
+        fault = f"{request.method} is no method of this path"
+        response = error_response(NotFoundError(fault, "see /openapi.json"), 405)
+        response.headers.update(error.headers or {})
+        return response
+    return error_response(NotFoundError("there is nothing at this path", "see /openapi.json"), 404)
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError), "registered for this class"
+    first = error.errors()[0]
+    where = " ".join(str(part) for part in first["loc"])
+    return error_response(InvalidInputError(f"{where}: {first['msg']}"))

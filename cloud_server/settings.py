@@ -1,0 +1,143 @@
+"""Every setting of the server, checked, with its default in one place.
+
+It does not know where a value came from: a flag, the environment or a test.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared_protocol.errors import ConfigError
+from shared_protocol.messages import MAX_NEW_TOKENS, MAX_STEPS
+from shared_protocol.tokens import MAX_GRID
+
+API_KEY_VARIABLE = "UNIMIC_API_KEY"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the server runs; durations in seconds, sizes in bytes.
+
+    Args:
+        host: address to listen on.
+        port: TCP port; 0 lets the system choose one.
+        bundle: "builtin", the name of an installed bundle, or a folder.
+        backbone: file or folder with the transformer's weights; None = those beside the bundle.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: CPU threads of the model; 0 leaves the choice to torch.
+        api_key: key that clients must present; None serves everybody.
+        max_batch: most requests in one pass of the model; 0 means 1 on a CPU and 8 on a GPU.
+        max_queue: most requests that wait for the model.
+        max_inflight: most requests being decoded, waiting, run and encoded at once.
+        max_body: largest request body.
+        max_grid: most tokens a side of a picture, after an extension.
+        max_steps: most masked decoding steps.
+        max_new_tokens: longest answer in tokens.
+        request_timeout: time limit of a request, from its first byte to the end of its encoding.
+        body_timeout: time limit for a request body to arrive.
+        shutdown_timeout: how long a stopping server waits for what runs.
+        batch_window: how long the first request of a batch waits for others.
+        codec_threads: threads that decode requests and encode responses.
+        cache_entries: most results kept for retries with an Idempotency-Key; 0 keeps none.
+        cache_bytes: most memory for these results.
+        cache_ttl: how long a result is kept.
+        log_level: one of `LOG_LEVELS`.
+        ready_file: file that is to hold the URL once the server is ready.
+
+    Raises:
+        ConfigError: a value outside its range, or values that contradict each other.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8400
+    bundle: str = "builtin"
+    backbone: Path | None = None
+    device: str = "auto"
+    threads: int = 0
+    api_key: str | None = field(default=None, repr=False)
+    max_batch: int = 0
+    max_queue: int = 64
+    max_inflight: int = 256
+    max_body: int = 64 * 1024
+    max_grid: int = MAX_GRID
+    max_steps: int = MAX_STEPS
+    max_new_tokens: int = MAX_NEW_TOKENS
+    request_timeout: float = 120.0
+    body_timeout: float = 10.0
+    shutdown_timeout: float = 30.0
+    batch_window: float = 0.004
+    codec_threads: int = 2
+    cache_entries: int = 256
+    cache_bytes: int = 16 * 1024 * 1024
+    cache_ttl: float = 600.0
+    log_level: str = "info"
+    ready_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            _check_range(name, getattr(self, name), low, high)
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(f"device is {self.device!r}", "use auto, cpu, cuda or cuda:N")
+        if self.log_level not in LOG_LEVELS:
+            raise ConfigError(f"log level is {self.log_level!r}", f"use one of {LOG_LEVELS}")
+        if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
+            raise ConfigError(
+                "the API key is empty or holds characters that no HTTP header can carry",
+                "use visible ASCII characters without spaces",
+            )
+        if self.max_inflight < self.max_queue:
+            raise ConfigError(
+                f"max_inflight {self.max_inflight} is below max_queue {self.max_queue}",
+                "raise --max-inflight or lower --max-queue",
+            )
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("port", 0, 65535),
+    ("threads", 0, 1024),
+    ("max_batch", 0, 1024),
+    ("max_queue", 1, 100_000),
+    ("max_inflight", 1, 100_000),
+    ("max_body", 64, 2**30),
+    ("max_grid", 1, MAX_GRID),
+    ("max_steps", 1, MAX_STEPS),
+    ("max_new_tokens", 1, MAX_NEW_TOKENS),
+    ("request_timeout", 0.001, 86_400),
+    ("body_timeout", 0.001, 86_400),
+    ("shutdown_timeout", 0, 86_400),
+    ("batch_window", 0, 1),
+    ("codec_threads", 1, 256),
+    ("cache_entries", 0, 1_000_000),
+    ("cache_bytes", 0, 2**40),
+    ("cache_ttl", 0, 10**9),
+)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not math.isfinite(value) or not low <= value <= high:
+        raise ConfigError(f"{name} is {value}", f"use {low:g}..{high:g}")
+
+
+def choose_api_key(
+    given: str | None, file: Path | None, environment: Mapping[str, str]
+) -> str | None:
+    """The API key to ask of clients: the given one, else the file's, else the environment's.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if given is not None:
+        return given
+    if file is None:
+        return environment.get(API_KEY_VARIABLE) or None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the API key from {file}: {error}") from error

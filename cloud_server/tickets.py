@@ -1,0 +1,112 @@
+"""A place in the queue of the model: who waits for it, how far it is, what became of it.
+
+It does not know the queue, nor what its job is; it lives on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_FOREVER = math.inf
+_NEVER = -math.inf
+
+
+class Ticket(Generic[Job, Result]):
+    """One job on its way; any number of callers may wait for it.
+
+    Attributes:
+        job: what is to be run.
+        key: jobs with equal keys may share a batch.
+        progress: (finished steps, all steps), (0, 0) before the first step.
+        queue_s: seconds the job waited; known once it runs.
+        model_s: seconds its batch ran; known once it is done.
+        batch_size: number of jobs in its batch; 0 before it runs.
+        keep_until: time (of `time.monotonic`) until which a started job goes on although nobody
+            waits for it, because its result is worth keeping.
+    """
+
+    def __init__(self, job: Job, key: Hashable, drop: Callable[[], None]) -> None:
+        self.job = job
+        self.key = key
+        self.progress = (0, 0)
+        self.queue_s = 0.0
+        self.model_s = 0.0
+        self.batch_size = 0
+        self.keep_until = _NEVER
+        self.submitted = time.monotonic()
+        self.done: asyncio.Future[Result] = _new_future()
+        self.done.add_done_callback(_retrieve)
+        self._change: asyncio.Future[None] = _new_future()
+        self._waiters = 0
+        self._left = False
+        self._drop = drop
+
+    @property
+    def wanted_until(self) -> float:
+        """Time until which the result is wanted; infinite until the last waiter has left."""
+        return self.keep_until if self._left else _FOREVER
+
+    @property
+    def failed(self) -> bool:
+        """Whether the job was dropped or ended in an error."""
+        done = self.done
+        return done.done() and (done.cancelled() or done.exception() is not None)
+
+    def keep_for(self, seconds: float) -> None:
+        """Let a started job go on for `seconds` from now although nobody waits for it."""
+        self.keep_until = max(self.keep_until, time.monotonic() + seconds)
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Hold an interest in the result; when the last holder leaves, a waiting job is dropped."""
+        self._waiters += 1
+        self._left = False
+        try:
+            yield
+        finally:
+            self._waiters -= 1
+            self._left = not self._waiters
+            if self._left and not self.done.done():
+                self._drop()
+
+    async def result(self) -> Result:
+        """Wait for the result; cancelling this call does not cancel the job of other holders."""
+        async with self.waiting():
+            return await asyncio.shield(self.done)
+
+    async def steps(self) -> AsyncIterator[tuple[int, int]]:
+        """Yield `progress` when it has changed, until the job is done; what is stale is skipped.
+
+        Hold `waiting()` meanwhile.
+        """
+        seen = (0, 0)
+        while not self.done.done():
+            if self.progress != seen:
+                seen = self.progress
+                yield seen
+            else:
+                either: set[asyncio.Future[Any]] = {self._change, self.done}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+
+    def report(self, step: int, total: int) -> None:
+        """Note progress and wake whoever follows it."""
+        self.progress = (step, total)
+        change, self._change = self._change, _new_future()
+        change.set_result(None)
+
+
+def _new_future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _retrieve(future: asyncio.Future[Result]) -> None:
+    if not future.cancelled():
+        future.exception()  # an error that nobody waits for any more needs no warning

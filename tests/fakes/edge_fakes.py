@@ -1,0 +1,146 @@
+"""A bundle, entropy models and a cloud small enough to run in a test, around the real codec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from edge_client.replies import ServerTiming
+from edge_client.transport import OnStep, Reply
+from shared_protocol.codec import decode_request, encode_response
+from shared_protocol.entropy.context import CodingContext
+from shared_protocol.errors import UnimicError
+from shared_protocol.messages import Request, Response
+from shared_protocol.tasks import Scenario, Task, merge
+from shared_protocol.tokens import Codes, ImageTokens, TextTokens
+from shared_protocol.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(300, 8192)
+ANSWER = "two red balloons"
+
+
+class FakeEntropy:
+    """Codes below 256 in one byte, under a key; ends with different keys disagree."""
+
+    def __init__(self, key: int = 0, scenarios: tuple[Scenario, ...] = tuple(Scenario)[1:]) -> None:
+        self.key = key
+        self.scenarios = scenarios
+
+    def available(self) -> tuple[Scenario, ...]:
+        return self.scenarios
+
+    def supports(self, scenario: Scenario, context: CodingContext) -> bool:
+        return scenario in self.scenarios
+
+    def warm_up(self) -> None:
+        pass
+
+    def encode(self, scenario: Scenario, codes: Codes, context: CodingContext) -> bytes:
+        kind = "u1" if codes.max(initial=0) < 256 else "<u4"
+        return (codes ^ self.key).astype(kind).tobytes()
+
+    def decode(self, scenario: Scenario, data: bytes, context: CodingContext) -> Codes:
+        kind = "u1" if len(data) == context.count else "<u4"
+        return np.frombuffer(data, kind).astype(np.int32) ^ self.key
+
+
+class FakeWords:
+    """One id per byte."""
+
+    def encode(self, text: str) -> TextTokens:
+        return TextTokens(np.frombuffer(text.encode(), np.uint8), VOCABULARY.text_size)
+
+    def decode(self, tokens: TextTokens) -> str:
+        return bytes(tokens.ids.tolist()).decode()
+
+
+class FakeTokenizer:
+    """A token is the grey of its patch."""
+
+    stride = 16
+    codebook_size = 8192
+
+    def tokenize(self, pixels: np.ndarray) -> ImageTokens:
+        height, width = pixels.shape[0] // 16, pixels.shape[1] // 16
+        grey = pixels.reshape(height, 16, width, 16, 3).mean(axis=(1, 3, 4))
+        return ImageTokens(grey.astype(np.int32), 8192)
+
+    def detokenize(self, tokens: ImageTokens) -> np.ndarray:
+        grey = np.kron(np.minimum(tokens.codes, 255), np.ones((16, 16), dtype=np.int32))
+        return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+
+
+class FakeBundle:
+    """What a session and a codec need of a bundle."""
+
+    name = "fake"
+    vocabulary = VOCABULARY
+    eot_id = 0
+    defaults = SimpleNamespace(steps=5, guidance=2.0, max_new_tokens=40)
+    grid = (4, 4)
+    max_text_tokens = 40
+    text_prior = None
+    mask_prior = None
+    text_tokenizer = FakeWords()
+
+    def __init__(self, entropy_key: int = 0, fingerprint: bytes = bytes(32)) -> None:
+        self.entropy = FakeEntropy(entropy_key)
+        self.fingerprint = fingerprint
+
+    def image_tokenizer(self) -> FakeTokenizer:
+        return FakeTokenizer()
+
+
+class FakeCloud:
+    """A transport with a cloud behind it, that paints every new token in one colour.
+
+    Args:
+        bundle: the cloud's.
+        painted: the code that it generates; `faults` are raised first.
+    """
+
+    def __init__(self, bundle: FakeBundle, painted: int = 200) -> None:
+        self.bundle = bundle
+        self.painted = painted
+        self.faults: list[UnimicError] = []
+        self.keys: list[str] = []
+        self.messages: list[bytes] = []
+        self.requests: list[Request] = []
+
+    def exchange(self, task: str, message: bytes, key: str, on_step: OnStep | None = None) -> Reply:
+        self.keys.append(key)
+        self.messages.append(message)
+        request = decode_request(message, self.bundle).value
+        assert request.task.name.lower() == task
+        self.requests.append(request)
+        if on_step is not None:
+            on_step(1, 1)
+        if self.faults:
+            raise self.faults.pop(0)
+        encoded = encode_response(self.answer(request), request, self.bundle)
+        timing = ServerTiming(decode=1.0, queue=2.0, model=30.0, encode=4.0)
+        return Reply(encoded.data, timing, len(message), len(encoded.data) + 9, 1)
+
+    def answer(self, request: Request) -> Response:
+        if request.task is Task.VQA:
+            return Response(Task.VQA, text=FakeWords().encode(ANSWER))
+        known, targets = request.known(self.bundle.grid)
+        painted = np.full(int(targets.sum()), self.painted, dtype=np.int32)
+        return Response(request.task, image=ImageTokens(merge(known, targets, painted), 8192))
+
+    def info(self) -> dict[str, Any]:
+        return {"bundle": self.bundle.name, "fingerprint": self.bundle.fingerprint.hex()}
+
+
+class FailingCloud(FakeCloud):
+    """Refuses every request with one error."""
+
+    def __init__(self, bundle: FakeBundle, error: Callable[[], UnimicError]) -> None:
+        super().__init__(bundle)
+        self.error = error
+
+    def exchange(self, *_: Any, **__: Any) -> Reply:
+        raise self.error()

@@ -1,0 +1,299 @@
+"""Masked decoding, answers and extrapolation against the official implementation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from cloud_server.backbone.checkpoint import load_showo_backbone
+from cloud_server.backbone.showo import ShowoBackbone
+from cloud_server.engine import (
+    Engine,
+    EngineOptions,
+    GenerationKind,
+    GenerationRequest,
+    GenerationResult,
+)
+from cloud_server.prompting import QuestionFrame
+from cloud_server.sampling import (
+    REFERENCE,
+    AnswerOptions,
+    NoiseSource,
+    RowGenerators,
+    compounding_temperature,
+    cosine_masked_count,
+    decode_masked,
+    generate_text,
+    guided_image_logits,
+    gumbel,
+    remask,
+)
+from shared_protocol.tasks import Extension
+from shared_protocol.vocabulary import Vocabulary
+from tests.parity.showo_noise import RecordedNoise, SharedGenerator
+
+GUIDED_LOGIT_TOLERANCE = 1e-3  # guidance 5 amplifies 1.4e-5 of the kernels to 8e-5
+CASES = (
+    "g1_nocfg_greedy",
+    "g2_cfg_seeded",
+    "g3_cfg_greedy_T0",
+    "g4_inpaint_cfg_seeded",
+    "g5_inpaint_cfg_greedy",
+    "g6_one_step_seeded",
+    "g7_one_unknown_greedy",
+)
+
+
+@pytest.fixture(scope="module")
+def backbone(golden: Path) -> ShowoBackbone:
+    return load_showo_backbone(golden / "showo_tiny")
+
+
+@pytest.fixture(scope="module")
+def runs(golden: Path) -> dict[str, Tensor]:
+    return load_file(golden / "t2i_generate.safetensors")
+
+
+def _codes(ids: Tensor, vocabulary: Vocabulary) -> Tensor:
+    return torch.where(ids == vocabulary.mask_id, -1, vocabulary.ids_to_codes(ids))
+
+
+def _texts(ids: Tensor, length: int, vocabulary: Vocabulary) -> list[np.ndarray]:
+    """The prompts inside T2I sequences, without task token, sot and eot."""
+    blocks = [
+        [token for token in row if token != vocabulary.pad_id] for row in ids[:, :length].tolist()
+    ]
+    return [np.array(block[2:-1], dtype=np.int64) for block in blocks]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 12, 16, 18])
+@pytest.mark.parametrize("total", [16, 256, 1024])
+def test_masked_counts_equal_the_reference(golden: Path, steps: int, total: int) -> None:
+    vectors = load_file(golden / "sampling.safetensors")
+    counts = [cosine_masked_count(step, steps, total) for step in range(steps)]
+    assert counts == vectors[f"cosine_mask_len.T{steps}.N{total}"].long().tolist()
+
+
+def test_remasking_equals_the_reference(golden: Path, manifest: dict[str, Any]) -> None:
+    vectors = load_file(golden / "sampling.safetensors")
+    facts = manifest["scalars"]["sampling.safetensors"]
+    for index, temperature in enumerate(facts["topk.temperatures"]):
+        noise = gumbel(vectors[f"topk.u{index}"])
+        torch.testing.assert_close(noise, vectors[f"topk.gumbel{index}"])
+        confidence = vectors["topk.probs"].clamp(min=1e-20).log() + temperature * noise
+        masked = remask(confidence, vectors["topk.mask_len"][:, 0].long())
+        assert torch.equal(masked, vectors[f"topk.masking{index}"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_annealing_equals_the_reference(
+    runs: dict[str, Tensor], manifest: dict[str, Any], name: str
+) -> None:
+    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][name]
+    temperatures = [
+        compounding_temperature(case["temperature"], step, case["timesteps"])
+        for step in range(case["timesteps"])
+    ]
+    assert temperatures == runs[f"{name}.step_temperature"].tolist()
+
+
+class _Trace:
+    """Logits of codes that compares every step's logits with the recorded ones."""
+
+    def __init__(self, inner: Any, expected: Tensor) -> None:
+        self._inner, self._expected = inner, iter(expected)
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        logits: Tensor = self._inner(codes)
+        torch.testing.assert_close(
+            logits, next(self._expected), atol=GUIDED_LOGIT_TOLERANCE, rtol=1e-4
+        )
+        return logits
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_generation_equals_the_reference(
+    backbone: ShowoBackbone,
+    runs: dict[str, Tensor],
+    manifest: dict[str, Any],
+    sizes: dict[str, Any],
+    vocabulary: Vocabulary,
+    eot_id: int,
+    name: str,
+    replayed: bool,
+) -> None:
+    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][name]
+    ids, length = runs[f"{name}.input_ids"], sizes["max_seq_length"]
+    rows = len(ids)
+    noise: NoiseSource
+    if replayed:
+        noise = RecordedNoise(iter(runs[f"{name}.step_u"]), iter(runs[f"{name}.step_sampled"]))
+    elif case["mode"] == "greedy":
+        noise = RecordedNoise(iter(runs[f"{name}.step_u"]))
+    else:
+        noise = SharedGenerator(torch.Generator().manual_seed(case["generator_seed"]), rows)
+    logits = guided_image_logits(
+        backbone,
+        vocabulary,
+        _texts(ids, length + 1, vocabulary),
+        guidance=[case["guidance_scale"]] * rows,
+        eot_id=eot_id,
+        max_text_len=length,
+    )
+    codes = decode_masked(
+        _Trace(logits, runs[f"{name}.step_logits"]),
+        _codes(ids[:, length + 2 : -1], vocabulary),
+        steps=case["timesteps"],
+        temperatures=[case["temperature"]] * rows,
+        policy=REFERENCE,
+        noise=noise,
+    )
+    assert torch.equal(codes, runs[f"{name}.output"])
+
+
+@pytest.mark.parametrize("name", ["q0", "q1"])
+def test_answers_equal_the_reference(
+    backbone: ShowoBackbone,
+    golden: Path,
+    manifest: dict[str, Any],
+    vocabulary: Vocabulary,
+    eot_id: int,
+    name: str,
+) -> None:
+    vectors = load_file(golden / "mmu_generate.safetensors")
+    case = manifest["scalars"]["mmu_generate.safetensors"]["cases"][name]
+    ids = vectors[f"{name}.ids"][0].tolist()
+    end = ids.index(vocabulary.eoi_id)
+
+    def answer(options: AnswerOptions) -> list[int]:
+        (tokens,) = generate_text(
+            backbone,
+            vocabulary,
+            codes=[vocabulary.ids_to_codes(np.array(ids[2:end]))],
+            questions=[np.array(ids[end + 2 :])],
+            options=[options],
+            eot_id=eot_id,
+            noise=RowGenerators([torch.Generator().manual_seed(case["sample_seed"])]),
+            emitted=slice(None),
+        )
+        return tokens
+
+    assert answer(AnswerOptions(12)) == vectors[f"{name}.greedy"].tolist()
+    assert answer(AnswerOptions(12, 0.7, 5)) == vectors[f"{name}.sampled"].tolist()
+
+
+class _Pipeline:
+    """The engine with replayed noise, on the runs of the official scripts."""
+
+    def __init__(self, golden: Path, backbone: ShowoBackbone, manifest: Any, eot_id: int) -> None:
+        self.vectors = load_file(golden / "pipeline.safetensors")
+        self.runs = manifest["scalars"]["pipeline.safetensors"]["runs"]["value"]
+        sizes = manifest["sizes"]
+        self.vocabulary = Vocabulary(sizes["llm_vocab_size"], sizes["codebook_size"])
+        self._tokenizer = Tokenizer.from_file(str(golden / "tokenizer" / "tokenizer.json"))
+        self._backbone, self._length, self._side = backbone, sizes["max_seq_length"], sizes["grid"]
+        self._options = EngineOptions(
+            eot_id, QuestionFrame((), ()), self._side, self._length, REFERENCE, 0.5, 8
+        )
+
+    def text(self, run: str, row: int = 0) -> np.ndarray:
+        return _texts(self.vectors[f"{run}.input_ids"], self._length + 1, self.vocabulary)[row]
+
+    def grid(self, codes: Tensor) -> np.ndarray:
+        return codes.reshape(self._side, self._side).numpy()
+
+    def engine(self, uniforms: Sequence[Tensor], sampled: Sequence[Tensor]) -> Engine:
+        noise = RecordedNoise(iter(uniforms), iter(sampled))
+        return Engine(self._backbone, self.vocabulary, self._options, lambda _: noise)
+
+    def extend(self, run: str, start: np.ndarray, extension: Extension, window: int) -> np.ndarray:
+        facts = self.runs[run]
+        engine = self.engine(
+            [u[None] for u in self.vectors[f"{run}.step_u"][window]],
+            [s[None] for s in self.vectors[f"{run}.step_sampled"][window]],
+        )
+        request = GenerationRequest(
+            "outpaint",
+            self.text(run),
+            start,
+            extension=extension,
+            steps=facts["timesteps"],
+            guidance=facts["guidance_scale"],
+        )
+        (result,) = engine.run([request])
+        assert isinstance(result, GenerationResult)
+        return result.codes
+
+    def tokenise(self, text: str) -> np.ndarray:
+        return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
+
+    def request(
+        self,
+        run: str,
+        kind: GenerationKind,
+        text: np.ndarray,
+        codes: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> GenerationRequest:
+        facts = self.runs[run]
+        steps = len(self.vectors[f"{run}.step_u"])
+        return GenerationRequest(
+            kind, text, codes, mask, steps=steps, guidance=facts["guidance_scale"]
+        )
+
+    def replay(self, run: str, requests: Sequence[GenerationRequest]) -> Tensor:
+        """Codes (B, N) of the requests, with the run's recorded draws."""
+        draws = (list(self.vectors[f"{run}.{name}"]) for name in ("step_u", "step_sampled"))
+        results = self.engine(*draws).run(requests)
+        grids = [result.codes for result in results if isinstance(result, GenerationResult)]
+        return torch.from_numpy(np.stack(grids)).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def pipeline(
+    golden: Path, backbone: ShowoBackbone, manifest: dict[str, Any], eot_id: int
+) -> _Pipeline:
+    return _Pipeline(golden, backbone, manifest, eot_id)
+
+
+@pytest.mark.parametrize(
+    ("run", "extension"),
+    [("extra_up", Extension(up=2)), ("extra_down_BUGFIXED", Extension(down=2))],
+)
+def test_vertical_extrapolation_equals_the_reference(
+    pipeline: _Pipeline, run: str, extension: Extension
+) -> None:
+    start = pipeline.grid(pipeline.vectors["extra_up.image_codes"])
+    grown = pipeline.extend(run, start, extension, 0)
+    assert np.array_equal(grown, pipeline.vectors[f"{run}.final_tokens"][0].numpy())
+
+
+def test_left_then_right_extrapolation_equals_the_reference(pipeline: _Pipeline) -> None:
+    run = "extra_left_right"
+    start = pipeline.grid(pipeline.vectors[f"{run}.image_codes"])
+    grown = pipeline.extend(run, start, Extension(left=2), 0)
+    grown = pipeline.extend(run, grown, Extension(right=2), 1)
+    assert np.array_equal(grown, pipeline.vectors[f"{run}.final_tokens"][0].numpy())
+
+
+def test_inpainting_equals_the_reference(pipeline: _Pipeline) -> None:
+    codes, masks = pipeline.vectors["inpaint.image_codes"], pipeline.vectors["inpaint.mask"]
+    prompt = pipeline.tokenise(pipeline.runs["inpaint"]["prompt"])
+    requests = [
+        pipeline.request("inpaint", "inpaint", prompt, pipeline.grid(row), pipeline.grid(mask))
+        for row, mask in zip(codes, masks, strict=True)
+    ]
+    assert torch.equal(pipeline.replay("inpaint", requests), pipeline.vectors["inpaint.output"])
+
+
+def test_pictures_of_prompts_equal_the_reference(pipeline: _Pipeline) -> None:
+    prompts = [pipeline.tokenise(text) for text in pipeline.runs["t2i"]["prompts"]]
+    requests = [pipeline.request("t2i", "t2i", prompt) for prompt in prompts]
+    assert torch.equal(pipeline.replay("t2i", requests), pipeline.vectors["t2i.output"])
