@@ -1,0 +1,207 @@
+"""The command line of `edge-client`: commands, arguments, help.
+
+It does not know what the commands do; importing it is cheap, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from edge_client.config import DEFAULT_SERVER, ENVIRONMENT
+from shared_protocol.errors import ConfigError
+
+_DESCRIPTION = """Create, edit, extend and ask about pictures with a cloud model. Tokens travel
+instead of pixels: a picture costs a few hundred bytes."""
+_EPILOG = f"""Settings come from flags, then the environment ({", ".join(ENVIRONMENT.values())}),
+then ~/.config/unimic/config.toml, then defaults. Exit codes: 0 done, 1 the service failed,
+2 the input or a setting is wrong, 130 interrupted."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors in the form of all other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, f"see '{self.prog} --help'")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line; `command` names the command.
+
+    Raises:
+        ConfigError: it cannot be understood.
+        SystemExit: help or version was asked for.
+    """
+    given = _build().parse_args(arguments)
+    for name in ("json", "quiet"):
+        setattr(given, name, getattr(given, name, False))
+    return given
+
+
+def _build() -> _Parser:
+    common = _common()
+    parser = _Parser(
+        prog="edge-client",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        parents=[common],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help_: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=help_, description=help_, parents=[common], allow_abbrev=False
+        )
+
+    _add_t2i(add("t2i", "make a picture from a prompt"))
+    _add_inpaint(add("inpaint", "make the masked part of a picture anew"))
+    _add_outpaint(add("outpaint", "continue a picture beyond its edges"))
+    _add_vqa(add("vqa", "answer a question about a picture"))
+    _add_files(
+        add("encode", "turn a picture into a .umic file of a few hundred bytes"),
+        add("decode", "turn a .umic file back into a picture"),
+        add("inspect", "show what a message is made of"),
+    )
+    add("info", "show what the server serves and whether both ends agree")
+    return parser
+
+
+def _common() -> _Parser:
+    """Options of every command, before or after its name (hence no defaults here)."""
+    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("settings")
+    group.add_argument("--server", metavar="URL", help=f"cloud server [{DEFAULT_SERVER}]")
+    group.add_argument(
+        "--api-key", metavar="KEY", help="better in UNIMIC_API_KEY, which other users cannot see"
+    )
+    group.add_argument("--bundle", metavar="NAME", help="bundle name or folder [builtin]")
+    group.add_argument("--timeout", metavar="S", help="seconds for one interaction in all [120]")
+    group.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress and no table, only the result"
+    )
+    return parser
+
+
+def _add_t2i(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt")
+    _add_output(parser, "t2i.png")
+    _add_generation(parser)
+
+
+def _add_inpaint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path)
+    parser.add_argument("prompt", help="what the whole picture, or the new part, shows")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--mask", type=Path, metavar="FILE", help="picture of the photo's shape; white = make anew"
+    )
+    where.add_argument(
+        "--box",
+        type=_box,
+        action="append",
+        metavar="X,Y,W,H",
+        help="make this box of the photo anew, in its pixels; may be repeated",
+    )
+    parser.add_argument(
+        "--composite",
+        action="store_true",
+        help="keep the photo's own pixels outside the mask (off: all is decoded from tokens)",
+    )
+    _add_fit(parser)
+    _add_output(parser, "IMAGE-inpaint.png")
+    _add_generation(parser)
+
+
+def _add_outpaint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path)
+    parser.add_argument("prompt", help="what the extended picture shows")
+    for side in ("left", "right", "up", "down"):
+        what = "columns" if side in ("left", "right") else "rows"
+        parser.add_argument(
+            f"--{side}", type=int, default=0, metavar="N", help=f"token {what} of 16 pixels to add"
+        )
+    _add_fit(parser)
+    _add_output(parser, "IMAGE-outpaint.png")
+    _add_generation(parser)
+
+
+def _add_vqa(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path)
+    parser.add_argument("question")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
+    parser.add_argument("--seed", type=_seed, default=0, help="number or 'random' [0]")
+    _add_fit(parser)
+
+
+def _add_files(
+    encode: argparse.ArgumentParser,
+    decode: argparse.ArgumentParser,
+    inspect: argparse.ArgumentParser,
+) -> None:
+    encode.add_argument("image", type=Path)
+    _add_fit(encode)
+    _add_output(encode, "IMAGE.umic")
+    decode.add_argument("file", type=Path)
+    _add_output(decode, "FILE.png")
+    inspect.add_argument("file", type=Path)
+
+
+def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"overwritten if given [{default} here, numbered if that exists]",
+    )
+
+
+def _add_generation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed", type=_seed, default=0, help="number or 'random'; equal seeds, equal results [0]"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="decoding steps [the bundle's]")
+    parser.add_argument(
+        "--guidance", type=float, metavar="G", help="weight of the prompt [the bundle's]"
+    )
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fit",
+        choices=("crop", "pad", "stretch"),
+        default="crop",
+        help="how another shape becomes the model's square [crop: centre of the shorter side]",
+    )
+
+
+def _box(text: str) -> tuple[int, int, int, int]:
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H in whole pixels") from None
+    return x, y, width, height
+
+
+def _seed(text: str) -> int:
+    if text == "random":
+        return secrets.randbelow(2**32)
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'random'") from None
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"edge-client {version('unimic')}"
+    except PackageNotFoundError:
+        return "edge-client (not installed)"

@@ -1,0 +1,340 @@
+"""Runs all four tasks as a user would and writes pictures, a contact sheet and a report.
+
+It starts a cloud server unless one is named, and knows nothing of either end but their commands.
+`samples/manifest.json` says what is asked:
+
+    {"t2i":      [{"prompt": "a fox on a beach"}],
+     "inpaint":  [{"image": "scene1.webp", "box": [96, 64, 80, 80], "prompt": "…"}],
+     "outpaint": [{"image": "scene2.webp", "left": 8, "right": 8, "prompt": "…"}],
+     "vqa":      [{"image": "scene3.webp", "question": "how many foxes are there?"}]}
+
+An inpainting may name a "mask" file instead of a "box"; any sample may set "seed".
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_client.contact_sheet import Tile, contact_sheet
+from edge_client.images import save_picture
+from edge_client.report import PARTS
+from shared_protocol.bundles import BUILTIN
+from shared_protocol.errors import ConfigError, TransportError, UnimicError
+
+SAMPLES = Path(__file__).parent / "samples"
+PHOTOGRAPH = "chelsea.png"
+"""A photograph that scikit-image ships, if it is installed."""
+TASKS = ("t2i", "inpaint", "outpaint", "vqa")
+START_TIMEOUT = 120.0
+COMMAND_TIMEOUT = 180.0
+STOP_TIMEOUT = 15.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command and what came of it.
+
+    Args:
+        task: its name.
+        words: the command's words, as a user would type them.
+        source: picture that it started from, if any.
+        report: what it printed as JSON; an "error" if it failed.
+        seconds: wall clock, process start included.
+    """
+
+    task: str
+    words: list[str]
+    source: Path | None
+    report: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no result."""
+        return "error" in self.report
+
+    @property
+    def line(self) -> str:
+        """The command as one line."""
+        return " ".join(["edge-client", *(f'"{w}"' if " " in w else w for w in self.words)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration; 0 if every command succeeded."""
+    given = _parser().parse_args(arguments)
+    try:
+        return _demonstrate(given)
+    except UnimicError as error:
+        _say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m edge_client.demo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    server = parser.add_mutually_exclusive_group()
+    server.add_argument("--server", metavar="URL", help="use this server")
+    server.add_argument("--spawn", action="store_true", help="start one (the default)")
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder [demo_out]")
+    parser.add_argument("--samples", type=Path, default=SAMPLES, help="folder with manifest.json")
+    parser.add_argument("--bundle", metavar="NAME", help="bundle of both ends [builtin]")
+    return parser
+
+
+def _demonstrate(given: argparse.Namespace) -> int:
+    out: Path = given.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    samples = read_samples(given.samples)
+    if given.bundle:
+        os.environ["UNIMIC_BUNDLE"] = given.bundle
+    start = time.monotonic()
+    if given.server:
+        runs = run_samples(samples, given.samples, out, given.server)
+    else:
+        with spawned_server(out / "server.log", given.bundle or BUILTIN) as server:
+            _say(f"server ready at {server} after {time.monotonic() - start:.1f} s")
+            runs = run_samples(samples, given.samples, out, server)
+    _write_sheet(runs, out / "contact_sheet.png")
+    (out / "report.md").write_text(markdown(runs), encoding="utf-8")
+    failed = sum(run.failed for run in runs)
+    _say(f"{len(runs) - failed} of {len(runs)} commands done in {time.monotonic() - start:.0f} s")
+    _say(f"see {out / 'report.md'} and {out / 'contact_sheet.png'}")
+    return 1 if failed else 0
+
+
+def read_samples(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The samples by task.
+
+    Raises:
+        ConfigError: there is no usable manifest.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return {task: list(manifest.get(task, [])) for task in TASKS}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "name a folder with --samples") from error
+
+
+def run_samples(
+    samples: dict[str, list[dict[str, Any]]], folder: Path, out: Path, server: str
+) -> list[Run]:
+    """Run every sample, then a photograph through a file and back, one command after the other."""
+    runs = []
+    for task in TASKS:
+        for number, sample in enumerate(samples[task], 1):
+            words = command_words(task, sample, folder.resolve(), f"{task}{number}.png")
+            source = folder / sample["image"] if "image" in sample else None
+            runs.append(_run(Run(task, words, source), out, server))
+    photograph = _photograph()
+    if photograph:
+        words = ["encode", str(photograph), "-o", "photograph.umic"]
+        runs.append(_run(Run("encode", words, photograph), out, server))
+        words = ["decode", "photograph.umic", "-o", "photograph.png"]
+        runs.append(_run(Run("decode", words, photograph), out, server))
+    return runs
+
+
+def command_words(task: str, sample: dict[str, Any], folder: Path, output: str) -> list[str]:
+    """The words after `edge-client` for one sample.
+
+    >>> command_words("t2i", {"prompt": "a fox"}, Path("/s"), "t2i1.png")
+    ['t2i', 'a fox', '-o', 't2i1.png']
+    """
+    words = [task]
+    if "image" in sample:
+        words.append(str(folder / sample["image"]))
+    words.append(str(sample["question" if task == "vqa" else "prompt"]))
+    if "mask" in sample:
+        words += ["--mask", str(folder / sample["mask"])]
+    if "box" in sample:
+        words += ["--box", ",".join(map(str, sample["box"]))]
+    for name in ("left", "right", "up", "down", "seed"):
+        if name in sample:
+            words += [f"--{name}", str(sample[name])]
+    return words if task == "vqa" else [*words, "-o", output]
+
+
+def _run(run: Run, out: Path, server: str) -> Run:
+    command = [*_program("edge-client", "edge_client.cli"), *run.words, "--json"]
+    start = time.monotonic()
+    try:
+        done = subprocess.run(
+            command,
+            cwd=out,
+            env={**os.environ, "UNIMIC_SERVER": server},
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT,
+            check=False,
+        )
+        report = _json(done.stdout) or {"error": {"message": done.stderr.strip()[-500:]}}
+    except subprocess.TimeoutExpired:
+        report = {"error": {"message": f"took longer than {COMMAND_TIMEOUT:g} s"}}
+    finished = Run(run.task, run.words, run.source, report, time.monotonic() - start)
+    _say(f"{finished.line}\n    {_outcome(finished)} ({finished.seconds:.1f} s)")
+    return finished
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _outcome(run: Run) -> str:
+    if run.failed:
+        return f"FAILED: {run.report['error'].get('message')}"
+    return str(run.report.get("answer") or run.report.get("output"))
+
+
+def _program(name: str, module: str) -> list[str]:
+    """The installed command beside this interpreter, or the module behind it."""
+    script = Path(sys.executable).parent / name
+    return [str(script)] if script.is_file() else [sys.executable, "-m", module]
+
+
+def _photograph() -> Path | None:
+    found = importlib.util.find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / "data" / PHOTOGRAPH
+    return path if path.is_file() else None
+
+
+@contextmanager
+def spawned_server(log: Path, bundle: str) -> Iterator[str]:
+    """A cloud server of our own, as its URL, stopped at the end.
+
+    Raises:
+        TransportError: it does not become ready; the end of its log is in the message.
+    """
+    command = _program("cloud-server", "cloud_server.cli")
+    with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
+        ready = Path(folder) / "ready"
+        server = subprocess.Popen(
+            [*command, "--port", "0", "--ready-file", str(ready), "--bundle", bundle],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is ours to handle
+        )
+        try:
+            yield _await_ready(server, ready, log)
+        finally:
+            server.terminate()
+            try:
+                server.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _await_ready(server: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
+    deadline = time.monotonic() + START_TIMEOUT
+    while not ready.exists():
+        code = server.poll()
+        if code is not None or time.monotonic() > deadline:
+            what = "took too long" if code is None else f"ended with exit code {code}"
+            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+            _say("\n".join(["the end of the server's log:", *tail]))
+            raise TransportError(f"the server {what} before it was ready", f"see {log}")
+        time.sleep(0.1)
+    return ready.read_text(encoding="utf-8").strip()
+
+
+def _write_sheet(runs: Sequence[Run], path: Path) -> None:
+    rows = [tiles for run in runs if (tiles := _tiles(run, path.parent))]
+    if rows:
+        save_picture(path, contact_sheet(rows))
+
+
+def _tiles(run: Run, out: Path) -> list[Tile]:
+    if run.failed or run.task == "encode":
+        return []
+    tiles = [Tile(run.source, f"{run.task}, from {run.source.name}")] if run.source else []
+    if run.task == "vqa":
+        caption = f"{run.words[2]} – {run.report['answer']}"
+        return [Tile(tile.path, caption) for tile in tiles]
+    width, height = run.report["canvas"]
+    text = run.words[2 if run.source else 1] if run.task in TASKS else "decoded from its tokens"
+    tiles.append(Tile(out / run.report["output"], text, max(1, round(width / height))))
+    return tiles
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """The report: bytes by direction and part beside uniform coding, and times."""
+    talks = [run for run in runs if not run.failed and "uplink" in run.report]
+    lines = ["# All four tasks, measured", "", f"On {_hardware()}.", "", "## Commands", ""]
+    lines += [f"* `{run.line}` → {_outcome(run)}" for run in runs]
+    lines += ["", "![results](contact_sheet.png)", "", "## Bytes", ""]
+    heading = ["task", "way", *PARTS.values(), "all", "bpp", "uniform, all", "bpp", "saved"]
+    lines += [*_row(heading), *_row(["---"] * 2 + ["---:"] * (len(heading) - 2))]
+    for run in talks:
+        for way in ("uplink", "downlink"):
+            lines += _row([run.task, way, *_sizes(run.report[way])])
+    lines += ["", "bpp: bits per pixel of the picture, or of the extended canvas.", ""]
+    lines += ["## Time, milliseconds", "", *_times(talks)]
+    files = [run for run in runs if not run.failed and run.task == "encode"]
+    for run in files:
+        size, source = run.report["bytes"]["total"], run.report["source_bytes"]
+        lines += ["", f"{run.report['notes'][0]}: {size:,} bytes as tokens, {source:,} as a file."]
+    return "\n".join(lines) + "\n"
+
+
+def _sizes(way: dict[str, Any]) -> list[str]:
+    total, uniform = way["bytes"]["total"], way["uniform"]["bytes"]["total"]
+    return [
+        *(str(way["bytes"][part] or "–") for part in PARTS),
+        str(total),
+        f"{way['bpp']['total']:.4f}",
+        str(uniform),
+        f"{way['uniform']['bpp']['total']:.4f}",
+        f"{1 - total / uniform:.0%}",
+    ]
+
+
+def _times(runs: Sequence[Run]) -> list[str]:
+    stages = list(dict.fromkeys(stage for run in runs for stage in run.report["milliseconds"]))
+    lines = [*_row(["task", *stages, "all", "wall clock with start-up"])]
+    lines += _row(["---", *["---:"] * (len(stages) + 2)])
+    for run in runs:
+        spent = run.report["milliseconds"]
+        cells = [f"{spent[stage]:.0f}" if stage in spent else "–" for stage in stages]
+        total = f"{run.report['total_milliseconds']:.0f}"
+        lines += _row([run.task, *cells, total, f"{run.seconds * 1000:.0f}"])
+    return lines
+
+
+def _row(cells: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |"]
+
+
+def _hardware() -> str:
+    return f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

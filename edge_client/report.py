@@ -1,0 +1,185 @@
+"""What an interaction cost, as data for machines and as tables for people.
+
+It does not print, and knows neither files nor the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_client.session import Interaction
+    from shared_protocol.anatomy import Anatomy, PartBytes
+
+STAGES = (
+    "load",
+    "tokenise",
+    "encode",
+    "network",
+    "server decode",
+    "server queue",
+    "model",
+    "server encode",
+    "decode",
+    "detokenise",
+)
+"""Where the time of an interaction goes, in order; "load" reads weights on first use only."""
+PARTS = {
+    "text": "text",
+    "mask": "mask",
+    "image": "image tokens",
+    "parameters": "parameters",
+    "container": "container",
+}
+"""Field of `PartBytes` to its name in a table, in the order of the rows."""
+
+_CODED = ("text", "mask", "image", "total")
+
+
+def interaction_report(interaction: Interaction) -> dict[str, Any]:
+    """Everything measured about an interaction, as JSON-ready data."""
+    height, width = interaction.canvas
+    spent = interaction.milliseconds
+    return {
+        "task": interaction.task.name.lower(),
+        "canvas": [width, height],
+        "uplink": anatomy_report(interaction.uplink, height * width),
+        "downlink": anatomy_report(interaction.downlink, height * width),
+        "milliseconds": {stage: round(spent[stage], 2) for stage in STAGES if stage in spent},
+        "total_milliseconds": round(sum(spent.values()), 2),
+        "wire": {
+            "sent": interaction.wire.sent,
+            "received": interaction.wire.received,
+            "attempts": interaction.wire.attempts,
+        },
+        "warnings": list(interaction.warnings),
+    }
+
+
+def anatomy_report(anatomy: Anatomy, pixels: int | None = None) -> dict[str, Any]:
+    """A message by its parts; `pixels` (source pixels) adds bits per pixel."""
+    report: dict[str, Any] = {
+        "task": anatomy.task.name.lower(),
+        "direction": anatomy.direction.name.lower(),
+        "version": anatomy.version,
+        "bundle_prefix": anatomy.fingerprint_prefix.hex(),
+        "text_coder": anatomy.text_coder.name.lower() if anatomy.text_coder is not None else None,
+        "scenario": anatomy.scenario.name.lower() if anatomy.scenario is not None else None,
+        **_sizes(anatomy.sizes, pixels),
+    }
+    if anatomy.uniform is not None:
+        report["uniform"] = _sizes(anatomy.uniform, pixels)
+    if anatomy.counts is not None:
+        counts = anatomy.counts
+        report["symbols"] = {
+            "text": counts.text_ids,
+            "mask": counts.mask_flags,
+            "image": counts.image_codes,
+        }
+        if counts.image_codes:
+            bits = anatomy.sizes.image * 8 / counts.image_codes
+            report["bits_per_image_token"] = round(bits, 3)
+    return report
+
+
+def _sizes(sizes: PartBytes, pixels: int | None) -> dict[str, Any]:
+    parts = {name: int(getattr(sizes, name)) for name in PARTS}
+    found: dict[str, Any] = {"bytes": {**parts, "total": sizes.total}}
+    if pixels:
+        found["bpp"] = {name: round(n * 8 / pixels, 6) for name, n in found["bytes"].items()}
+    return found
+
+
+def interaction_table(report: Mapping[str, Any]) -> str:
+    """The tables that a person sees after a result."""
+    width, height = report["canvas"]
+    rows = _size_rows("up", report["uplink"]) + _size_rows("down", report["downlink"])
+    heading = ["", "", "bytes", "bpp", "uniform", "bpp", "saved"]
+    lines = [
+        table(heading, rows, left=2),
+        f"bpp over {width}x{height} pixels; {_coding(report)}",
+        "",
+    ]
+    spent = report["milliseconds"]
+    stages = [[name, f"{spent[name]:,.1f} ms"] for name in STAGES if name in spent]
+    stages.append(["all", f"{report['total_milliseconds']:,.1f} ms"])
+    lines.append(table(["time", ""], stages))
+    wire = report["wire"]
+    lines.append(
+        f"HTTP bodies: {wire['sent']:,} bytes up, {wire['received']:,} down (progress too)"
+    )
+    if wire["attempts"] > 1:
+        lines[-1] += f", {wire['attempts']} attempts"
+    return "\n".join(lines)
+
+
+def _size_rows(arrow: str, way: Mapping[str, Any]) -> list[list[str]]:
+    """One row for each part that the message has: coded and uniform bytes, what that saves."""
+    rows: list[list[str]] = []
+    for name, label in {**PARTS, "total": "all"}.items():
+        size, uniform = way["bytes"][name], way["uniform"]["bytes"][name]
+        if size or uniform:
+            saved = f"{1 - size / uniform:.0%}" if uniform and name in _CODED else ""
+            bpp = [f"{way['bpp'][name]:.4f}", f"{way['uniform']['bpp'][name]:.4f}"]
+            first = "" if rows else arrow
+            rows.append([first, label, f"{size:,}", bpp[0], f"{uniform:,}", bpp[1], saved])
+    return rows
+
+
+def _coding(report: Mapping[str, Any]) -> str:
+    ways = []
+    for way, arrow in (("uplink", "up"), ("downlink", "down")):
+        names = [report[way][key] for key in ("text_coder", "scenario") if report[way][key]]
+        ways.append(f"{arrow} {' + '.join(names)}")
+    return "coded " + ", ".join(ways)
+
+
+def message_table(report: Mapping[str, Any]) -> str:
+    """The anatomy of one message, for a person."""
+    facts = [
+        f"{report['task']} {report['direction']}, format version {report['version']}, "
+        f"bundle {report['bundle_prefix']}…"
+    ]
+    has_uniform, has_bpp = "uniform" in report, "bpp" in report
+    rows = []
+    for name, label in {**PARTS, "total": "all"}.items():
+        size = report["bytes"][name]
+        if not size and name != "total":
+            continue
+        row = [label, _coder(report, name), f"{size:,}"]
+        row += [f"{report['bpp'][name]:.4f}"] if has_bpp else []
+        row += [f"{report['uniform']['bytes'][name]:,}"] if has_uniform else []
+        rows.append(row)
+    heading = ["part", "coder", "bytes"] + ["bpp"] * has_bpp + ["uniform"] * has_uniform
+    facts.append(table(heading, rows, left=2))
+    if "bits_per_image_token" in report:
+        facts.append(f"{report['bits_per_image_token']:.2f} bits per image token")
+    return "\n".join(facts)
+
+
+def _coder(report: Mapping[str, Any], part: str) -> str:
+    key = {"text": "text_coder", "image": "scenario"}.get(part, "")
+    return str(report.get(key) or "")
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Aligned columns under a rule; the first `left` columns are flush left, the rest right.
+
+    >>> print(table(["", "bytes"], [["text", "7"], ["all", "19"]]))
+          bytes
+    -----------
+    text      7
+    all      19
+    """
+    lines = [list(heading), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heading))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    text.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(text)

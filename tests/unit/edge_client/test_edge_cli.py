@@ -1,0 +1,333 @@
+"""The command line as a user meets it, up to the network; exit codes, streams and speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud
+from PIL import Image
+
+from edge_client import cli
+from edge_client.images import save_picture
+from shared_protocol.errors import BundleMismatchError, ConfigError, OverloadedError, PromptError
+from shared_protocol.tasks import Extension, Task
+
+Runner = Any
+
+
+class Terminal:
+    """Runs commands against a cloud in a folder of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.cloud = FakeCloud(FakeBundle())
+        self.served = self.cloud
+        self.opened: list[tuple[Any, ...]] = []
+        self._capsys = capsys
+        monkeypatch.setattr("shared_protocol.bundles.load_bundle", lambda name: FakeBundle())
+        monkeypatch.setattr("edge_client.transport.HttpTransport", self._open)
+
+    def _open(self, *settings: Any) -> Any:
+        self.opened.append(settings)
+        return self
+
+    def __enter__(self) -> FakeCloud:
+        return self.served
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        code = cli.main(words)
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Terminal:
+    monkeypatch.chdir(tmp_path)
+    for name in ("UNIMIC_SERVER", "UNIMIC_API_KEY", "UNIMIC_BUNDLE", "UNIMIC_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("edge_client.commands.PATCH", 16)
+    save_picture(tmp_path / "photo.png", np.full((128, 160, 3), 77, dtype=np.uint8))
+    mask = Image.new("L", (160, 128))
+    mask.paste(255, (16, 0, 80, 64))
+    mask.save(tmp_path / "mask.png")
+    return Terminal(monkeypatch, capsys)
+
+
+def size(path: str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_t2i_prints_the_path_and_then_the_table(run: Runner) -> None:
+    code, out, err = run("t2i", "a fox", "--seed", "3")
+    assert (code, out.splitlines()[0]) == (0, "t2i.png")
+    assert size("t2i.png") == (64, 64)
+    assert "server queue" in out
+    assert err == "step 1 of 1\n"
+    assert run.cloud.requests[0].options.seed == 3
+
+
+def test_results_get_a_new_name_unless_one_is_given(run: Runner) -> None:
+    assert run("t2i", "a fox")[1].startswith("t2i.png\n")
+    assert run("t2i", "a fox")[1].startswith("t2i-2.png\n")
+    assert run("t2i", "a fox", "-o", "t2i.png")[1].startswith("t2i.png\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inpaint", "photo.png", "--mask", "mask.png", "a ball"],
+        ["inpaint", "--mask", "mask.png", "photo.png", "a ball"],
+        ["--quiet", "inpaint", "photo.png", "a ball", "--mask", "mask.png"],
+        ["inpaint", "photo.png", "--box", "16,0,64,64", "a ball"],
+        ["inpaint", "photo.png", "--box", "16,0,32,64", "a ball", "--box=48,0,32,64"],
+    ],
+)
+def test_inpaint_takes_its_words_in_any_order(run: Runner, words: list[str]) -> None:
+    code, out, _ = run(*words)
+    assert (code, out.splitlines()[0]) == (0, "photo-inpaint.png")
+    mask = run.cloud.requests[0].mask
+    assert mask.flags.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
+
+
+def test_what_was_done_to_the_photo_is_said(run: Runner) -> None:
+    out = run("inpaint", "photo.png", "--mask", "mask.png", "a ball")[1]
+    assert "photo.png 160x128, resized and centre-cropped to 64x64" in out
+    assert "mask: 4 of 16 tokens are made anew" in out
+
+
+def test_composite_keeps_the_photos_pixels_outside_the_mask(run: Runner) -> None:
+    noise = np.random.default_rng(0).integers(0, 150, (64, 64, 3), dtype=np.uint8)
+    save_picture(Path("noise.png"), noise)
+    run("inpaint", "noise.png", "a", "--box", "0,0,32,32", "--composite", "-o", "out.png")
+    result = np.asarray(Image.open("out.png"))
+    assert np.array_equal(result[:, 32:], noise[:, 32:])
+    assert (result[:32, :32] == 200).all()
+
+
+def test_outpaint_takes_any_combination_of_sides(run: Runner) -> None:
+    code, out, _ = run("outpaint", "photo.png", "a beach", "--left", "2", "--up", "1", "--down=3")
+    assert code == 0
+    assert size(out.splitlines()[0]) == (96, 128)
+    assert run.cloud.requests[0].extension == Extension(2, 0, 1, 3)
+
+
+def test_vqa_prints_the_answer_first_and_alone_when_quiet(run: Runner) -> None:
+    assert run("vqa", "photo.png", "how many?")[1].splitlines()[0] == ANSWER
+    assert run("vqa", "photo.png", "how many?", "-q") == (0, f"{ANSWER}\n", "")
+    assert run.cloud.requests[0].task is Task.VQA
+
+
+def test_json_is_all_that_stdout_holds(run: Runner) -> None:
+    code, out, err = run("--json", "t2i", "a fox")
+    data = json.loads(out)
+    assert (code, err) == (0, "")
+    assert data["output"] == "t2i.png"
+    assert data["uplink"]["bytes"]["total"] > 0
+    assert json.loads(run("vqa", "photo.png", "how many?", "--json")[1])["answer"] == ANSWER
+
+
+def test_an_error_is_one_line_and_under_json_an_object_too(run: Runner) -> None:
+    code, out, err = run("t2i", "", "--json")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith("error: the prompt is empty (")
+    assert json.loads(out)["error"]["code"] == PromptError.code
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "required: COMMAND"),
+        (["paint"], "invalid choice: 'paint'"),
+        (["t2i"], "required: prompt"),
+        (["t2i", "a", "--steps", "x"], "invalid int value"),
+        (["t2i", "a", "--steps", "0"], "steps is 0 (use 1..100)"),
+        (["t2i", "a", "--seed", "-1"], "seed is -1"),
+        (["t2i", "a", "--guidance", "nan"], "guidance is nan"),
+        (["t2i", "a", "-o", "a.txt"], "cannot save a picture as 'a.txt'"),
+        (["t2i", "a", "-o", "no/a.png"], "cannot write into no"),
+        (["t2i", "a", "--server", "nowhere"], "'nowhere' is no server address"),
+        (["t2i", "x" * 41], "the prompt has 41 tokens, at most 40 fit"),
+        (["inpaint", "photo.png", "a"], "--mask --box is required"),
+        (["inpaint", "photo.png", "a", "--box", "1,2,3"], "'1,2,3' is not X,Y,W,H"),
+        (["inpaint", "photo.png", "a", "--box", "500,0,9,9"], "photo.png is 160x128"),
+        (["inpaint", "photo.png", "a", "--box", "0,0,3,3"], "the box: the mask selects nothing"),
+        (["inpaint", "none.png", "a", "--box", "0,0,3,3"], "there is no file none.png"),
+        (["outpaint", "photo.png", "a"], "cannot extend by (0, 0, 0, 0)"),
+        (["outpaint", "photo.png", "a", "--left", "-1"], "cannot extend by (-1"),
+        (["outpaint", "photo.png", "a", "--left", "63"], "4x67"),
+        (["vqa", "photo.png", " "], "the question is empty"),
+        (["inspect", "none.umic"], "cannot read none.umic"),
+        (["inspect", "photo.png"], "a UniMIC message does not start with 0x89"),
+        (["decode", "photo.png"], "a UniMIC message does not start with 0x89"),
+    ],
+)
+def test_wrong_input_is_named_in_one_line_with_exit_code_2(
+    run: Runner, words: list[str], complaint: str
+) -> None:
+    code, out, err = run(*words)
+    assert complaint in err
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert run.cloud.messages == []
+
+
+def test_a_failing_service_gives_exit_code_1(run: Runner) -> None:
+    run.served = FailingCloud(FakeBundle(), lambda: OverloadedError("the queue is full", "wait"))
+    assert run("t2i", "a fox") == (1, "", "error: the queue is full (wait)\n")
+    run.served = FailingCloud(FakeBundle(), lambda: BundleMismatchError("other"))
+    assert run("t2i", "a fox")[0] == 1
+    assert not Path("t2i.png").exists()
+
+
+def test_an_interruption_exits_with_130_and_no_traceback(run: Runner) -> None:
+    run.served = FailingCloud(FakeBundle(), KeyboardInterrupt)  # type: ignore[arg-type]
+    assert run("t2i", "a fox") == (130, "", "\ninterrupted\n")
+
+
+def test_a_fault_of_our_own_is_one_line_as_well(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
+    run.served = FailingCloud(FakeBundle(), lambda: ZeroDivisionError("1/0"))  # type: ignore[arg-type, return-value]
+    code, out, err = run("t2i", "a fox")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: this client failed: ZeroDivisionError: 1/0 (please report it")
+    assert err.count("\n") == 1
+
+
+def test_a_disagreement_is_warned_of_and_the_result_still_comes(run: Runner) -> None:
+    run.served = FakeCloud(FakeBundle(entropy_key=3))
+    code, out, err = run("t2i", "a fox", "-q")
+    assert (code, out) == (0, "t2i.png\n")
+    assert err.startswith("warning: this end could not decode")
+
+
+def test_thin_strokes_that_vanish_are_warned_of(run: Runner) -> None:
+    mask = Image.new("L", (160, 128))
+    mask.paste(255, (16, 0, 48, 32))
+    mask.paste(255, (16, 124, 140, 128))
+    mask.save("mask.png")
+    code, _, err = run("inpaint", "photo.png", "a", "--mask", "mask.png", "-q")
+    assert code == 0
+    assert "of the mask is too thin for the token grid" in err
+
+
+def test_settings_reach_the_transport(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNIMIC_SERVER", "http://env:1")
+    monkeypatch.setenv("UNIMIC_API_KEY", "k")
+    run("t2i", "a fox", "--timeout", "9")
+    run("t2i", "a fox", "--server", "http://flag:2/")
+    assert run.opened == [("http://env:1", "k", 9.0), ("http://flag:2", "k", 120.0)]
+
+
+def test_encode_decode_and_inspect_round_trip_a_photo(run: Runner) -> None:
+    code, out, _ = run("encode", "photo.png")
+    assert (code, out.splitlines()[0]) == (0, "photo.umic")
+    assert "bits per image token" in out
+    assert "bytes instead of the file's" in out
+    code, out, _ = run("decode", "photo.umic", "-o", "back.png")
+    assert (code, out.splitlines()[0]) == (0, "back.png")
+    assert (np.asarray(Image.open("back.png")) == 77).all()
+    code, out, _ = run("inspect", "photo.umic", "--json")
+    data = json.loads(out)
+    assert (data["task"], data["bytes"]["total"]) == ("store", Path("photo.umic").stat().st_size)
+
+
+def test_a_damaged_file_is_wrong_input(run: Runner) -> None:
+    run("encode", "photo.png")
+    Path("cut.umic").write_bytes(Path("photo.umic").read_bytes()[:-1])
+    for command in ("decode", "inspect"):
+        code, _, err = run(command, "cut.umic")
+        assert code == 2
+        assert "ends too early" in err
+
+
+def info(bundle: FakeBundle, **changes: Any) -> dict[str, Any]:
+    from edge_client.agreement import self_check_digest
+
+    entropy = {"ok": True, "digest": self_check_digest(bundle)}
+    said = {"protocol": 1, "fingerprint": bundle.fingerprint.hex(), "entropy": entropy}
+    return {"name": "unimic", "limits": {"steps": 100}, **said, **changes}
+
+
+def test_info_says_that_both_ends_agree(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.cloud, "info", lambda: info(FakeBundle()))
+    code, out, err = run("info")
+    assert (code, err) == (0, "")
+    assert out.count(" yes") == 3
+    assert "steps 100" in out
+
+
+@pytest.mark.parametrize(
+    ("bundle", "complaint"),
+    [
+        (FakeBundle(fingerprint=b"x" * 32), "bundle fingerprint differs: install the same"),
+        (FakeBundle(entropy_key=1), "entropy self-check differs: one end computes wrongly"),
+    ],
+)
+def test_info_fails_and_says_why_when_the_ends_differ(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, bundle: FakeBundle, complaint: str
+) -> None:
+    monkeypatch.setattr(run.cloud, "info", lambda: info(bundle))
+    code, out, err = run("info")
+    assert code == 1
+    assert " NO" in out
+    assert complaint in err
+    assert json.loads(run("info", "--json")[1])["agree"] is False
+
+
+def test_a_faulty_config_file_is_wrong_input(run: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "unimic"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text("nonsense")
+    code, _, err = run("t2i", "a fox")
+    assert code == 2
+    assert "config.toml" in err
+    assert ConfigError.code
+
+
+HEAVY = ("torch", "numba", "transformers", "tokenizers", "httpx", "PIL", "pydantic", "rich")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["inpaint", "--help"], ["inspect", "a.umic"]])
+def test_help_and_inspect_load_nothing_heavy(run: Runner, words: list[str]) -> None:
+    run("encode", "photo.png", "-o", "a.umic")
+    script = (
+        "import sys; from edge_client.cli import main\n"
+        f"try: main({words!r})\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    root = Path(cli.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        env={"PYTHONPATH": str(root)},
+        text=True,
+    )
+    assert done.stderr == "[]\n"
+    assert done.stdout
+
+
+def test_a_reader_that_hangs_up_is_no_error(run: Runner) -> None:
+    run("encode", "photo.png", "-o", "a.umic")
+    root = Path(cli.__file__).parents[1]
+    command = f"{sys.executable} -m edge_client.cli inspect a.umic | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, env={"PYTHONPATH": str(root)}, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")

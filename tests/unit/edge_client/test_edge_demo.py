@@ -1,0 +1,162 @@
+"""The demonstration: what it asks, how it starts and stops a server, what it writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edge_fakes import FakeBundle, FakeCloud
+
+from edge_client import demo
+from edge_client.images import load_picture, save_picture
+from edge_client.report import interaction_report
+from edge_client.session import EdgeSession
+from shared_protocol.errors import ConfigError, TransportError
+from shared_protocol.tasks import Extension
+
+GREY = np.full((64, 64, 3), 77, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("task", "sample", "words"),
+    [
+        ("t2i", {"prompt": "a fox", "seed": 4}, ["t2i", "a fox", "--seed", "4", "-o", "x.png"]),
+        (
+            "inpaint",
+            {"image": "a.webp", "box": [1, 2, 3, 4], "prompt": "a ball"},
+            ["inpaint", "/s/a.webp", "a ball", "--box", "1,2,3,4", "-o", "x.png"],
+        ),
+        (
+            "inpaint",
+            {"image": "a.webp", "mask": "m.png", "prompt": "a ball"},
+            ["inpaint", "/s/a.webp", "a ball", "--mask", "/s/m.png", "-o", "x.png"],
+        ),
+        (
+            "outpaint",
+            {"image": "a.webp", "left": 8, "down": 2, "prompt": "a beach"},
+            ["outpaint", "/s/a.webp", "a beach", "--left", "8", "--down", "2", "-o", "x.png"],
+        ),
+        ("vqa", {"image": "a.webp", "question": "how many?"}, ["vqa", "/s/a.webp", "how many?"]),
+    ],
+)
+def test_a_sample_becomes_the_command_of_a_user(
+    task: str, sample: dict[str, Any], words: list[str]
+) -> None:
+    assert demo.command_words(task, sample, Path("/s"), "x.png") == words
+
+
+def test_a_missing_manifest_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"manifest\.json.*--samples"):
+        demo.read_samples(tmp_path)
+
+
+def server_script(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
+    """Lets the demonstration start a script in place of the real server."""
+    script = folder / "server.py"
+    script.write_text("import sys, time, pathlib\nprint('loading', flush=True)\n" + body)
+    monkeypatch.setattr(demo, "_program", lambda name, module: [sys.executable, str(script)])
+
+
+READY = "pathlib.Path(sys.argv[sys.argv.index('--ready-file') + 1]).write_text('http://h:1\\n')\n"
+
+
+def test_a_spawned_server_is_awaited_and_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    at_end = f"import signal\ndef end(*_): pathlib.Path({str(gone)!r}).touch(); sys.exit()\n"
+    body = at_end + "signal.signal(signal.SIGTERM, end)\n" + READY + "time.sleep(60)\n"
+    server_script(monkeypatch, tmp_path, body)
+    with demo.spawned_server(tmp_path / "log", "builtin") as url:
+        assert url == "http://h:1"
+        assert not gone.exists()
+    assert gone.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("print('no weights'); sys.exit(3)", "ended with exit code 3 before it was ready"),
+        ("print('no weights', flush=True); time.sleep(60)", "took too long before it was ready"),
+    ],
+)
+def test_a_server_that_does_not_start_is_shown_with_its_log(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    body: str,
+    complaint: str,
+) -> None:
+    monkeypatch.setattr(demo, "START_TIMEOUT", 0.5)
+    server_script(monkeypatch, tmp_path, body)
+    server = demo.spawned_server(tmp_path / "log", "builtin")
+    with pytest.raises(TransportError, match=complaint):
+        server.__enter__()
+    assert "no weights" in capsys.readouterr().out
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[demo.Run]:
+    """One run of each kind, with the pictures that they would have written."""
+    save_picture(tmp_path / "scene.png", GREY)
+    session = EdgeSession(FakeBundle(), FakeCloud(FakeBundle()))
+    made = {**interaction_report(session.t2i("a fox")), "output": "t2i1.png"}
+    wide = interaction_report(session.outpaint(GREY, Extension(left=4), "a beach"))
+    answered = interaction_report(session.vqa(GREY, "how many?"))
+    save_picture(tmp_path / "t2i1.png", GREY)
+    save_picture(tmp_path / "wide.png", np.hstack([GREY, GREY]))
+    scene = tmp_path / "scene.png"
+    failed = {"error": {"message": "the queue is full"}}
+    return [
+        demo.Run("t2i", ["t2i", "a fox", "-o", "t2i1.png"], None, made, 2.0),
+        demo.Run("outpaint", ["outpaint", "s", "b"], scene, {**wide, "output": "wide.png"}, 3.0),
+        demo.Run("vqa", ["vqa", "s", "how many?"], scene, {**answered, "answer": "two"}, 1.0),
+        demo.Run("vqa", ["vqa", "s", "where?"], scene, failed, 1.0),
+    ]
+
+
+def test_the_report_has_a_row_for_each_way_and_names_failures(runs: list[demo.Run]) -> None:
+    text = demo.markdown(runs)
+    assert text.count("| uplink |") == text.count("| downlink |") == 3
+    assert '`edge-client t2i "a fox" -o t2i1.png` → t2i1.png' in text
+    assert "FAILED: the queue is full" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in tables[:8]}) == 1
+
+
+def test_the_contact_sheet_gives_an_extended_picture_more_room(
+    runs: list[demo.Run], tmp_path: Path
+) -> None:
+    demo._write_sheet(runs, tmp_path / "sheet.png")
+    width, height = load_picture(tmp_path / "sheet.png", 256, 256).geometry.source
+    assert width == 16 + 3 * 272
+    assert height == 16 + 3 * 326
+
+
+def test_a_whole_demonstration_runs_every_sample_and_fails_if_one_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: list[demo.Run]
+) -> None:
+    script = tmp_path / "client.py"
+    report = {**runs[0].report, "answer": "two"}
+    script.write_text(
+        "import sys, json\n"
+        "if 'bad' in sys.argv: print('error: no', file=sys.stderr); sys.exit(1)\n"
+        f"print(json.dumps({report!r}))\n"
+    )
+    program = [sys.executable, str(script)]
+    monkeypatch.setattr(demo, "_program", lambda name, module: program)
+    monkeypatch.setattr(demo, "_photograph", lambda: None)
+    samples = {"t2i": [{"prompt": "a"}], "vqa": [{"image": "scene.png", "question": "q"}]}
+    words = ["--server", "http://h:1", "--out", str(tmp_path), "--samples", str(tmp_path)]
+    (tmp_path / "manifest.json").write_text(json.dumps(samples))
+    assert demo.main(words) == 0
+    assert (tmp_path / "contact_sheet.png").is_file()
+    assert "edge-client vqa" in (tmp_path / "report.md").read_text()
+    samples["t2i"].append({"prompt": "bad"})
+    (tmp_path / "manifest.json").write_text(json.dumps(samples))
+    assert demo.main(words) == 1
+    assert "FAILED: error: no" in (tmp_path / "report.md").read_text()
