@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from cloud_server import engine
 from cloud_server.translation import ServedBundle
 from shared_protocol import codec
-from shared_protocol.errors import ConfigError, InvalidInputError
 from shared_protocol.messages import Request, Response
 from shared_protocol.tasks import Scenario
 
@@ -69,15 +68,8 @@ class BundleCodec:
         self._bundle = bundle
 
     def decode(self, data: bytes) -> tuple[Request, Mapping[str, float]]:
-        """See `codec.decode_request`.
-
-        Raises:
-            InvalidInputError: the sender asks for a reply coder that this bundle has not.
-        """
-        try:
-            decoded = codec.decode_request(data, self._bundle)
-        except ConfigError as error:
-            raise InvalidInputError(error.message, error.remedy) from error
+        """See `codec.decode_request`."""
+        decoded = codec.decode_request(data, self._bundle)
         return decoded.value, asdict(decoded.anatomy.sizes)
 
     def encode(

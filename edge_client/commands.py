@@ -91,12 +91,25 @@ def _interact(given: Namespace, settings: Settings, on_step: OnStep | None) -> O
         "notes": notes,
         **interaction_report(interaction),
     }
-    data["warnings"] = [*warnings, *data["warnings"]]
-    result = str(output) if interaction.answer is None else interaction.answer
+    data["warnings"] = [*_exposed_key(settings), *warnings, *data["warnings"]]
+    result = str(output) if interaction.answer is None else _shown(interaction.answer)
     details = "\n".join(
         [*notes, "", interaction_table(data)] if notes else [interaction_table(data)]
     )
     return Outcome(result, data, details, tuple(data["warnings"]))
+
+
+def _exposed_key(settings: Settings) -> list[str]:
+    from edge_client.transport import is_loopback
+
+    if not settings.api_key or settings.server.startswith("https") or is_loopback(settings.server):
+        return []
+    return [f"the API key travels unencrypted to {settings.server}; use https"]
+
+
+def _shown(answer: str) -> str:
+    """A model's words without characters that would steer a terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in answer)
 
 
 Done = tuple["Interaction", list[str], list[str]]

@@ -20,10 +20,8 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,16 +29,15 @@ from typing import Any
 from edge_client.contact_sheet import Tile, contact_sheet
 from edge_client.images import save_picture
 from edge_client.report import PARTS
+from edge_client.spawn import program, spawned_server
 from shared_protocol.bundles import BUILTIN
-from shared_protocol.errors import ConfigError, TransportError, UnimicError
+from shared_protocol.errors import ConfigError, UnimicError
 
 SAMPLES = Path(__file__).parent / "samples"
 PHOTOGRAPH = "chelsea.png"
 """A photograph that scikit-image ships, if it is installed."""
 TASKS = ("t2i", "inpaint", "outpaint", "vqa")
-START_TIMEOUT = 120.0
 COMMAND_TIMEOUT = 180.0
-STOP_TIMEOUT = 15.0
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m edge_client.demo", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     server = parser.add_mutually_exclusive_group()
-    server.add_argument("--server", metavar="URL", help="use this server")
-    server.add_argument("--spawn", action="store_true", help="start one (the default)")
+    server.add_argument("--server", metavar="URL", help="use this server [UNIMIC_SERVER]")
+    server.add_argument("--spawn", action="store_true", help="start one (the default without a server)")
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder [demo_out]")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="folder with manifest.json")
     parser.add_argument("--bundle", metavar="NAME", help="bundle of both ends [builtin]")
@@ -104,12 +101,13 @@ def _demonstrate(given: argparse.Namespace) -> int:
     if given.bundle:
         os.environ["UNIMIC_BUNDLE"] = given.bundle
     start = time.monotonic()
-    if given.server:
-        runs = run_samples(samples, given.samples, out, given.server)
+    url = given.server or (None if given.spawn else os.environ.get("UNIMIC_SERVER"))
+    if url:
+        runs = run_samples(samples, given.samples, out, url)
     else:
         with spawned_server(out / "server.log", given.bundle or BUILTIN) as server:
-            _say(f"server ready at {server} after {time.monotonic() - start:.1f} s")
-            runs = run_samples(samples, given.samples, out, server)
+            _say(f"server ready at {server.url} after {time.monotonic() - start:.1f} s")
+            runs = run_samples(samples, given.samples, out, server.url)
     _write_sheet(runs, out / "contact_sheet.png")
     (out / "report.md").write_text(markdown(runs), encoding="utf-8")
     failed = sum(run.failed for run in runs)
@@ -172,7 +170,7 @@ def command_words(task: str, sample: dict[str, Any], folder: Path, output: str) 
 
 
 def _run(run: Run, out: Path, server: str) -> Run:
-    command = [*_program("edge-client", "edge_client.cli"), *run.words, "--json"]
+    command = [*program("edge-client", "edge_client.cli"), *run.words, "--json"]
     start = time.monotonic()
     try:
         done = subprocess.run(
@@ -206,58 +204,12 @@ def _outcome(run: Run) -> str:
     return str(run.report.get("answer") or run.report.get("output"))
 
 
-def _program(name: str, module: str) -> list[str]:
-    """The installed command beside this interpreter, or the module behind it."""
-    script = Path(sys.executable).parent / name
-    return [str(script)] if script.is_file() else [sys.executable, "-m", module]
-
-
 def _photograph() -> Path | None:
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
         return None
     path = Path(found.submodule_search_locations[0]) / "data" / PHOTOGRAPH
     return path if path.is_file() else None
-
-
-@contextmanager
-def spawned_server(log: Path, bundle: str) -> Iterator[str]:
-    """A cloud server of our own, as its URL, stopped at the end.
-
-    Raises:
-        TransportError: it does not become ready; the end of its log is in the message.
-    """
-    command = _program("cloud-server", "cloud_server.cli")
-    with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
-        ready = Path(folder) / "ready"
-        server = subprocess.Popen(
-            [*command, "--port", "0", "--ready-file", str(ready), "--bundle", bundle],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is ours to handle
-        )
-        try:
-            yield _await_ready(server, ready, log)
-        finally:
-            server.terminate()
-            try:
-                server.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-
-def _await_ready(server: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
-    deadline = time.monotonic() + START_TIMEOUT
-    while not ready.exists():
-        code = server.poll()
-        if code is not None or time.monotonic() > deadline:
-            what = "took too long" if code is None else f"ended with exit code {code}"
-            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
-            _say("\n".join(["the end of the server's log:", *tail]))
-            raise TransportError(f"the server {what} before it was ready", f"see {log}")
-        time.sleep(0.1)
-    return ready.read_text(encoding="utf-8").strip()
 
 
 def _write_sheet(runs: Sequence[Run], path: Path) -> None:
@@ -271,7 +223,7 @@ def _tiles(run: Run, out: Path) -> list[Tile]:
         return []
     tiles = [Tile(run.source, f"{run.task}, from {run.source.name}")] if run.source else []
     if run.task == "vqa":
-        caption = f"{run.words[2]} – {run.report['answer']}"
+        caption = f"{run.words[2]} {run.report['answer']}"
         return [Tile(tile.path, caption) for tile in tiles]
     width, height = run.report["canvas"]
     text = run.words[2 if run.source else 1] if run.task in TASKS else "decoded from its tokens"

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from edge_client.colour import WHITE, eight_bits, flatten, to_rgb
 from shared_protocol.errors import ImageError, MaskError
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,7 +37,6 @@ MAX_ASPECT = 256
 _READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Formats tried on input; those that start helper programs (EPS) are left out on purpose."""
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_WHITE = (255, 255, 255)
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,17 +46,6 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}
-_MODE_NAMES = {
-    "1": "black and white",
-    "L": "grey",
-    "LA": "grey",
-    "P": "palette",
-    "PA": "palette",
-    "CMYK": "CMYK",
-    "YCbCr": "YCbCr",
-    "LAB": "Lab",
-    "HSV": "HSV",
 }
 
 
@@ -157,9 +146,9 @@ def load_picture(path: Path, height: int, width: int, fit: Fit = Fit.CROP) -> Pi
         ImageError: not a readable picture, too large to decode, or too small or narrow to use.
     """
     image, notes = _open(path)
-    rgb, more = _to_rgb(image)
+    rgb, more = to_rgb(image)
     geometry = Geometry(rgb.size, (width, height), fit)
-    pixels = np.array(geometry.apply(rgb, _WHITE), dtype=np.uint8)
+    pixels = np.array(geometry.apply(rgb, WHITE), dtype=np.uint8)
     return Picture(path.name, pixels, geometry, (*notes, *more))
 
 
@@ -181,9 +170,9 @@ def load_mask(path: Path, picture: Picture) -> Pixels:
             f"the photo {picture.name} {_size(picture.geometry.source)}",
             "paint the mask on a copy of the photo, so that both have one shape",
         )
-    grey = _flatten(image, (0, 0, 0)) if image.has_transparency_data else image
+    grey = flatten(image, (0, 0, 0)) if image.has_transparency_data else image
     geometry = Geometry(image.size, picture.geometry.target, picture.geometry.fit)
-    return np.asarray(geometry.apply(_deep(grey).convert("L"), 0), dtype=np.uint8)
+    return np.asarray(geometry.apply(eight_bits(grey).convert("L"), 0), dtype=np.uint8)
 
 
 def box_mask(boxes: Sequence[Box], picture: Picture) -> Pixels:
@@ -314,42 +303,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # damaged metadata is no reason to refuse a good picture
         return 1
-
-
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image, []
-    notes = []
-    if image.mode.startswith(("I", "F")):
-        image, notes = _deep(image), ["16-bit grey reduced to 8 bits"]
-    elif image.mode in _MODE_NAMES:
-        notes = [f"{_MODE_NAMES[image.mode]} converted to RGB"]
-    if image.has_transparency_data:
-        return _flatten(image, _WHITE), [*notes, "transparency laid on white"]
-    return image.convert("RGB"), notes
-
-
-def _flatten(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    layer = image.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, (*colour, 255))
-    return Image.alpha_composite(ground, layer).convert("RGB")
-
-
-def _deep(image: Image.Image) -> Image.Image:
-    """Integer or float grey of more than 8 bits as 8 bits; Pillow itself would clip, not scale."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    peak = float(values.max(initial=0.0))
-    top = next((step for step in _full_scales(image.mode) if peak <= step), peak)
-    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).astype(np.uint8))
-
-
-def _full_scales(mode: str) -> tuple[float, ...]:
-    """What white may be in a mode, smallest first; files do not say."""
-    if mode.startswith("I;16"):
-        return (65535.0,)
-    return (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0)
 
 
 def _size(size: Size) -> str:

@@ -253,6 +253,7 @@ def frame_length(buffer: bytes, limits: Limits = DEFAULT_LIMITS) -> int | None:
     Raises:
         BadMagicError: not the start of a UniMIC message.
         LimitError: the message would be longer than `limits.frame_bytes`.
+        BadMessageError: the ext header is not the shortest one for the length.
     """
     if not buffer:
         return None
@@ -268,4 +269,12 @@ def frame_length(buffer: bytes, limits: Limits = DEFAULT_LIMITS) -> int | None:
         raise LimitError(
             f"a message of {header + size} bytes is over the limit of {limits.frame_bytes}"
         )
+    if header != _shortest_header(size):
+        raise BadMessageError(f"{size} bytes stand behind an ext header of {header} bytes")
     return header + size
+
+
+def _shortest_header(size: int) -> int:
+    if size == 16:
+        return 2
+    return 3 if size < 1 << 8 else 4 if size < 1 << 16 else 6

@@ -5,40 +5,43 @@ It does not know sockets, pixels or words, and how a part is coded only by name.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
 from shared_protocol import bitstream, parameters
 from shared_protocol.anatomy import Anatomy, Counts, Decoded, Encoded, PartBytes
-from shared_protocol.bitstream import Frame, Parameters
+from shared_protocol.bitstream import Frame
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import (
     BadMessageError,
     BundleMismatchError,
-    ChecksumError,
     InvalidInputError,
     PromptError,
     TokenRangeError,
     UnimicError,
 )
-from shared_protocol.image_codec import (
-    ImageEntropy,
-    check_scenario,
-    code_bits,
-    decode_codes,
-    encode_codes,
-)
-from shared_protocol.mask_codec import MaskPrior, decode_mask, encode_mask
+from shared_protocol.image_codec import check_scenario
 from shared_protocol.messages import MAX_NEW_TOKENS, Options, Request, Response
-from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task, merge
-from shared_protocol.text_codec import TextPrior, decode_text, encode_text, packed_size
-from shared_protocol.tokens import Codes, Flags, ImageTokens, TextTokens, TokenMask
-from shared_protocol.vocabulary import Vocabulary
+from shared_protocol.parts import (
+    NO_TEXT,
+    CodecBundle,
+    Symbols,
+    anatomy_of,
+    downlink_context,
+    encode_parts,
+    image_of,
+    outline,
+    read_codes,
+    read_mask,
+    read_text,
+    scenarios_of,
+    uplink_context,
+    verify_checksum,
+)
+from shared_protocol.tasks import Direction, Part, Scenario, Task
+from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask
 
 __all__ = [
     "Anatomy",
@@ -57,68 +60,6 @@ __all__ = [
 ]
 
 _SERVICES = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
-_NO_TEXT: Codes = np.zeros(0, dtype=np.int32)
-
-
-class CodecBundle(Protocol):
-    """What both ends share; `bundles.Bundle` is one."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The unified id space."""
-
-    @property
-    def fingerprint(self) -> bytes:
-        """32 bytes that name the bundle's content."""
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Native (H, W) in tokens, which costs no byte."""
-
-    @property
-    def max_text_tokens(self) -> int:
-        """Longest prompt or question in ids."""
-
-    @property
-    def text_prior(self) -> TextPrior | None:
-        """Static prior of the text coder."""
-
-    @property
-    def mask_prior(self) -> MaskPrior | None:
-        """Static prior of the mask coder."""
-
-    @property
-    def entropy(self) -> ImageEntropy:
-        """Entropy models of the image tokens."""
-
-
-@dataclass(frozen=True)
-class _Symbols:
-    """What the parts of a message say: exactly what the checksum covers.
-
-    Args:
-        text: (N,) ids.
-        mask: (H, W) flags.
-        codes: (M,) image codes in raster order of the positions that travel.
-    """
-
-    text: Codes = field(default_factory=lambda: _NO_TEXT)
-    mask: Flags | None = None
-    codes: Codes | None = None
-
-    def canonical(self) -> bytes:
-        """One byte string per value: counts and shapes as 32-bit words, then the values."""
-        mask = np.zeros((0, 0), dtype=bool) if self.mask is None else self.mask
-        codes = _NO_TEXT if self.codes is None else self.codes
-        words = np.array([len(self.text), *mask.shape, len(codes)], dtype="<u4")
-        return b"".join(
-            [
-                words.tobytes(),
-                self.text.astype("<u4").tobytes(),
-                np.packbits(mask).tobytes(),
-                codes.astype("<u4").tobytes(),
-            ]
-        )
 
 
 def encode_request(
@@ -144,13 +85,13 @@ def encode_request(
     codes, context = None, None
     if request.image is not None:
         _check_image(request.image, bundle)
-        context = _uplink_context(request.image.shape, mask, request.text.ids)
+        context = uplink_context(request.image.shape, mask, request.text.ids)
         codes = request.image.codes[context.targets]
-    symbols = _Symbols(request.text.ids, mask, codes)
+    symbols = Symbols(request.text.ids, mask, codes)
     _check_reply(request.options, request.task, bundle)
     extras = parameters.to_map(request, bundle.grid)
     cell = (request.task, Direction.UPLINK)
-    return _encode(cell, symbols, context, extras, bundle, scenario, search)
+    return encode_parts(cell, symbols, context, extras, bundle, scenario, search)
 
 
 def decode_request(data: bytes, bundle: CodecBundle) -> Decoded[Request]:
@@ -166,23 +107,23 @@ def decode_request(data: bytes, bundle: CodecBundle) -> Decoded[Request]:
         _check_bundle(frame, bundle)
         grid, extension, options = parameters.from_map(frame.parameters, bundle.grid)
         _check_reply(options, frame.task, bundle)
-        text = _decode_text(frame, bundle, bundle.max_text_tokens)
-        mask = _decode_mask(frame, bundle, grid)
+        text = read_text(frame, bundle, bundle.max_text_tokens)
+        mask = read_mask(frame, bundle, grid)
         codes, context = None, None
         if Part.IMAGE in frame.parts:
-            context = _uplink_context(grid, mask, text)
-            codes = _decode_image(frame, bundle, context)
-        symbols = _Symbols(text, mask, codes)
-        _check_sum(frame, symbols, bundle)
+            context = uplink_context(grid, mask, text)
+            codes = read_codes(frame, bundle, context)
+        symbols = Symbols(text, mask, codes)
+        verify_checksum(frame, symbols, bundle)
         request = Request(
             task=frame.task,
             text=TextTokens(text, bundle.vocabulary.text_size),
-            image=_image(context, codes, bundle),
+            image=image_of(context, codes, bundle),
             mask=None if mask is None else TokenMask(mask),
             extension=extension,
             options=options,
         )
-        return Decoded(request, _anatomy(frame, len(data), symbols, bundle))
+        return Decoded(request, anatomy_of(frame, len(data), symbols, bundle))
 
 
 def encode_response(
@@ -211,17 +152,17 @@ def encode_response(
             f"a {response.task.name.lower()} response to a {request.task.name.lower()} request"
         )
     scenario = request.options.reply if scenario is None else scenario
-    symbols, context = _Symbols(), None
+    symbols, context = Symbols(), None
     if response.text is not None:
         _check_text(response.text, bundle, MAX_NEW_TOKENS)
-        symbols = _Symbols(text=response.text.ids)
+        symbols = Symbols(text=response.text.ids)
     if response.image is not None:
         _check_image(response.image, bundle)
-        context = _downlink_context(request, bundle.grid)
+        context = downlink_context(request, bundle.grid)
         _check_known(response.image, context)
-        symbols = _Symbols(codes=response.image.codes[context.targets])
+        symbols = Symbols(codes=response.image.codes[context.targets])
     cell = (response.task, Direction.DOWNLINK)
-    return _encode(cell, symbols, context, {}, bundle, scenario, search)
+    return encode_parts(cell, symbols, context, {}, bundle, scenario, search)
 
 
 def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decoded[Response]:
@@ -237,20 +178,20 @@ def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decod
         _check_bundle(frame, bundle)
         if frame.parameters:
             raise BadMessageError("a downlink message has no parameters")
-        text = _decode_text(frame, bundle, MAX_NEW_TOKENS)
+        text = read_text(frame, bundle, MAX_NEW_TOKENS)
         codes, context = None, None
         if Part.IMAGE in frame.parts:
-            context = _downlink_context(request, bundle.grid)
-            codes = _decode_image(frame, bundle, context)
-        symbols = _Symbols(text, None, codes)
-        _check_sum(frame, symbols, bundle)
+            context = downlink_context(request, bundle.grid)
+            codes = read_codes(frame, bundle, context)
+        symbols = Symbols(text, None, codes)
+        verify_checksum(frame, symbols, bundle)
         wants_text = Part.TEXT in frame.parts
         response = Response(
             task=frame.task,
-            image=_image(context, codes, bundle),
+            image=image_of(context, codes, bundle),
             text=TextTokens(text, bundle.vocabulary.text_size) if wants_text else None,
         )
-        return Decoded(response, _anatomy(frame, len(data), symbols, bundle))
+        return Decoded(response, anatomy_of(frame, len(data), symbols, bundle))
 
 
 def encode_image(
@@ -263,11 +204,11 @@ def encode_image(
         InvalidInputError: `scenario` does not fit or the bundle has no model for it.
     """
     _check_image(image, bundle)
-    context = _uplink_context(image.shape, None, _NO_TEXT)
-    symbols = _Symbols(codes=image.codes[context.targets])
+    context = uplink_context(image.shape, None, NO_TEXT)
+    symbols = Symbols(codes=image.codes[context.targets])
     extras = parameters.grid_to_map(image.shape, bundle.grid)
     cell = (Task.STORE, Direction.UPLINK)
-    return _encode(cell, symbols, context, extras, bundle, scenario, search)
+    return encode_parts(cell, symbols, context, extras, bundle, scenario, search)
 
 
 def decode_image(data: bytes, bundle: CodecBundle) -> Decoded[ImageTokens]:
@@ -282,13 +223,13 @@ def decode_image(data: bytes, bundle: CodecBundle) -> Decoded[ImageTokens]:
         _check_cell(frame, Direction.UPLINK, (Task.STORE,))
         _check_bundle(frame, bundle)
         grid = parameters.grid_from_map(frame.parameters, bundle.grid)
-        context = _uplink_context(grid, None, _NO_TEXT)
-        codes = _decode_image(frame, bundle, context)
-        symbols = _Symbols(codes=codes)
-        _check_sum(frame, symbols, bundle)
-        image = _image(context, codes, bundle)
+        context = uplink_context(grid, None, NO_TEXT)
+        codes = read_codes(frame, bundle, context)
+        symbols = Symbols(codes=codes)
+        verify_checksum(frame, symbols, bundle)
+        image = image_of(context, codes, bundle)
         assert image is not None
-        return Decoded(image, _anatomy(frame, len(data), symbols, bundle))
+        return Decoded(image, anatomy_of(frame, len(data), symbols, bundle))
 
 
 def inspect(data: bytes) -> Anatomy:
@@ -299,114 +240,7 @@ def inspect(data: bytes) -> Anatomy:
     """
     with _translated():
         frame = bitstream.unpack(data)
-        return _outline(frame, len(data))
-
-
-def _encode(
-    cell: tuple[Task, Direction],
-    symbols: _Symbols,
-    context: CodingContext | None,
-    extras: Parameters,
-    bundle: CodecBundle,
-    scenario: Scenario | None,
-    search: bool,
-) -> Encoded:
-    """Code the parts of one cell of Table I and frame them."""
-    parts: dict[Part, bytes] = {}
-    text_coder, used = None, None
-    for spec in TABLE[cell]:
-        if spec.part is Part.TEXT:
-            size = bundle.vocabulary.text_size
-            text_coder, parts[Part.TEXT] = encode_text(symbols.text, size, bundle.text_prior)
-        elif spec.part is Part.MASK:
-            assert symbols.mask is not None
-            parts[Part.MASK] = encode_mask(symbols.mask, bundle.mask_prior)
-        else:
-            assert symbols.codes is not None
-            assert context is not None
-            used, parts[Part.IMAGE] = encode_codes(
-                symbols.codes,
-                context,
-                spec.scenarios,
-                bundle.entropy,
-                bundle.vocabulary.codebook_size,
-                scenario,
-                search,
-            )
-    prefix = bundle.fingerprint[: bitstream.PREFIX_BYTES]
-    frame = Frame(*cell, text_coder, used, prefix, 0, extras, parts)
-    frame = replace(frame, checksum=_checksum(frame, symbols, bundle))
-    data = bitstream.pack(frame)
-    return Encoded(data, _anatomy(frame, len(data), symbols, bundle))
-
-
-def _decode_text(frame: Frame, bundle: CodecBundle, limit: int) -> Codes:
-    if frame.text_coder is None:
-        return _NO_TEXT
-    size = bundle.vocabulary.text_size
-    return decode_text(frame.parts[Part.TEXT], frame.text_coder, size, bundle.text_prior, limit)
-
-
-def _decode_mask(frame: Frame, bundle: CodecBundle, grid: tuple[int, int]) -> Flags | None:
-    if Part.MASK not in frame.parts:
-        return None
-    return decode_mask(frame.parts[Part.MASK], grid, bundle.mask_prior)
-
-
-def _decode_image(frame: Frame, bundle: CodecBundle, context: CodingContext) -> Codes:
-    assert frame.scenario is not None
-    return decode_codes(
-        frame.parts[Part.IMAGE],
-        context,
-        _scenarios(frame.task, frame.direction),
-        bundle.entropy,
-        bundle.vocabulary.codebook_size,
-        frame.scenario,
-    )
-
-
-def _scenarios(task: Task, direction: Direction) -> tuple[Scenario, ...]:
-    """The models that a message may use for its image part; none without one."""
-    return next((s.scenarios for s in TABLE[task, direction] if s.part is Part.IMAGE), ())
-
-
-def _uplink_context(grid: tuple[int, int], mask: Flags | None, text: Codes) -> CodingContext:
-    """Everything outside the mask travels; what is under it is a hole. Nothing is known yet."""
-    return CodingContext(
-        targets=np.ones(grid, dtype=bool) if mask is None else ~mask,
-        known=np.zeros(grid, dtype=bool),
-        known_codes=np.zeros(grid, dtype=np.int32),
-        text=text,
-    )
-
-
-def _downlink_context(request: Request, grid: tuple[int, int]) -> CodingContext:
-    """What the request leaves open travels; all else is known to both ends."""
-    codes, targets = request.known(grid)
-    return CodingContext(targets, ~targets, codes, request.text.ids)
-
-
-def _image(
-    context: CodingContext | None, codes: Codes | None, bundle: CodecBundle
-) -> ImageTokens | None:
-    if context is None or codes is None:
-        return None
-    merged = merge(context.known_codes, context.targets, codes)
-    return ImageTokens(merged, bundle.vocabulary.codebook_size)
-
-
-def _checksum(frame: Frame, symbols: _Symbols, bundle: CodecBundle) -> int:
-    """CRC-32 over fingerprint, header, parameters and everything that the parts say."""
-    packed = bitstream.pack_parameters(frame.parameters)
-    return zlib.crc32(bundle.fingerprint + frame.head + packed + symbols.canonical())
-
-
-def _check_sum(frame: Frame, symbols: _Symbols, bundle: CodecBundle) -> None:
-    if _checksum(frame, symbols, bundle) != frame.checksum:
-        raise ChecksumError(
-            "the decoded symbols are not those that were sent",
-            "the message was damaged, or answers another request, or the ends hold other bundles",
-        )
+        return outline(frame, len(data))
 
 
 def _check_cell(frame: Frame, direction: Direction, tasks: tuple[Task, ...]) -> None:
@@ -454,44 +288,9 @@ def _check_known(image: ImageTokens, context: CodingContext) -> None:
 
 
 def _check_reply(options: Options, task: Task, bundle: CodecBundle) -> None:
-    scenarios = _scenarios(task, Direction.DOWNLINK)
+    scenarios = scenarios_of(task, Direction.DOWNLINK)
     if options.reply is not None and scenarios:
         check_scenario(options.reply, scenarios, bundle.entropy)
-
-
-def _outline(frame: Frame, total: int) -> Anatomy:
-    """The anatomy as far as the frame tells it."""
-    lengths = {part.name.lower(): len(data) for part, data in frame.parts.items()}
-    extras = len(bitstream.pack_parameters(frame.parameters))
-    container = total - extras - sum(lengths.values())
-    return Anatomy(
-        task=frame.task,
-        direction=frame.direction,
-        version=frame.version,
-        fingerprint_prefix=frame.fingerprint_prefix,
-        text_coder=frame.text_coder,
-        scenario=frame.scenario,
-        sizes=PartBytes(container=container, parameters=extras, **lengths),
-    )
-
-
-def _anatomy(frame: Frame, total: int, symbols: _Symbols, bundle: CodecBundle) -> Anatomy:
-    outline = _outline(frame, total)
-    counts = Counts(
-        text_ids=len(symbols.text),
-        mask_flags=0 if symbols.mask is None else symbols.mask.size,
-        image_codes=0 if symbols.codes is None else len(symbols.codes),
-    )
-    vocabulary = bundle.vocabulary
-    has_text = Part.TEXT in frame.parts
-    uniform = PartBytes(
-        container=outline.sizes.container,
-        parameters=outline.sizes.parameters,
-        text=packed_size(counts.text_ids, vocabulary.text_size) if has_text else 0,
-        mask=(counts.mask_flags + 7) // 8,
-        image=(counts.image_codes * code_bits(vocabulary.codebook_size) + 7) // 8,
-    )
-    return replace(outline, counts=counts, uniform=uniform)
 
 
 @contextmanager

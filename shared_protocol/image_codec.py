@@ -88,9 +88,7 @@ def check_scenario(
         return
     if scenario not in scenarios:
         allowed = ", ".join(s.name.lower() for s in (*scenarios, Scenario.UNIFORM))
-        raise InvalidInputError(
-            f"the scenario {name} does not fit this message", f"use {allowed}"
-        )
+        raise InvalidInputError(f"the scenario {name} does not fit this message", f"use {allowed}")
     if scenario not in entropy.available():
         raise InvalidInputError(
             f"this bundle has no {name} model", "choose another scenario or bundle"

@@ -54,7 +54,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "backbone.toml"
 CHECKPOINT = "checkpoint.pt"
 HELD_OUT_SCENES = 160
-SHEET_SCENES = 16
+SCORED_SCENES = 80
+SHEET_SCENES = 8
 SMOKE_STEPS = 3
 LOG_EVERY = 25
 REFRESH_EVERY = 100
@@ -350,7 +351,8 @@ class Trainer:
     def _report(self) -> None:
         """Log scores of the averaged weights and draw a sheet of prompts."""
         items = self._held_out()
-        scores = answer_accuracy(self.averaged(), self.maker, items, self.args.precision)
+        scored = items[:SCORED_SCENES]
+        scores = answer_accuracy(self.averaged(), self.maker, scored, self.args.precision)
         logger.info("answers: %s", {kind: round(value, 3) for kind, value in scores.items()})
         self._report_pictures(items[:SHEET_SCENES])
 

@@ -72,8 +72,8 @@ class Batch:
         allow: (B, 1, L, L) bool.
         rows: (M,) flat indices into B*L of the positions that predict something.
         targets / weights: (M,) unified ids, and how much each counts.
-        probe_rows / probe_targets / probe_weights: image positions and what they show
-            (an object's or a background's number).
+        probe_rows / probe_targets: (P,) image positions and (P, 4) what is there: number of the
+            object or background, part of the object, row and column of the grid.
         groups: (M,) number of the answer that each target belongs to; 0 for t2i.
     """
 
@@ -86,7 +86,6 @@ class Batch:
     groups: Tensor
     probe_rows: Tensor
     probe_targets: Tensor
-    probe_weights: Tensor
 
     def to(self, device: str) -> Batch:
         return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
@@ -236,18 +235,34 @@ class BatchMaker:
         }
 
     @property
-    def probe_classes(self) -> int:
-        """How many objects and backgrounds there are."""
-        return len(self._objects) + len(self._backgrounds)
+    def object_side(self) -> int:
+        """Tokens per side of an object."""
+        return -(-self.world.sprite_size // self.world.stride)
+
+    @property
+    def object_parts(self) -> int:
+        """Tokens of an object; also the number that stands for "background"."""
+        return self.object_side**2
+
+    @property
+    def probe_classes(self) -> tuple[int, int, int, int]:
+        """Sizes of what the probe tells: things, parts, rows, columns."""
+        things = len(self._objects) + len(self._backgrounds)
+        return things, self.object_parts + 1, self.side, self.side
 
     # -- truth ----------------------------------------------------------------------------------
 
     def truth(self, scene: Scene) -> np.ndarray:
-        """(side, side) number of what each token shows: an object or the background."""
-        grid = np.full((self.side, self.side), self._backgrounds[scene.background])
+        """(side, side, 4) of each token: what it shows, which part of it, its row, its column."""
+        rows, columns = np.mgrid[: self.side, : self.side]
+        things = np.full_like(rows, self._backgrounds[scene.background])
+        parts = np.full_like(rows, self.object_parts)
         for thing in scene.objects:
-            grid[self.box(thing.x, thing.y, thing.size)] = self._objects[thing.name]
-        return grid
+            box = self.box(thing.x, thing.y, thing.size)
+            things[box] = self._objects[thing.name]
+            cells = (rows - box[0].start) * self.object_side + columns - box[1].start
+            parts[box] = cells[box].clip(max=self.object_parts - 1)
+        return np.stack([things, parts, rows, columns], axis=-1)
 
     def box(self, x: int, y: int, size: int) -> tuple[slice, slice]:
         """The tokens that a box in pixels mostly covers."""
@@ -299,7 +314,7 @@ class BatchMaker:
             hidden = masked[part.index()].reshape(-1)
             images.append(np.where(hidden, self.vocabulary.mask_id, ids))
             labels.append(np.where(hidden, ids, IGNORED))
-            truths.append(truth[part.index()].reshape(-1))
+            truths.append(truth[part.index()].reshape(-1, truth.shape[-1]))
             places.append(part.raster(side) + offset)
         return self._t2i_batch(blocks, images, places, labels, truths, rng)
 
@@ -395,7 +410,7 @@ class BatchMaker:
         )
         index = torch.arange(rows)[:, None] * ids.shape[1] + length + 1 + torch.arange(cells)
         label, truth = np.stack(labels), np.stack(truths)
-        is_object = truth < len(self._objects)
+        is_object = truth[..., 0] < len(self._objects)
         kept = (label != IGNORED) & (
             is_object | (rng.random(label.shape) < self.config.background_share)
         )
@@ -414,10 +429,10 @@ class BatchMaker:
 
     def _probes(
         self, index: Tensor, truth: np.ndarray, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        is_object = truth < len(self._objects)
-        kept = torch.from_numpy(is_object | (rng.random(truth.shape) < 0.25))
-        return index[kept], torch.from_numpy(truth)[kept], torch.ones(int(kept.sum()))
+    ) -> tuple[Tensor, Tensor]:
+        is_object = truth[..., 0] < len(self._objects)
+        kept = torch.from_numpy(is_object | (rng.random(is_object.shape) < 0.25))
+        return index[kept], torch.from_numpy(truth)[kept]
 
     # -- questions ------------------------------------------------------------------------------
 
@@ -484,7 +499,10 @@ class BatchMaker:
         segments = pad_right([row.segments for row in packed], length, -1)
         index = torch.arange(len(packed))[:, None] * length + torch.arange(length)
         truth = np.stack(
-            [self.truth(i.scene)[p.index()].reshape(-1) for i, p in zip(items, parts, strict=True)]
+            [
+                self.truth(item.scene)[part.index()].reshape(-1, len(self.probe_classes))
+                for item, part in zip(items, parts, strict=True)
+            ]
         )
         starts = torch.arange(len(packed)) * length + 2
         cells = starts[:, None] + torch.arange(truth.shape[1])

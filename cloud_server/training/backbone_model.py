@@ -7,11 +7,12 @@ A code's embedding, and its row of the head, is a sum that ends as one table whe
     row[code] = free[code] + high[code >> 7] + low[code & 127] + sum of +-bits[k]
 
 so that rare codes share what their bits mean. The probe reads an inner layer's image positions and
-says which object or background is there; it is not exported.
+says what is there, which part of it, and where that is; it is not exported.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from cloud_server.training.backbone_data import Batch
 from shared_protocol.vocabulary import Vocabulary
 
 _LOW_BITS = 7
+_PROBE_WEIGHTS = (1.0, 0.6, 0.3, 0.3)
+"""Of what the probe tells: thing, part of it, row, column."""
 
 
 class CodeTable(nn.Module):
@@ -57,12 +60,16 @@ class TrainedBackbone(nn.Module):
     Args:
         config: architecture; its vocabulary size must be that of `vocabulary`.
         vocabulary: id layout.
-        probe_classes: number of things that the probe tells apart.
+        probe_classes: how many things, parts of things, rows and columns the probe tells apart.
         probe_layer: after how many layers it reads.
     """
 
     def __init__(
-        self, config: ShowoConfig, vocabulary: Vocabulary, probe_classes: int, probe_layer: int
+        self,
+        config: ShowoConfig,
+        vocabulary: Vocabulary,
+        probe_classes: Sequence[int],
+        probe_layer: int,
     ) -> None:
         super().__init__()
         phi = build_phi(config)
@@ -77,10 +84,12 @@ class TrainedBackbone(nn.Module):
         self.words_bias = nn.Parameter(torch.zeros(vocabulary.image_offset))
         self.codes_out = CodeTable(vocabulary.codebook_size, dim, 0.02)
         self.codes_bias = nn.Parameter(torch.zeros(vocabulary.codebook_size))
-        self.probe = nn.Linear(dim, probe_classes)
+        self._place_sizes = list(probe_classes[1:])
+        self.probe = nn.Linear(dim, probe_classes[0])
         self.probe_norm = nn.LayerNorm(dim)
         self._seen: Tensor | None = None
         self.inner.layers[probe_layer - 1].register_forward_hook(self._remember)
+        self.place_probe = nn.Linear(dim, sum(probe_classes[1:]))
         self._scale_residuals(config)
 
     def _scale_residuals(self, config: ShowoConfig) -> None:
@@ -121,8 +130,14 @@ class TrainedBackbone(nn.Module):
     def _probe_loss(self, batch: Batch) -> Tensor:
         assert self._seen is not None
         seen = self.probe_norm(self._seen.flatten(0, 1)[batch.probe_rows])
-        loss = F.cross_entropy(self.probe(seen).float(), batch.probe_targets, reduction="none")
-        return (loss * batch.probe_weights).sum() / batch.probe_weights.sum()
+        told = [self.probe(seen), *self.place_probe(seen).split(self._place_sizes, dim=-1)]
+        losses = [
+            weight * F.cross_entropy(logits.float(), target)
+            for weight, logits, target in zip(
+                _PROBE_WEIGHTS, told, batch.probe_targets.unbind(1), strict=True
+            )
+        ]
+        return torch.stack(losses).sum()
 
     def plain_state(self) -> dict[str, Tensor]:
         """The weights as a Phi's: `model...`, `lm_head...`, float32."""

@@ -13,10 +13,11 @@ from types import ModuleType
 from shared_protocol.errors import ConfigError
 
 RECIPES = {
-    "scenes": ("cloud_server.training.scenes", "render scenes with captions and questions"),
+    "scenes": ("cloud_server.training.scenes.contact_sheet", "a sheet of scenes to look at"),
     "text-tokenizer": ("cloud_server.training.text_tokenizer", "byte-level BPE and its prior"),
     "image-tokenizer": ("cloud_server.training.image_tokenizer", "pixels to codes and back"),
     "token-cache": ("cloud_server.training.token_cache", "scenes as codes, made once"),
+    "photo-tokens": ("cloud_server.training.photo_tokens", "photographs as codes, made once"),
     "backbone": ("cloud_server.training.backbone", "the unified transformer"),
     "entropy": ("cloud_server.training.entropy", "the entropy models, exact after training"),
     "mask-prior": ("cloud_server.training.mask_prior", "counts of the mask coder"),

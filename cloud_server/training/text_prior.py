@@ -84,7 +84,8 @@ def _count(sources: Sequence[Rows], order: int, size: int, end_id: int) -> _Runs
             keys.append(key)
             weights.append(np.full(len(key), weight))
     unique, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-    return _Runs(order, unique, np.bincount(inverse, np.concatenate(weights)))
+    counts = np.bincount(inverse, np.concatenate(weights)).astype(np.float64)
+    return _Runs(order, unique, counts)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -243,6 +244,10 @@ class LiveServer:
     @property
     def service(self) -> Service:
         return self._host.service
+
+    def signal(self) -> None:
+        """What SIGTERM does."""
+        self._host.handle_exit(signal.SIGTERM, None)
 
     def __enter__(self) -> LiveServer:
         self._thread.start()

@@ -224,3 +224,11 @@ def test_the_command_line_runs_against_the_server(
     assert report["canvas"] == [128, 64]
     assert report["milliseconds"]["model"] > 0
     assert (tmp_path / report["output"]).is_file()
+
+
+def test_both_ends_publish_the_same_self_check() -> None:
+    from cloud_server.loading import check_entropy
+    from edge_client.agreement import self_check_digest
+
+    assert check_entropy(FakeBundle())["digest"] == self_check_digest(FakeBundle())
+    assert self_check_digest(FakeBundle()) != self_check_digest(FakeBundle(entropy_key=1))

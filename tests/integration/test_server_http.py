@@ -16,6 +16,7 @@ from serving_fakes import (
     FakeEngine,
     GatedEngine,
     LiveServer,
+    SlowEngine,
     a_message,
     a_request,
     fake_settings,
@@ -231,6 +232,45 @@ def test_work_that_nobody_waits_for_stops_at_its_next_step():
         engine.gate.set()
         assert post(server, a_message(steps=3)).status_code == 200
     assert engine.steps_done == 1 + 3
+
+
+def asking(server, **options):
+    """A thread that asks for work, and what it was answered (None: the connection broke)."""
+    answers = []
+
+    def ask():
+        try:
+            answers.append(post(server, a_message(**options)))
+        except httpx.TransportError:
+            answers.append(None)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, answers
+
+
+def test_work_that_outlasts_the_grace_time_of_a_stop_is_told_so():
+    engine = SlowEngine(0.02)
+    with LiveServer(settings(shutdown_timeout=0.1), engine) as server:
+        thread, answers = asking(server, steps=100)
+        wait_until(lambda: engine.requests)
+        server.signal()
+        thread.join(LONG_S)
+    assert (answers[0].status_code, answers[0].json()["code"]) == (503, "overloaded")
+
+
+def test_a_second_signal_ends_at_once():
+    engine = GatedEngine()
+    with opened(engine.gate), LiveServer(settings(), engine) as server:
+        thread, answers = asking(server, steps=100)
+        assert engine.started.wait(LONG_S)
+        server.signal()
+        server.signal()
+        thread.join(LONG_S)
+        engine.gate.set()
+        wait_until(lambda: engine.steps_done)
+    assert answers[0] is None or answers[0].status_code >= 500
+    assert engine.steps_done == 1
 
 
 def wait_until(condition):

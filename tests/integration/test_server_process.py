@@ -117,43 +117,6 @@ def wait_for_metric(url, line):
         time.sleep(0.01)
 
 
-def test_work_that_outlasts_the_grace_time_is_told_so():
-    with process("--port", 0, "--shutdown-timeout", 0.2, FAKE_STEP_S="0.1") as running:
-        url = url_from(running)
-        wait_until_ready(url)
-        runs = []
-        asking = threading.Thread(target=lambda: runs.append(post(url, steps=100)))
-        asking.start()
-        wait_for_metric(url, "unimic_batch_size_count 1.0")
-        running.send_signal(signal.SIGTERM)
-        asking.join(LONG_S)
-        _, errors = running.communicate(timeout=LONG_S)
-    assert running.returncode == 0
-    assert (runs[0].status_code, runs[0].json()["code"]) == (503, "overloaded")
-    assert "Traceback" not in errors
-
-
-def test_a_second_signal_ends_at_once():
-    with process("--port", 0, FAKE_STEP_S="0.05") as running:
-        url = url_from(running)
-        wait_until_ready(url)
-        lost = []
-
-        def ask():
-            with suppress(httpx.TransportError):
-                lost.append(post(url, steps=100).status_code)
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        wait_for_metric(url, "unimic_batch_size_count 1.0")
-        running.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        running.send_signal(signal.SIGINT)
-        running.communicate(timeout=LONG_S)
-        asking.join(LONG_S)
-    assert 200 not in lost
-
-
 def served_here(monkeypatch, *flags, fault=""):
     """`cloud-server` with a fake model, in this process; returns its exit status."""
 

@@ -1,7 +1,11 @@
-"""A sheet of scenes with their captions, questions and answers, for a person to look at."""
+"""A sheet of scenes with their captions, questions and answers, for a person to look at.
+
+It trains nothing; the recipes draw the same scenes for themselves.
+"""
 
 from __future__ import annotations
 
+import argparse
 import textwrap
 from pathlib import Path
 
@@ -47,7 +51,20 @@ def scene_lines(scene: Scene, rng: np.random.Generator, split: Split, world: Wor
     return [line for text in texts for line in textwrap.wrap(text, LINE_CHARACTERS)]
 
 
-def save_contact_sheet(path: Path, cache_dir: Path | None, split: Split, seed: int = 0) -> None:
-    """Writes a PNG of the shipped world."""
-    world = World.load(None)
-    contact_sheet(world, Renderer(world, cache_dir), split, seed).save(path)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `cloud-server train scenes`."""
+    parser.add_argument("--out", type=Path, default=Path("scenes.png"), help="PNG to write")
+    parser.add_argument("--world", type=Path, help="world (TOML); default: the built-in one")
+    parser.add_argument("--cache", type=Path, help="where the sprite packages are kept")
+    parser.add_argument("--split", choices=["train", "test"], default="train")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--smoke", action="store_true", help="one row of scenes only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the sheet; fetches the sprites on first use."""
+    world = World.load(args.world)
+    rows = 1 if args.smoke else 3
+    renderer = Renderer(world, args.cache)
+    contact_sheet(world, renderer, args.split, args.seed, rows=rows).save(args.out)
+    return 0

@@ -271,7 +271,7 @@ async def test_a_wish_that_only_the_reply_could_not_meet_is_refused_before_the_w
     body = encode_request(a_request(reply=Scenario.ADAPTED), richer).data
     async with serving(runner=engine) as (client, _):
         reply = await client.post("/v1/t2i", content=body, headers=MSGPACK)
-    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_input")
+    assert (reply.status_code, reply.json()["code"]) == (400, "bad_message")
     assert engine.requests == []
 
 

@@ -234,6 +234,17 @@ def test_settings_reach_the_transport(run: Runner, monkeypatch: pytest.MonkeyPat
     assert run.opened == [("http://env:1", "k", 9.0), ("http://flag:2", "k", 120.0)]
 
 
+def test_a_key_that_would_travel_in_the_clear_is_warned_of(run: Runner) -> None:
+    words = ["t2i", "a fox", "-q", "--api-key", "k", "--server"]
+    assert "travels unencrypted to http://h.org" in run(*words, "http://h.org")[2]
+    assert run(*words, "https://h.org")[2] == run(*words, "http://127.0.0.1:1")[2] == ""
+
+
+def test_an_answer_cannot_steer_the_terminal(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_fakes.ANSWER", "\x1b[2Jred")
+    assert run("vqa", "photo.png", "what?", "-q")[1] == " [2Jred\n"
+
+
 def test_encode_decode_and_inspect_round_trip_a_photo(run: Runner) -> None:
     code, out, _ = run("encode", "photo.png")
     assert (code, out.splitlines()[0]) == (0, "photo.umic")

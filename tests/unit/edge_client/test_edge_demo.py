@@ -1,4 +1,4 @@
-"""The demonstration: what it asks, how it starts and stops a server, what it writes."""
+"""The demonstration: what it asks, what it writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_client import demo
 from edge_client.images import load_picture, save_picture
 from edge_client.report import interaction_report
 from edge_client.session import EdgeSession
-from shared_protocol.errors import ConfigError, TransportError
+from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Extension
 
 GREY = np.full((64, 64, 3), 77, dtype=np.uint8)
@@ -52,51 +52,6 @@ def test_a_sample_becomes_the_command_of_a_user(
 def test_a_missing_manifest_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"manifest\.json.*--samples"):
         demo.read_samples(tmp_path)
-
-
-def server_script(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
-    """Lets the demonstration start a script in place of the real server."""
-    script = folder / "server.py"
-    script.write_text("import sys, time, pathlib\nprint('loading', flush=True)\n" + body)
-    monkeypatch.setattr(demo, "_program", lambda name, module: [sys.executable, str(script)])
-
-
-READY = "pathlib.Path(sys.argv[sys.argv.index('--ready-file') + 1]).write_text('http://h:1\\n')\n"
-
-
-def test_a_spawned_server_is_awaited_and_stopped(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    gone = tmp_path / "gone"
-    at_end = f"import signal\ndef end(*_): pathlib.Path({str(gone)!r}).touch(); sys.exit()\n"
-    body = at_end + "signal.signal(signal.SIGTERM, end)\n" + READY + "time.sleep(60)\n"
-    server_script(monkeypatch, tmp_path, body)
-    with demo.spawned_server(tmp_path / "log", "builtin") as url:
-        assert url == "http://h:1"
-        assert not gone.exists()
-    assert gone.exists()
-
-
-@pytest.mark.parametrize(
-    ("body", "complaint"),
-    [
-        ("print('no weights'); sys.exit(3)", "ended with exit code 3 before it was ready"),
-        ("print('no weights', flush=True); time.sleep(60)", "took too long before it was ready"),
-    ],
-)
-def test_a_server_that_does_not_start_is_shown_with_its_log(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    body: str,
-    complaint: str,
-) -> None:
-    monkeypatch.setattr(demo, "START_TIMEOUT", 0.5)
-    server_script(monkeypatch, tmp_path, body)
-    server = demo.spawned_server(tmp_path / "log", "builtin")
-    with pytest.raises(TransportError, match=complaint):
-        server.__enter__()
-    assert "no weights" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -148,7 +103,7 @@ def test_a_whole_demonstration_runs_every_sample_and_fails_if_one_fails(
         f"print(json.dumps({report!r}))\n"
     )
     program = [sys.executable, str(script)]
-    monkeypatch.setattr(demo, "_program", lambda name, module: program)
+    monkeypatch.setattr(demo, "program", lambda name, module: program)
     monkeypatch.setattr(demo, "_photograph", lambda: None)
     samples = {"t2i": [{"prompt": "a"}], "vqa": [{"image": "scene.png", "question": "q"}]}
     words = ["--server", "http://h:1", "--out", str(tmp_path), "--samples", str(tmp_path)]

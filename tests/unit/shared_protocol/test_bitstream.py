@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import msgpack
 import numpy as np
 import pytest
-from conftest import ToyBundle, image, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_bundle import ToyBundle, image, text
 
 from shared_protocol import bitstream
 from shared_protocol.bitstream import EXT_TYPE, Frame, Limits, frame_length, pack, unpack
@@ -19,7 +20,6 @@ from shared_protocol.errors import (
     LimitError,
     TrailingBytesError,
     TruncatedError,
-    UnimicError,
     UnsupportedVersionError,
 )
 from shared_protocol.messages import Options, Request
@@ -86,7 +86,7 @@ def test_container_and_lengths_take_at_most_sixteen_bytes(whole: Frame) -> None:
 
 
 def test_the_header_is_as_specified() -> None:
-    data = pack(frame(parameters={}, parts={p: b"" for p in Part}))
+    data = pack(frame(parameters={}, parts=dict.fromkeys(Part, b"")))
     assert data.hex() == "c70b55" + "4d" + "12" + "0a" + "abcd" + "deadbeef" + "00" + "00"
 
 
@@ -194,6 +194,12 @@ def test_a_lying_length_is_an_error_before_anything_is_allocated(header: str) ->
         unpack(bytes.fromhex(header) + b"M\x10\x00" + bytes(20), Limits(frame_bytes=4_096))
 
 
+@pytest.mark.parametrize("header", ["c80010", "c800c8", "c90000ffff", "c710"])
+def test_a_longer_ext_header_than_needed_is_refused(header: str) -> None:
+    with pytest.raises(BadMessageError, match="ext header"):
+        frame_length(bytes.fromhex(header + "55"))
+
+
 def test_a_length_of_a_part_beyond_the_message_is_refused() -> None:
     def lie(body: bytearray) -> None:
         body[9] = 0x7F
@@ -230,7 +236,7 @@ def test_parameters_in_any_other_form_are_refused(packed: str) -> None:
         body[9:9] = bytes.fromhex(packed)
 
     with pytest.raises(BadMessageError):
-        unpack(with_body(replace, frame(parameters={}, parts={p: b"" for p in Part})))
+        unpack(with_body(replace, frame(parameters={}, parts=dict.fromkeys(Part, b""))))
 
 
 @given(st.binary(max_size=60))
@@ -238,10 +244,8 @@ def test_parameters_in_any_other_form_are_refused(packed: str) -> None:
 def test_any_bytes_give_a_typed_error_or_a_frame(data: bytes) -> None:
     body = b"\xc7" + bytes([len(data) + 2, EXT_TYPE]) + b"M\x12" + data
     for attempt in (data, body):
-        try:
+        with contextlib.suppress(BadMessageError):
             unpack(attempt)
-        except UnimicError as error:
-            assert isinstance(error, BadMessageError)
 
 
 def annotated() -> str:
@@ -281,7 +285,9 @@ def _table(rows: list[tuple[bytes, str]]) -> str:
     for piece, meaning in rows:
         for start in range(0, len(piece), 8):
             chunk = piece[start : start + 8].hex(" ")
-            lines.append(f"{position + start:04x}  {chunk:<23}  {'' if start else meaning}".rstrip())
+            lines.append(
+                f"{position + start:04x}  {chunk:<23}  {'' if start else meaning}".rstrip()
+            )
         position += len(piece)
     return "\n".join(lines)
 

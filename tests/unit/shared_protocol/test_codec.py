@@ -5,9 +5,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import CODEBOOK, GOLDEN, TEXT_SIZE, ToyBundle, answer, half_mask, image, requests, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_bundle import (
+    CODEBOOK,
+    GOLDEN,
+    TEXT_SIZE,
+    ToyBundle,
+    answer,
+    half_mask,
+    image,
+    requests,
+    text,
+)
 
 from shared_protocol import bitstream
 from shared_protocol.codec import (
@@ -39,6 +49,11 @@ from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask
 REQUESTS = requests()
 each_request = pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
 Decoder = Callable[[bytes], object]
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ToyBundle:
+    return ToyBundle()
 
 
 def assert_same(received: Request, sent: Request) -> None:
@@ -285,8 +300,8 @@ def test_a_scenario_that_does_not_fit_or_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(InvalidInputError, match=r"use|choose"):
         encode_image(image(), bundle, scenario)
+    wrong = Request(Task.T2I, text(1), options=Options(reply=scenario))
     with pytest.raises(InvalidInputError, match=r"use|choose"):
-        wrong = Request(Task.T2I, text(1), options=Options(reply=scenario))
         encode_request(wrong, bundle)
 
 
@@ -353,13 +368,13 @@ def test_a_response_may_not_change_what_is_known(bundle: ToyBundle) -> None:
     assert good.image is not None
     codes = good.image.codes.copy()
     codes[0, 0] ^= 1
+    bad = Response(Task.INPAINT, ImageTokens(codes, CODEBOOK))
     with pytest.raises(InvalidInputError, match="changes"):
-        bad = Response(Task.INPAINT, ImageTokens(codes, CODEBOOK))
         encode_response(bad, request, bundle)
     with pytest.raises(InvalidInputError, match="response"):
         encode_response(answer(REQUESTS["vqa"]), request, bundle)
+    small = Response(Task.INPAINT, image(8, 8))
     with pytest.raises(InvalidInputError, match="asks"):
-        small = Response(Task.INPAINT, image(8, 8))
         encode_response(small, request, bundle)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import toy_mask_prior
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_bundle import toy_mask_prior
 
 from cloud_server.training.mask_prior import KINDS, draw
 from shared_protocol.errors import BadMessageError, CheckpointError, TruncatedError
@@ -58,9 +58,7 @@ def test_a_mask_comes_back_without_a_prior(flags: Flags) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1), (64, 64), (16, 16)])
-def test_empty_full_and_chequered_masks_come_back(
-    shape: tuple[int, int], prior: MaskPrior
-) -> None:
+def test_empty_full_and_chequered_masks_come_back(shape: tuple[int, int], prior: MaskPrior) -> None:
     chequered = np.indices(shape).sum(axis=0) % 2 == 0
     for flags in (np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool), chequered):
         assert np.array_equal(decode_mask(encode_mask(flags, prior), shape, prior), flags)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import answer, half_mask, image, requests, text
+from toy_bundle import answer, half_mask, image, requests, text
 
 from shared_protocol.errors import InvalidInputError, MaskError
 from shared_protocol.messages import Options, Request, Response

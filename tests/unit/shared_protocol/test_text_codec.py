@@ -6,9 +6,9 @@ from pathlib import Path
 import brotli
 import numpy as np
 import pytest
-from conftest import TEXT_SIZE, toy_text_prior
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_bundle import TEXT_SIZE, toy_text_prior
 
 from shared_protocol import text_codec
 from shared_protocol.bits import pack_bits, read_varint, unpack_bits, write_varint

@@ -29,7 +29,9 @@ def test_any_unicode_text_comes_back(tokenizer: TextTokenizer, words: str) -> No
     assert tokenizer.decode(tokenizer.encode(words)) == words
 
 
-@pytest.mark.parametrize("words", ["", " ", "\n\t ", "\0", "a\r\nb", "ﬁ é 𝄞 👩‍🚀", "  two  ", "e\u0301"])
+@pytest.mark.parametrize(
+    "words", ["", " ", "\n\t ", "\0", "a\r\nb", "ﬁ é 𝄞 👩‍🚀", "  two  ", "e\u0301"]
+)
 def test_awkward_text_comes_back(tokenizer: TextTokenizer, words: str) -> None:
     assert tokenizer.decode(tokenizer.encode(words)) == words
 

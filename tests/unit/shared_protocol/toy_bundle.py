@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.mask_codec import PATTERNS, TEMPLATE, MaskPrior
@@ -58,9 +57,7 @@ def toy_text_prior() -> TextPrior:
     base = np.maximum(1, 60_000 // (np.arange(TEXT_SIZE, dtype=np.int64) + 2))
     keys = np.arange(0, TEXT_SIZE - 1, 2, dtype=np.int64)
     one = np.ones(len(keys), dtype=np.int64)
-    first = ContextTable(
-        1, keys, np.arange(len(keys) + 1), keys + 1, one * (1 << 19), one * 128
-    )
+    first = ContextTable(1, keys, np.arange(len(keys) + 1), keys + 1, one * (1 << 19), one * 128)
     second = ContextTable(2, keys[5:6] * TEXT_SIZE + 11, np.array([0, 2]), np.array([3, 700]),
                           np.array([1 << 17, 1 << 18]), np.array([64]))  # fmt: skip
     return TextPrior(0, base, (first, second))
@@ -84,11 +81,6 @@ class ToyBundle:
     text_prior: TextPrior | None = field(default_factory=toy_text_prior)
     mask_prior: MaskPrior | None = field(default_factory=toy_mask_prior)
     entropy: ToyEntropy = field(default_factory=ToyEntropy)
-
-
-@pytest.fixture(scope="session")
-def bundle() -> ToyBundle:
-    return ToyBundle()
 
 
 def text(*ids: int) -> TextTokens:
