@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     server = parser.add_mutually_exclusive_group()
     server.add_argument("--server", metavar="URL", help="use this server [UNIMIC_SERVER]")
-    server.add_argument("--spawn", action="store_true", help="start one (the default without a server)")
+    server.add_argument(
+        "--spawn", action="store_true", help="start one (the default without a server)"
+    )
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder [demo_out]")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="folder with manifest.json")
     parser.add_argument("--bundle", metavar="NAME", help="bundle of both ends [builtin]")

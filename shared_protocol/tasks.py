@@ -94,9 +94,7 @@ TABLE: dict[tuple[Task, Direction], tuple[PartSpec, ...]] = {
         _MASK,
         PartSpec(Part.IMAGE, Subset.OUTSIDE_MASK, _MASKED_FIRST),
     ),
-    (Task.INPAINT, Direction.DOWNLINK): (
-        PartSpec(Part.IMAGE, Subset.INSIDE_MASK, _ADAPTED_FIRST),
-    ),
+    (Task.INPAINT, Direction.DOWNLINK): (PartSpec(Part.IMAGE, Subset.INSIDE_MASK, _ADAPTED_FIRST),),
     (Task.OUTPAINT, Direction.UPLINK): (_TEXT, PartSpec(Part.IMAGE, Subset.ALL, _TEXT_FIRST)),
     (Task.OUTPAINT, Direction.DOWNLINK): (
         PartSpec(Part.IMAGE, Subset.EXTRAPOLATED, _ADAPTED_FIRST),

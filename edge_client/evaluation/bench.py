@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -116,16 +116,13 @@ def task_tables(server: SpawnedServer, bundle: Bundle, rounds: int) -> str:
     )
 
 
-def _size_row(name: str, way: str, reports: list[dict[str, object]]) -> list[str]:
-    def median(key: str, form: str = "bytes") -> float:
-        ways = [report[way] for report in reports]
-        found = [w[form] if form == "bytes" else w["uniform"]["bytes"] for w in ways]  # type: ignore[index]
-        return statistics.median(sizes[key] for sizes in found)  # type: ignore[index]
-
-    total, framing, extras = median("total"), median("container"), median("parameters")
-    uniform = median("total", "uniform")
-    coded = total - framing - extras
-    cells = (coded, framing, extras, total, uniform)
+def _size_row(name: str, way: str, reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    total, framing, extras = (
+        statistics.median(report[way]["bytes"][key] for report in reports)
+        for key in ("total", "container", "parameters")
+    )
+    uniform = statistics.median(report[way]["uniform"]["bytes"]["total"] for report in reports)
+    cells = (total - framing - extras, framing, extras, total, uniform)
     return [f"{name} {way}", *(f"{cell:.0f}" for cell in cells), f"{total / uniform:.2f}"]
 
 
@@ -232,7 +229,7 @@ def coder_table(bundle: Bundle, rounds: int) -> str:
     picture = load_picture(sorted(SAMPLES.glob("*.webp"))[0], 256, 256).pixels
     codes = bundle.image_tokenizer().tokenize(picture).codes
     text = bundle.text_tokenizer.encode("a fox on a beach").ids
-    context = nothing_known(*codes.shape, text=text)
+    context = nothing_known(codes.shape[0], codes.shape[1], text)
     models, rows = bundle.entropy, []
     models.warm_up()
     for scenario in models.available():
@@ -249,9 +246,9 @@ def coder_table(bundle: Bundle, rounds: int) -> str:
     return table(["256 image tokens", "encode ms", "decode ms", "bits/token"], rows)
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _timed(work: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
-    work()
+    work(*arguments)
     return (time.perf_counter() - start) * 1000.0
 
 

@@ -53,12 +53,12 @@ class MagvitV2Config:
     @property
     def codebook_size(self) -> int:
         """Number V of codes."""
-        return 2**self.bits
+        return 1 << self.bits
 
     @property
     def stride(self) -> int:
         """Pixels per token side."""
-        return 2 ** (len(self.encoder.ch_mult) - 1)
+        return 1 << (len(self.encoder.ch_mult) - 1)
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -78,9 +78,10 @@ class _ResBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = self.conv1(functional.silu(self.norm1(x)))
+        hidden: torch.Tensor = self.conv1(functional.silu(self.norm1(x)))
         hidden = self.conv2(functional.silu(self.norm2(hidden)))
-        return hidden + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+        shortcut: torch.Tensor = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
+        return hidden + shortcut
 
 
 class _Attention(nn.Module):
@@ -98,7 +99,8 @@ class _Attention(nn.Module):
         normed = self.norm(x)
         q, k, v = (layer(normed).flatten(2).mT for layer in (self.q, self.k, self.v))  # [B, HW, C]
         mixed = functional.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(mixed.mT.reshape(x.shape))
+        projected: torch.Tensor = self.proj_out(mixed.mT.reshape(x.shape))
+        return x + projected
 
 
 class _Downsample(nn.Module):
@@ -109,7 +111,8 @@ class _Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(functional.pad(x, (0, 1, 0, 1)))
+        halved: torch.Tensor = self.conv(functional.pad(x, (0, 1, 0, 1)))
+        return halved
 
 
 class _Upsample(nn.Module):
@@ -120,23 +123,24 @@ class _Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        doubled = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        smoothed: torch.Tensor = self.conv(doubled)
+        return smoothed
 
 
 class _Level(nn.Module):
-    """The residual blocks of one resolution; the owner adds the resampling layer."""
-
-    downsample: _Downsample
-    upsample: _Upsample
+    """The residual blocks of one resolution, then the resampling layer that the owner adds."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
         super().__init__()
+        self.downsample: nn.Module | None = None
+        self.upsample: nn.Module | None = None
         widths = [inputs, *[outputs] * blocks]
         self.block = nn.ModuleList(_ResBlock(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self.block:
-            x = block(x)
+        for layer in (*self.block, self.downsample, self.upsample):
+            x = x if layer is None else layer(x)
         return x
 
 
@@ -148,7 +152,8 @@ class _Middle(nn.Module):
         self.block_2 = _ResBlock(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.block_2(self.attn_1(self.block_1(x)))
+        mixed: torch.Tensor = self.block_2(self.attn_1(self.block_1(x)))
+        return mixed
 
 
 class _Encoder(nn.Module):
@@ -171,7 +176,6 @@ class _Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-            x = level.downsample(x) if hasattr(level, "downsample") else x
         x = functional.silu(self.norm_out(self.mid(x)))
         z: torch.Tensor = self.quant_conv(self.conv_out(x))
         return z
@@ -197,7 +201,6 @@ class _Decoder(nn.Module):
         x = self.mid(self.conv_in(self.post_quant_conv(z)))
         for level in reversed(list(self.up)):
             x = level(x)
-            x = level.upsample(x) if hasattr(level, "upsample") else x
         pixels: torch.Tensor = self.conv_out(functional.silu(self.norm_out(x)))
         return pixels
 

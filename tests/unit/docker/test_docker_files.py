@@ -1,4 +1,4 @@
-"""The images' instructions, checked without a Docker engine: linted, parsed and run where possible."""
+"""The images' instructions without a Docker engine: linted, parsed, run where possible."""
 
 import os
 import re
@@ -101,7 +101,9 @@ def test_compose_edge_waits_for_a_healthy_cloud_and_talks_to_it() -> None:
         assert (DOCKER / service["build"]["context"] / service["build"]["dockerfile"]).exists()
 
 
-@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+@pytest.mark.skipif(
+    shutil.which("docker-compose") is None, reason="docker-compose is not installed"
+)
 def test_compose_file_is_accepted_by_docker_compose() -> None:
     environment = {**os.environ, "COMPOSE_PROJECT_NAME": "unimic"}
     command = ["docker-compose", "-f", str(DOCKER / "compose.yaml"), "config", "--quiet"]
