@@ -19,14 +19,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PhiForCausalLM
 from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
 
-from cloud_server.backbone.showo import ShowoBackbone, ShowoConfig, build_phi, phi_config
+from cloud_server.backbone.showo import (
+    ShowoBackbone,
+    ShowoConfig,
+    build_phi,
+    build_stem,
+    phi_config,
+)
 from shared_protocol.errors import CheckpointError
 from shared_protocol.vocabulary import Vocabulary
 
 _PREFIX = "showo."
+_STEM = "stem."
 _IGNORED = ("mm_projector.",)
 """Parts of upstream files that discrete-token inference does not need (the CLIP projection)."""
 _NAMES = (
@@ -88,6 +94,13 @@ class BackboneCard:
     codebook_size: int
     side: int
     max_text_len: int
+
+    def __post_init__(self) -> None:
+        if self.config.stem_width and self.max_text_len % self.side:
+            raise CheckpointError(
+                f"with a stem, max_text_len {self.max_text_len} must be a multiple of the side "
+                f"{self.side}"
+            )
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -190,17 +203,23 @@ def _backbone_of(
     state: Mapping[str, Tensor], config: ShowoConfig, device: str, dtype: torch.dtype
 ) -> ShowoBackbone:
     with torch.device("meta"):
-        phi = build_phi(config)
-    _check_keys(phi, state)
+        phi, stem = build_phi(config), build_stem(config)
+    expected = phi.state_dict()
+    if stem is not None:
+        expected |= {f"{_STEM}{name}": tensor for name, tensor in stem.state_dict().items()}
+    _check_keys(expected, state)
     ready = {name: tensor.to(device=device, dtype=dtype) for name, tensor in state.items()}
+    if stem is not None:
+        names = [name for name in ready if name.startswith(_STEM)]
+        own = {name.removeprefix(_STEM): ready.pop(name) for name in names}
+        stem.load_state_dict(own, assign=True)
     phi.load_state_dict(ready, assign=True)
     # Not part of any checkpoint, hence still without memory.
     phi.model.rotary_emb = PhiRotaryEmbedding(phi_config(config)).to(device)
-    return ShowoBackbone(phi)
+    return ShowoBackbone(phi, stem)
 
 
-def _check_keys(phi: PhiForCausalLM, state: Mapping[str, Tensor]) -> None:
-    expected = phi.state_dict()
+def _check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     misshapen = [

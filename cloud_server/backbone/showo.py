@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, PhiConfig, PhiForCausalLM
 
 from cloud_server.backbone.protocol import ALL, KeyValueCache
+from cloud_server.backbone.stem import NeighbourStem
 from shared_protocol.errors import ConfigError
 
 
@@ -19,6 +20,11 @@ class ShowoConfig:
 
     Differs from Phi-1.5's own configuration: because Show-o forces the LayerNorm on queries and
     keys on, whatever the configuration says; it is not an option here.
+
+    Attributes:
+        stem_width: width of the `NeighbourStem`'s table; 0, as in Show-o, means that there is none.
+        stem_codes: codebook size; read by the stem only.
+        stem_side: grid side in tokens; read by the stem only.
     """
 
     vocab_size: int = 58498
@@ -30,6 +36,9 @@ class ShowoConfig:
     partial_rotary_factor: float = 0.5
     rope_theta: float = 10000.0
     layer_norm_eps: float = 1e-5
+    stem_width: int = 0
+    stem_codes: int = 8192
+    stem_side: int = 16
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:
@@ -72,6 +81,20 @@ def phi_config(config: ShowoConfig) -> PhiConfig:
     )
 
 
+def build_stem(config: ShowoConfig) -> NeighbourStem | None:
+    """The untrained stem of a network that has one."""
+    if not config.stem_width:
+        return None
+    return NeighbourStem(
+        config.stem_codes,
+        config.vocab_size - 1 - config.stem_codes,
+        config.stem_width,
+        config.hidden_size,
+        config.stem_side,
+        config.max_positions,
+    )
+
+
 def build_phi(config: ShowoConfig) -> PhiForCausalLM:
     """A Phi of that shape with untrained weights."""
     return PhiForCausalLM(phi_config(config))
@@ -93,10 +116,16 @@ class PhiCache:
 
 
 class ShowoBackbone:
-    """A `Backbone` of Show-o's architecture, in inference mode."""
+    """A `Backbone` of Show-o's architecture, in inference mode.
 
-    def __init__(self, phi: PhiForCausalLM) -> None:
+    Args:
+        phi: the transformer.
+        stem: added to its embeddings, if there is one.
+    """
+
+    def __init__(self, phi: PhiForCausalLM, stem: NeighbourStem | None = None) -> None:
         self._phi = phi.eval().requires_grad_(False)
+        self._stem = None if stem is None else stem.eval().requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +150,7 @@ class ShowoBackbone:
     ) -> Tensor:
         with torch.inference_mode():
             hidden = self._phi.model(
-                input_ids=token_ids,
+                inputs_embeds=self._embed(token_ids, position_ids),
                 attention_mask=allow,
                 position_ids=position_ids,
                 past_key_values=cache.inner if isinstance(cache, PhiCache) else None,
@@ -131,3 +160,9 @@ class ShowoBackbone:
             wanted = hidden[:, rows]  # (B, rows, D)
             scores = torch.nn.functional.linear(wanted, head.weight[columns], head.bias[columns])
             return scores.float()
+
+    def _embed(self, token_ids: Tensor, position_ids: Tensor) -> Tensor:
+        embedded: Tensor = self._phi.model.embed_tokens(token_ids)
+        if self._stem is None:
+            return embedded
+        return embedded + self._stem(token_ids, position_ids)

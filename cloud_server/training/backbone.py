@@ -79,9 +79,14 @@ class Recipe:
         return cls(**tomllib.loads((path or DEFAULT_CONFIG).read_text(encoding="utf-8")))
 
     def architecture(self, vocabulary: Vocabulary) -> ShowoConfig:
-        names = ("hidden_size", "intermediate_size", "layers", "heads", "max_positions")
+        names = (
+            "hidden_size", "intermediate_size", "layers", "heads", "max_positions", "stem_width"
+        )  # fmt: skip
         return ShowoConfig(
-            vocab_size=vocabulary.size, **{name: self.network[name] for name in names}
+            vocab_size=vocabulary.size,
+            stem_codes=vocabulary.codebook_size,
+            stem_side=SIDE,
+            **{name: self.network[name] for name in names},
         )
 
 
@@ -262,16 +267,24 @@ class Trainer:
             windowed = round(counts[f"{task}_window"] * self._window_factor(share))
             if windowed:
                 yield f"{task}_window", make(self._draw(rng, windowed), rng, True)
-            yield task, make(self._draw(rng, int(counts[task])), rng, False)
+            crowded = self.maker.config.crowded_share if task == "mmu" else 0.0
+            yield task, make(self._draw(rng, int(counts[task]), crowded), rng, False)
 
     def _window_factor(self, share: float) -> float:
         until = self.recipe.batches["window_until"]
         return max(0.0, 1.0 - share / until) if until > 0 else 0.0
 
-    def _draw(self, rng: np.random.Generator, count: int) -> list[TokenisedScene]:
+    def _draw(
+        self, rng: np.random.Generator, count: int, crowded: float = 0.0
+    ) -> list[TokenisedScene]:
         """Training scenes; the first ones are kept for evaluation."""
         low = min(HELD_OUT_SCENES, len(self.shards) // 2)
-        return [self.shards[int(i)] for i in rng.integers(low, len(self.shards), size=count)]
+        drawn: list[TokenisedScene] = []
+        while len(drawn) < count:
+            item = self.shards[int(rng.integers(low, len(self.shards)))]
+            if len(item.scene.objects) > 1 or rng.random() >= crowded:
+                drawn.append(item)
+        return drawn
 
     def _accumulate(self, name: str, batch: Batch) -> None:
         rates = self.recipe.optimiser

@@ -34,6 +34,7 @@ QUESTION_BEFORE = "USER: \n"
 QUESTION_AFTER = " ASSISTANT:"
 END_OF_TEXT = "<|endoftext|>"
 IGNORED = -100
+_OFFERS = 3
 _WHOLE_PICTURE = frozenset({"count", "relation", "relation_check"})
 """Kinds of questions that a part of a picture cannot answer."""
 
@@ -133,9 +134,6 @@ class TextCoder:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids)))
 
-    def framed(self, question: str) -> list[int]:
-        return [*self.before, *self.encode(question), *self.after]
-
 
 class TokenShards:
     """Tokenised scenes in a folder: `*.npy` uint16 (M, side, side) beside `*.jsonl` of scenes.
@@ -192,6 +190,9 @@ class DataConfig:
         background_share: share of masked background tokens that are predicted.
         background_weight: weight of those against tokens of objects.
         window: side of the rectangles, in tokens, of the window curriculum.
+        noise_share: share of prompts and questions with stray text tokens, so that words that
+            were never trained on do not matter.
+        crowded_share: share of the scenes for questions that must hold several objects.
     """
 
     qa_tokens: int = 170
@@ -204,6 +205,8 @@ class DataConfig:
     background_share: float = 0.35
     background_weight: float = 0.6
     window: int = 8
+    noise_share: float = 0.0
+    crowded_share: float = 0.0
 
 
 class BatchMaker:
@@ -327,11 +330,21 @@ class BatchMaker:
         else:
             text = caption(scene, rng, "train")
         return text_block(
-            self.coder.encode(text),
+            self._noisy(self.coder.encode(text), rng),
             self.vocabulary,
             eot_id=self.coder.eot_id,
             max_text_len=self.max_text_len,
         )
+
+    def _noisy(self, ids: list[int], rng: np.random.Generator) -> list[int]:
+        """The ids, now and then with up to three stray ones in between."""
+        if not ids or rng.random() >= self.config.noise_share:
+            return ids
+        for _ in range(int(rng.integers(1, 4))):
+            stray = int(rng.integers(self.coder.size))
+            if stray != self.coder.eot_id:
+                ids.insert(int(rng.integers(len(ids) + 1)), stray)
+        return ids
 
     def _mask(
         self, scene: Scene, part: Rectangle, rng: np.random.Generator
@@ -441,7 +454,7 @@ class BatchMaker:
         parts = [self.window_around(item.scene, rng) if window else self.full() for item in items]
         budget = self.config.window_qa_tokens if window else self.config.qa_tokens
         turns = [
-            self._within(self.turns(self._questions(item.scene, part, rng)), budget)
+            self._within(self.turns(self._questions(item.scene, part, rng), rng), budget)
             for item, part in zip(items, parts, strict=True)
         ]
         return self.mmu_batch(items, parts, turns, rng)
@@ -450,7 +463,7 @@ class BatchMaker:
         spoken = self.inside(scene, part)
         if not spoken.objects:
             return []
-        offered = [qa for _ in range(2) for qa in questions(spoken, rng, "train", self.world)]
+        offered = [qa for _ in range(_OFFERS) for qa in questions(spoken, rng, "train", self.world)]
         partial = len(spoken.objects) < len(scene.objects)
         hidden = {thing.name for thing in scene.objects} - {thing.name for thing in spoken.objects}
         asked = [
@@ -461,15 +474,18 @@ class BatchMaker:
         ]
         return [asked[int(i)] for i in rng.permutation(len(asked))]
 
-    def turns(self, asked: Sequence[QA]) -> list[Turn]:
-        """Questions and answers as ids."""
-        return [
-            Turn(
-                (self.coder.eot_id, *self.coder.framed(qa.question)),
-                (*self.coder.encode(f" {qa.answer}"), self.coder.eot_id),
-            )
-            for qa in asked
-        ]
+    def turns(self, asked: Sequence[QA], rng: np.random.Generator | None = None) -> list[Turn]:
+        """Questions and answers as ids; with `rng`, some questions with stray words."""
+        return [self._turn(qa, rng) for qa in asked]
+
+    def _turn(self, qa: QA, rng: np.random.Generator | None) -> Turn:
+        question = self.coder.encode(qa.question)
+        if rng is not None:
+            question = self._noisy(question, rng)
+        return Turn(
+            (self.coder.eot_id, *self.coder.before, *question, *self.coder.after),
+            (*self.coder.encode(f" {qa.answer}"), self.coder.eot_id),
+        )
 
     def _within(self, turns: Sequence[Turn], budget: int) -> list[Turn]:
         """The first turns, and those after them that still fit; at least one."""

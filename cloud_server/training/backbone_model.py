@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cloud_server.backbone.showo import ShowoConfig, build_phi
+from cloud_server.backbone.showo import ShowoConfig, build_phi, build_stem
 from cloud_server.training.backbone_data import Batch
 from shared_protocol.vocabulary import Vocabulary
 
@@ -75,6 +75,7 @@ class TrainedBackbone(nn.Module):
         phi = build_phi(config)
         self.inner = phi.model
         self.inner.embed_tokens = None  # replaced by the tables below
+        self.stem = build_stem(config)
         self.vocabulary = vocabulary
         dim = config.hidden_size
         self.words_in = nn.Parameter(torch.randn(vocabulary.image_offset, dim) * 0.02)
@@ -111,6 +112,8 @@ class TrainedBackbone(nn.Module):
         All targets of a batch are text, or all are image codes.
         """
         embedded = F.embedding(batch.ids, self.table_in())
+        if self.stem is not None:
+            embedded = embedded + self.stem(batch.ids, batch.positions)
         hidden = self.inner(
             inputs_embeds=embedded,
             attention_mask=batch.allow,
@@ -145,6 +148,9 @@ class TrainedBackbone(nn.Module):
             f"model.{name}": tensor.detach().float()
             for name, tensor in self.inner.state_dict().items()
         }
+        if self.stem is not None:
+            stem = self.stem.state_dict().items()
+            state |= {f"stem.{name}": tensor.detach().float() for name, tensor in stem}
         mask_row = self.mask_in.new_zeros(1, self.mask_in.shape[1])
         head = torch.cat([self.words_out, self.codes_out(), mask_row])
         bias = torch.cat([self.words_bias, self.codes_bias, self.codes_bias.new_zeros(1)])

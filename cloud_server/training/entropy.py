@@ -210,8 +210,9 @@ class Trainer:
         return nats
 
     def _share(self) -> float:
-        planned = self.args.steps
-        return self.step / planned if planned else self.seconds / (60 * self.args.minutes)
+        if self.args.steps:
+            return self.step / int(self.args.steps)
+        return self.seconds / (60 * float(self.args.minutes))
 
     def _schedule(self) -> float:
         """Trapezoid over the run: linear up, flat, linear to zero."""

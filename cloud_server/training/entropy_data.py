@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cloud_server.training.scenes.language import caption
-from cloud_server.training.scenes.world import Scene
+from cloud_server.training.scenes.world import Scene, Split
 from shared_protocol.entropy.config import EntropyConfig
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.entropy.model import Batch
@@ -102,6 +102,7 @@ class Sampler:
         shares: weight of each way to make a context, as in configs/entropy.toml.
         options: `[data]` of the same file.
         side: of the position tables.
+        split: whose wordings the captions use.
     """
 
     def __init__(
@@ -110,8 +111,9 @@ class Sampler:
         shares: dict[str, float],
         options: dict[str, float],
         side: int,
+        split: Split = "train",
     ) -> None:
-        self.tokenizer, self.options, self.side = tokenizer, options, side
+        self.tokenizer, self.options, self.side, self.split = tokenizer, options, side, split
         self.ways = list(shares)
         weights = np.array([shares[way] for way in self.ways])
         self.weights = weights / weights.sum()
@@ -137,7 +139,7 @@ class Sampler:
         """(N,) ids of a caption; photographs have none, or one that is not theirs."""
         words = picture.text
         if words is None and picture.scene is not None:
-            words = caption(picture.scene, rng, "train")
+            words = caption(picture.scene, rng, self.split)
         if words is None or self.tokenizer is None:
             return np.zeros(0, dtype=np.int32)
         return self.tokenizer.encode(words).ids
@@ -198,7 +200,7 @@ WAYS = {
 
 
 def region(shape: tuple[int, ...], picture: Picture, rng: np.random.Generator) -> Flags:
-    """A mask as users draw them: object box, rectangle, ellipse, brush stroke or scattered tokens."""
+    """A mask as users draw it: object box, rectangle, ellipse, stroke or scattered tokens."""
     kind = rng.random()
     if kind < 0.3 and picture.scene is not None and picture.codes.shape == shape:
         flags = _object_box(shape, picture.scene, rng)
@@ -248,7 +250,7 @@ def _stroke(shape: tuple[int, ...], rng: np.random.Generator) -> Flags:
         row, column = np.clip(place.astype(int), 0, np.array(shape) - 1)
         flags[row : row + 2, column : column + 2] = True
         heading += rng.normal(0, 0.4)
-        place = place + (np.sin(heading), np.cos(heading))
+        place = place + np.array([np.sin(heading), np.cos(heading)])
     return flags
 
 

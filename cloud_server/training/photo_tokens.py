@@ -7,7 +7,8 @@ encoded as it is, mirrored, and shifted by half a token:
     OUT/train_shifted.npy                          uint16 [N, 15, 15]
     OUT/test_plain.npy                             the last --held-out photographs
 
-Run it through `python -m cloud_server.training.photo_tokens --photos DIR --tokenizer FILE --out DIR`.
+Run it through
+`python -m cloud_server.training.photo_tokens --photos DIR --tokenizer FILE --out DIR`.
 """
 
 from __future__ import annotations
