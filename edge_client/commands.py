@@ -257,7 +257,9 @@ def _info(settings: Settings) -> Outcome:
 
     with HttpTransport(settings.server, settings.api_key, settings.timeout) as transport:
         info = transport.info()
-    points = compare(load_bundle(settings.bundle), info)
+    bundle = load_bundle(settings.bundle)
+    bundle.check_probabilities()
+    points = compare(bundle, info)
     agree = all(point.agrees for point in points)
     facts = [[name, printable(_flat(value), 100)] for name, value in info.items()]
     rows = [

@@ -14,17 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.mask_codec import MaskPrior, load_mask_prior
+from shared_protocol.tasks import Scenario
 from shared_protocol.text_codec import TextPrior, load_text_prior
 from shared_protocol.tokenizers.text import TextTokenizer
-
-from shared_protocol.errors import CheckpointError, ConfigError
-from shared_protocol.tasks import Scenario
 from shared_protocol.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from shared_protocol.entropy.coder import EntropyModels
-
     from shared_protocol.tokenizers.image import ImageTokenizer, LfqNetwork
 
 MANIFEST = "bundle.json"
@@ -189,6 +187,17 @@ class Bundle:
         from shared_protocol.entropy.coder import EntropyModels
 
         return EntropyModels.load(self._entropy_files())
+
+    def check_probabilities(self) -> None:
+        """Compare what this machine computes with the digests recorded beside the weights, if any.
+
+        Raises:
+            CheckpointError: it computes other probabilities, so other machines would not follow.
+        """
+        from shared_protocol.entropy.selfcheck import DIGESTS_FILE, check_digests
+
+        if (self.folder / DIGESTS_FILE).is_file():
+            check_digests(self.entropy, self.folder)
 
     def _entropy_files(self) -> dict[Scenario, Path]:
         roles = {scenario: f"entropy_{scenario.name.lower()}" for scenario in Scenario}

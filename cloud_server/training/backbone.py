@@ -298,6 +298,7 @@ class Trainer:
         self.sums[name].append(loss.item())
         self.sums[f"{name}_right"].append(hits.float().mean().item())
         self.sums[f"{name}_probe"].append(probe.item())
+        self.sums[f"{name}_links"].append(self.net.link_loss)
 
     def _log(self, share: float) -> None:
         if self.progress.step % LOG_EVERY and not self.args.smoke:

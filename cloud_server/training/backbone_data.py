@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cloud_server.prompting import pad_left, pad_right, t2i_mask, text_block
-from cloud_server.training.scenes.language import QA, caption, describe, questions
+from cloud_server.training.scenes.language import PHRASES, QA, caption, describe, phrase, questions
 from cloud_server.training.scenes.world import Scene, World
 from shared_protocol.vocabulary import Vocabulary
 
@@ -65,6 +65,30 @@ class TokenisedScene:
 
 
 @dataclass(frozen=True)
+class Links:
+    """Rows of which one attention head should look at one object.
+
+    `said`: rows whose own token is an object's name look at that object, or at the first token of
+    the sequence if it is not in the picture. `naming`: rows that predict an object's name look at
+    that object. Without such hints the binding of names to places takes most of the training.
+
+    Attributes:
+        rows: (Q,) flat indices into B*L.
+        columns: (Q, L) bool, the positions to look at.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def to(self, device: str) -> Links:
+        return Links(self.rows.to(device), self.columns.to(device))
+
+    @staticmethod
+    def none() -> Links:
+        return Links(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
 class Batch:
     """One forward pass and what it should predict.
 
@@ -72,9 +96,11 @@ class Batch:
         ids / positions: (B, L) int64.
         allow: (B, 1, L, L) bool.
         rows: (M,) flat indices into B*L of the positions that predict something.
-        targets / weights: (M,) unified ids, and how much each counts.
+        targets / weights: (M,) unified ids, and how much each counts; all answers count alike,
+            however long.
         probe_rows / probe_targets: (P,) image positions and (P, 4) what is there: number of the
             object or background, part of the object, row and column of the grid.
+        said / naming: where text and image should meet, see `Links`.
         groups: (M,) number of the answer that each target belongs to; 0 for t2i.
     """
 
@@ -87,6 +113,8 @@ class Batch:
     groups: Tensor
     probe_rows: Tensor
     probe_targets: Tensor
+    said: Links
+    naming: Links
 
     def to(self, device: str) -> Batch:
         return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
@@ -236,6 +264,8 @@ class BatchMaker:
         self._backgrounds = {
             name: len(world.names) + number for number, name in enumerate(world.backgrounds)
         }
+
+        self._named = self._names_by_token()
 
     @property
     def object_side(self) -> int:
@@ -438,6 +468,8 @@ class BatchMaker:
             torch.from_numpy(weights).float()[chosen],
             torch.zeros(int(chosen.sum()), dtype=torch.int64),
             *self._probes(index, truth, rng),
+            Links.none(),
+            Links.none(),
         )
 
     def _probes(
@@ -524,16 +556,41 @@ class BatchMaker:
         cells = starts[:, None] + torch.arange(truth.shape[1])
         before = np.cumsum([0, *(len(asked) for asked in turns)])[:-1]
         groups = segments - 1 + torch.from_numpy(before)[:, None]
+        ids = pad_right([row.ids for row in packed], length, self.vocabulary.pad_id)
+        things = truth[..., 0]
         return Batch(
-            pad_right([row.ids for row in packed], length, self.vocabulary.pad_id),
+            ids,
             pad_right([row.positions for row in packed], length, 0),
             packed_mask(segments),
             index[chosen],
             label[chosen],
-            torch.ones(int(chosen.sum())),
+            1.0 / torch.bincount(groups[chosen])[groups[chosen]],
             groups[chosen],
             *self._probes(cells, truth, rng),
+            self._links(ids, things, or_first=True),
+            self._links(label, things, or_first=False),
         )
+
+    def _links(self, tokens: Tensor, things: np.ndarray, *, or_first: bool) -> Links:
+        """Links of the positions (B, L) whose token is a name, to the things (B, N) so called."""
+        is_text = (tokens >= 0) & (tokens < self.coder.size)
+        numbers = torch.where(is_text, self._named[torch.where(is_text, tokens, 0)], -1)  # (B, L)
+        row, column = torch.nonzero(numbers >= 0, as_tuple=True)
+        wanted = torch.zeros(len(row), tokens.shape[1], dtype=torch.bool)
+        seen = torch.from_numpy(things)[row] == numbers[row, column][:, None]  # (Q, N)
+        wanted[:, 2 : 2 + seen.shape[1]] = seen
+        absent = ~seen.any(1)
+        wanted[absent, 0] = or_first
+        kept = wanted.any(1)
+        return Links((row * tokens.shape[1] + column)[kept], wanted[kept])
+
+    def _names_by_token(self) -> Tensor:
+        """(text ids,) number of the object that the token is the name of, -1 elsewhere."""
+        named = torch.full((self.coder.size,), -1)
+        for name, number in self._objects.items():
+            for words in PHRASES.get(name, (phrase(name),)):
+                named[self.coder.encode(f" {words}")[-1]] = number
+        return named
 
     def _packed_row(self, codes: np.ndarray, part: Rectangle, turns: Sequence[Turn]) -> _Row:
         vocabulary, area = self.vocabulary, self.side * self.side

@@ -12,7 +12,7 @@ says what is there, which part of it, and where that is; it is not exported.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,10 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cloud_server.backbone.showo import ShowoConfig, build_phi, build_stem
-from cloud_server.training.backbone_data import Batch
+from cloud_server.training.backbone_data import Batch, Links
 from shared_protocol.vocabulary import Vocabulary
 
 _LOW_BITS = 7
+_LINKED_LAYERS, _LINKED_HEADS = (-3, -1), (0, 1)
+"""The layers and heads that `Links` teach: one for names that are said, one for naming."""
 _PROBE_WEIGHTS = (1.0, 0.6, 0.3, 0.3)
 """Of what the probe tells: thing, part of it, row, column."""
 
@@ -52,6 +54,14 @@ class CodeTable(nn.Module):
         """The whole table (codes, dim)."""
         shared = self.high[self.high_of] + self.low[self.low_of]
         return self.free + shared + self.signs @ self.bits
+
+
+def _rotated(vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of the first R of the vectors' (B, L, d) dimensions."""
+    turned, rest = vectors[..., : cos.shape[-1]], vectors[..., cos.shape[-1] :]
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cos + torch.cat([-second, first], dim=-1) * sin
+    return torch.cat([turned, rest], dim=-1)
 
 
 class TrainedBackbone(nn.Module):
@@ -89,6 +99,10 @@ class TrainedBackbone(nn.Module):
         self.probe = nn.Linear(dim, probe_classes[0])
         self.probe_norm = nn.LayerNorm(dim)
         self._seen: Tensor | None = None
+        self._entering: dict[int, Tensor] = {}
+        self.link_loss = 0.0
+        for index in _LINKED_LAYERS:
+            self.inner.layers[index].register_forward_pre_hook(self._keep_input(index))
         self.inner.layers[probe_layer - 1].register_forward_hook(self._remember)
         self.place_probe = nn.Linear(dim, sum(probe_classes[1:]))
         self._scale_residuals(config)
@@ -101,6 +115,12 @@ class TrainedBackbone(nn.Module):
 
     def _remember(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         self._seen = output[0] if isinstance(output, tuple) else output
+
+    def _keep_input(self, index: int) -> Callable[[nn.Module, Any], None]:
+        def keep(_module: nn.Module, inputs: Any) -> None:
+            self._entering[index] = inputs[0]
+
+        return keep
 
     def table_in(self) -> Tensor:
         """(vocabulary, dim) embedding."""
@@ -128,7 +148,35 @@ class TrainedBackbone(nn.Module):
         else:
             logits, targets = F.linear(wanted, self.words_out, self.words_bias), batch.targets
         loss = F.cross_entropy(logits.float(), targets, reduction="none")
-        return loss, logits.argmax(-1) == targets, self._probe_loss(batch)
+        return loss, logits.argmax(-1) == targets, self._probe_loss(batch) + self._links_loss(batch)
+
+    def _links_loss(self, batch: Batch) -> Tensor:
+        """How little the linked heads look where `Links` says."""
+        total = self.words_bias.new_zeros(())
+        for index, head, links in zip(
+            _LINKED_LAYERS, _LINKED_HEADS, (batch.said, batch.naming), strict=True
+        ):
+            if len(links.rows):
+                total = total + self._link_loss(index, head, links, batch)
+        self.link_loss = total.item()
+        return total
+
+    def _link_loss(self, index: int, head: int, links: Links, batch: Batch) -> Tensor:
+        layer = self.inner.layers[index]
+        attention = layer.self_attn
+        entering = layer.input_layernorm(self._entering[index])  # (B, L, D)
+        cos, sin = self.inner.rotary_emb(entering, batch.positions)  # (B, L, R)
+        rows, length = batch.ids.shape
+        split = (rows, length, -1, attention.head_dim)
+        queries = attention.q_layernorm(attention.q_proj(entering).view(split)[:, :, head])
+        keys = attention.k_layernorm(attention.k_proj(entering).view(split)[:, :, head])
+        queries, keys = _rotated(queries, cos, sin), _rotated(keys, cos, sin)
+        asking = queries.flatten(0, 1)[links.rows]  # (Q, d)
+        of = links.rows // length
+        scores = torch.einsum("qd,qld->ql", asking, keys[of]).float() * attention.scaling
+        seen = batch.allow[of, 0, links.rows % length]  # (Q, L)
+        looks = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+        return -(looks * links.columns).sum(-1).clamp(min=1e-6).log().mean()
 
     def _probe_loss(self, batch: Batch) -> Tensor:
         assert self._seen is not None

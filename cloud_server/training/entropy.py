@@ -221,9 +221,7 @@ class Trainer:
         return max(0.0, min(up, (1.0 - share) / o["cool_down_share"]))
 
     def _look(self) -> None:
-        """Evaluate on held-out scenes, keep a checkpoint, export."""
-        for way, bits in self.evaluate().items():
-            logger.info("held out %-16s %.3f bits a token", way, bits)
+        """Keep a checkpoint, export, then evaluate on held-out scenes."""
         state = {
             "model": self.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -234,6 +232,8 @@ class Trainer:
         torch.save(state, part)
         part.replace(self.args.out / CHECKPOINT)
         self.export()
+        for way, bits in self.evaluate().items():
+            logger.info("held out %-16s %.3f bits a token", way, bits)
 
     def evaluate(self) -> dict[str, float]:
         """Bits per token on held-out scenes for every way to code them, in floating point."""

@@ -2,7 +2,7 @@
 
 Knows token shards, the entropy models of a bundle and nothing of how they were trained. Prints a
 Markdown table: ideal code lengths of the exact integer models, beside uniform coding (13 bits) and
-a static order-0 code whose counts come from the training shards.
+a static order-0 code whose counts come from the training shards of the same domain.
 `python -m cloud_server.training.entropy_report --tokens DIR --text-tokenizer FILE`
 """
 
@@ -24,6 +24,7 @@ from shared_protocol.tasks import Scenario
 from shared_protocol.tokenizers.text import TextTokenizer
 
 BATCH = 8
+DRAWN = ("scenes", "generated")
 STREAMS = {
     "whole image": "text",
     "outside a mask (inpaint up)": "masked",
@@ -61,9 +62,18 @@ def run(args: argparse.Namespace) -> int:
     """Print the table; returns the process's exit status."""
     models = _models(args)
     sampler = Sampler(TextTokenizer.load(args.text_tokenizer), {"text": 1.0}, {}, 0, split="test")
-    order0 = static_costs(train_codes([args.tokens, args.photo_tokens]))
+    drawn = static_costs(train_codes([args.tokens]))
+    photographed = static_costs(train_codes([args.photo_tokens]))
     rows = [
-        measure(domain, stream, pictures[: args.count], models, sampler, order0, args.seed)
+        measure(
+            domain,
+            stream,
+            pictures[: args.count],
+            models,
+            sampler,
+            drawn if domain in DRAWN else photographed,
+            args.seed,
+        )
         for domain, pictures in _domains(args).items()
         for stream in STREAMS
         if pictures

@@ -111,7 +111,7 @@ class _Scales:
 
         x = self._note("residual", self.model.embed(batch))
         mask = batch.attention_mask()
-        for index, block in enumerate(self.model.blocks):
+        for index, block in enumerate(_blocks(self.model)):
             normed = self._note(f"norm{2 * index}", norm(x))
             q, k, v = self._heads(block.qkv(normed))
             self._note_heads(f"q{index}", q)
@@ -185,7 +185,7 @@ def _arrays(model: EntropyModel, scales: _Scales) -> dict[str, Array]:
 
 
 def _block(model: EntropyModel, scales: _Scales, index: int, unit: float) -> dict[str, Array]:
-    config, block = model.config, model.blocks[index]
+    config, block = model.config, _blocks(model)[index]
     norm1, norm2 = (scales.step(f"norm{2 * index + i}", ACTIVATION_MAX) for i in (0, 1))
     heads = range(config.heads)
     q = np.array([scales.step(f"q{index}.{head}", ACTIVATION_MAX) for head in heads])
@@ -196,7 +196,7 @@ def _block(model: EntropyModel, scales: _Scales, index: int, unit: float) -> dic
     inner, gelu = scales.step(f"up{index}", GELU_HALF), scales.step(f"gelu{index}", ACTIVATION_MAX)
     arrays: dict[str, Array] = {
         "score.scale": (q * k * SCORE_STEPS / config.head_width**0.5).astype(np.float32),
-        "mix.scale": np.float32(v / (ATTENTION_SUM * mix)),
+        "mix.scale": np.array(v / (ATTENTION_SUM * mix), dtype=np.float32),
         "gelu": gelu_table(inner, gelu),
     }
     _put(arrays, "qkv", _matrix(_numpy(block.qkv.weight), norm1, rows))
@@ -220,6 +220,10 @@ def _head(model: EntropyModel, scales: _Scales, step: float) -> dict[str, Array]
     unit = arrays["low_in.scale"].astype(np.float64) * inner  # value of one step of each row's sum
     arrays["given"] = np.rint(_numpy(model.given.weight) / unit).astype(np.int32)
     return arrays
+
+
+def _blocks(model: EntropyModel) -> list[Any]:
+    return list(model.blocks)
 
 
 def _matrix(

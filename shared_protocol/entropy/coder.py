@@ -172,5 +172,3 @@ def write_stream(intervals: Any) -> bytes:
 def _module(name: str) -> Any:
     """A module of this package that needs torch or numba, imported when it is first needed."""
     return importlib.import_module(f"shared_protocol.entropy.{name}")
-
-

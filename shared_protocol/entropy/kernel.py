@@ -94,7 +94,7 @@ def _norm(residual, numerator, out):  # type: ignore[no-untyped-def]
     total = np.int64(0)
     for k in range(residual.shape[0]):
         total += np.int64(residual[k]) * np.int64(residual[k])
-    factor = np.float32(numerator / np.sqrt(np.float64(max(total, 1))))
+    factor = np.float32(numerator / np.sqrt(np.float64(max(total, np.int64(1)))))
     for k in range(residual.shape[0]):
         out[k] = _requantise(residual[k], factor, 127)
 
@@ -211,7 +211,9 @@ def _block(w, layer, residual, normed, qkv, mixed, inner, scores, sums, keys, va
 
 
 @_jit
-def _decode(data, places, kind, board, outside, entry, block, head, keys, values, start, codes, record):  # type: ignore[no-untyped-def]
+def _decode(  # type: ignore[no-untyped-def]
+    data, places, kind, board, outside, entry, block, head, keys, values, start, codes, record
+):
     """Fill `codes`, one step per target; returns a status. `record` takes every table, or none."""
     norm, hi_w, hi_s, hi_b, in_w, in_s, in_b, given, low_gelu, lo_w, lo_s, lo_b, table = head
     width = entry[1].shape[0]
@@ -335,9 +337,7 @@ def compile_kernel(kernel: Kernel) -> None:
     board = np.full((3, 3), c.outside_row, dtype=np.int32)
     board[1, 1] = c.future_row
     none = np.zeros((0, SLOTS), np.int32)
-    plan = Layout(
-        none[:, 0], none, none[:, :2], none[:, 0], np.zeros((1, 2), np.int32), 3, board
-    )
+    plan = Layout(none[:, 0], none, none[:, :2], none[:, 0], np.zeros((1, 2), np.int32), 3, board)
     with _warm, suppress(BadMessageError):
         shape = (c.layers, c.heads, 1, c.head_width)
         kernel.decode(bytes(12), plan, np.zeros(shape, np.int8), np.zeros(shape, np.int8), 0)

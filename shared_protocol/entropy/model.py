@@ -88,7 +88,8 @@ class Block(nn.Module):
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return x + self.down(F.gelu(self.up(norm(x))))
+        deeper: Tensor = x + self.down(F.gelu(self.up(norm(x))))
+        return deeper
 
 
 class EntropyModel(nn.Module):

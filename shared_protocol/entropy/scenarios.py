@@ -1,4 +1,4 @@
-"""Which order and which context each scenario uses: coding context in, sequence layout out.
+r"""Which order and which context each scenario uses: coding context in, sequence layout out.
 
 It does not know weights, frequencies or bytes. All scenarios share one sequence shape, so that one
 network serves them all:

@@ -53,9 +53,7 @@ class Check:
         return f"{self.name:<44} {self.tables:6d} tables  {verdict}"
 
 
-def probe(
-    seed: int, side: int, codebook_size: int, text_size: int
-) -> tuple[Codes, CodingContext]:
+def probe(seed: int, side: int, codebook_size: int, text_size: int) -> tuple[Codes, CodingContext]:
     """Fixed codes and a context with text, holes and known codes; equal for ever and everywhere.
 
     The numbers come from SHA-256, since random generators may change between library versions.
@@ -106,7 +104,9 @@ def check_digests(models: EntropyModels, folder: Path) -> str:
     try:
         recorded = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"no recorded digests: {error}", "install the bundle again") from error
+        raise CheckpointError(
+            f"no recorded digests: {error}", "install the bundle again"
+        ) from error
     found = selfcheck_digests(models)
     wrong = [name for name, digest in found.items() if recorded.get(name) != digest]
     if wrong:
@@ -154,10 +154,13 @@ def _ways(
         yield f"parallel, {gemm} products", other.tables
         yield f"stepwise, {gemm} products", other.stepwise_tables
     if engine.kernel is not None:
-        yield "compiled decoder", lambda plans, codes: [
-            engine.kernel_tables(plan, stream)
-            for plan, stream in zip(plans, _streams(engine, plans, codes), strict=True)
-        ]
+        yield (
+            "compiled decoder",
+            lambda plans, codes: [
+                engine.kernel_tables(plan, stream)
+                for plan, stream in zip(plans, _streams(engine, plans, codes), strict=True)
+            ],
+        )
     if torch.cuda.is_available():
         gpu = Engine(weights, device="cuda", use_kernel=False)
         yield "parallel, CUDA", gpu.tables

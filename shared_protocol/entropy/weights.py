@@ -129,7 +129,9 @@ def certificates(weights: ExactWeights) -> list[Certificate]:
     and no thread count can bring a partial sum beyond it, whatever the input.
     """
     config = weights.config
-    found = [_range(name, array) for name, array in weights.arrays.items() if array.dtype == np.int8]
+    found = [
+        _range(name, array) for name, array in weights.arrays.items() if array.dtype == np.int8
+    ]
     found += [
         Certificate(name, float(np.abs(weights[name].astype(np.int64)).max()), RESIDUAL_MAX + 1)
         for name in ("row", "column", "kind", "text_place")

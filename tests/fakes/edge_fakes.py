@@ -93,6 +93,9 @@ class FakeBundle:
     def image_tokenizer(self) -> FakeTokenizer:
         return FakeTokenizer()
 
+    def check_probabilities(self) -> None:
+        """Nothing is recorded for a fake."""
+
 
 class FakeCloud:
     """A transport with a cloud behind it, that paints every new token in one colour.

@@ -62,6 +62,9 @@ class FakeBundle:
     entropy: Any = field(default_factory=NoEntropy)
     defaults: FakeDefaults = field(default_factory=FakeDefaults)
 
+    def check_probabilities(self) -> None:
+        """Nothing is recorded for a fake."""
+
 
 BUNDLE = FakeBundle()
 

@@ -228,7 +228,7 @@ def test_the_command_line_runs_against_the_server(
 
 def test_both_ends_publish_the_same_self_check() -> None:
     from cloud_server.loading import check_entropy
-    from edge_client.agreement import self_check_digest
+    from shared_protocol.entropy.roundtrip import round_trip_digest
 
-    assert check_entropy(FakeBundle())["digest"] == self_check_digest(FakeBundle())
-    assert self_check_digest(FakeBundle()) != self_check_digest(FakeBundle(entropy_key=1))
+    assert check_entropy(FakeBundle())["digest"] == round_trip_digest(FakeBundle())
+    assert round_trip_digest(FakeBundle()) != round_trip_digest(FakeBundle(entropy_key=1))

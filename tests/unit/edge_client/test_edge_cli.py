@@ -268,9 +268,9 @@ def test_a_damaged_file_is_wrong_input(run: Runner) -> None:
 
 
 def info(bundle: FakeBundle, **changes: Any) -> dict[str, Any]:
-    from edge_client.agreement import self_check_digest
+    from shared_protocol.entropy.roundtrip import round_trip_digest
 
-    entropy = {"ok": True, "digest": self_check_digest(bundle)}
+    entropy = {"ok": True, "digest": round_trip_digest(bundle)}
     said = {"protocol": 1, "fingerprint": bundle.fingerprint.hex(), "entropy": entropy}
     return {"name": "unimic", "limits": {"steps": 100}, **said, **changes}
 

@@ -52,13 +52,13 @@ def maker(coder: TextCoder) -> BatchMaker:
 @pytest.fixture(scope="module")
 def net(maker: BatchMaker) -> TrainedBackbone:
     torch.manual_seed(0)
-    config = ShowoConfig(maker.vocabulary.size, 32, 64, 2, 2, 1024)
+    config = ShowoConfig(maker.vocabulary.size, 32, 64, 3, 2, 1024)
     return TrainedBackbone(config, maker.vocabulary, maker.probe_classes, 1)
 
 
 @pytest.fixture(scope="module")
 def served(net: TrainedBackbone, maker: BatchMaker) -> ShowoBackbone:
-    phi = build_phi(ShowoConfig(maker.vocabulary.size, 32, 64, 2, 2, 1024))
+    phi = build_phi(ShowoConfig(maker.vocabulary.size, 32, 64, 3, 2, 1024))
     phi.load_state_dict(net.plain_state())
     return ShowoBackbone(phi)
 

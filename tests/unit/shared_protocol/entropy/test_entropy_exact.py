@@ -4,6 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from entropy_streams import SCENARIOS, TINY, draw_plans, draw_stream
 
 from shared_protocol.entropy import exact
 from shared_protocol.entropy.checkpoint import load
@@ -13,8 +14,6 @@ from shared_protocol.entropy.scenarios import layout
 from shared_protocol.entropy.selfcheck import battery, other_processor_digest, selfcheck_digest
 from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Scenario
-
-from .conftest import SCENARIOS, TINY, draw_plans, draw_stream
 
 
 def same(first: list, second: list) -> bool:
@@ -76,7 +75,9 @@ def test_a_gpu_gives_the_same_tables(engine: Engine) -> None:
 
 
 def test_kernels_for_older_processors_give_the_same_digest(models: EntropyModels) -> None:
-    capabilities = ["default", "avx2"] if torch.backends.cpu.get_cpu_capability() != "DEFAULT" else []
+    capabilities = (
+        ["default", "avx2"] if torch.backends.cpu.get_cpu_capability() != "DEFAULT" else []
+    )
     one = EntropyModels.load({Scenario.GENERIC: models.paths[Scenario.GENERIC]})
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for capability in capabilities:
@@ -96,7 +97,9 @@ def test_a_code_changes_no_table_before_it(engine: Engine, changed: int) -> None
     assert not np.array_equal(high[changed + 1 :], high2[changed + 1 :])
 
 
-def float_attention(scores: torch.Tensor, allowed: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+def float_attention(
+    scores: torch.Tensor, allowed: torch.Tensor, table: torch.Tensor
+) -> torch.Tensor:
     return torch.softmax((scores / 64).masked_fill(~allowed, -1e9), -1) * 256
 
 

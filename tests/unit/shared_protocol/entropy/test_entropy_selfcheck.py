@@ -1,12 +1,11 @@
 import json
 
 import pytest
+from entropy_streams import BUILTIN, GOLDEN
 
 from shared_protocol.entropy import selfcheck
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.errors import CheckpointError
-
-from .conftest import BUILTIN, GOLDEN
 
 
 def test_this_machine_has_the_recorded_digests(models: EntropyModels) -> None:

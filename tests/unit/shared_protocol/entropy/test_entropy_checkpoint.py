@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from entropy_streams import TINY, draw_stream
 
 from shared_protocol.entropy import checkpoint
 from shared_protocol.entropy.coder import EntropyModels
@@ -14,8 +15,6 @@ from shared_protocol.entropy.tables import check_exp_table, exp_table, gelu_tabl
 from shared_protocol.entropy.weights import ExactWeights, certificates
 from shared_protocol.errors import CheckpointError
 from shared_protocol.tasks import Scenario
-
-from .conftest import TINY, draw_stream
 
 SMALL = EntropyConfig(
     width=32, layers=2, heads=2, hidden=64, code_width=8, text_size=64, text_width=8, low_width=32
@@ -108,7 +107,10 @@ def test_a_matrix_wide_enough_to_overflow_is_refused() -> None:
     config = EntropyConfig(**{**vars(checkpoint.load(TINY).config), "hidden": 2048})
     arrays = dict(checkpoint.load(TINY).arrays)
     arrays["up.weight"] = np.ones((2, 2048, 32), np.int8)
-    arrays["up.scale"], arrays["up.bias"] = np.ones((2, 2048), np.float32), np.ones((2, 2048), np.int32)
+    arrays["up.scale"], arrays["up.bias"] = (
+        np.ones((2, 2048), np.float32),
+        np.ones((2, 2048), np.int32),
+    )
     arrays["down.weight"] = np.full((2, 32, 2048), 127, np.int8)
     with pytest.raises(CheckpointError, match="down sum"):
         ExactWeights(config, arrays)

@@ -62,9 +62,7 @@ def test_targets_see_neighbours_only_once_they_are_coded(context: CodingContext)
 
 
 def test_long_texts_are_cut() -> None:
-    plan = layout(
-        Scenario.ADAPTED, nothing_known(2, 2, np.zeros(100, dtype=np.int32)), CONFIG
-    )
+    plan = layout(Scenario.ADAPTED, nothing_known(2, 2, np.zeros(100, dtype=np.int32)), CONFIG)
     assert len(plan.text) == CONFIG.text_limit
 
 

@@ -1,0 +1,76 @@
+"""The entropy recipe: contexts, batches, a smoke run with resume, the report's static code."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_server.training import entropy
+from cloud_server.training.entropy_data import WAYS, Picture, Pool, Sampler, collate, region
+from cloud_server.training.entropy_report import static_costs
+from shared_protocol.entropy.checkpoint import load
+from shared_protocol.entropy.config import EntropyConfig
+
+OPTIONS = {"window_share": 0.5, "offset_share": 0.5}
+SHARES = dict.fromkeys(WAYS, 1.0)
+CONFIG = EntropyConfig()
+
+
+def picture(seed: int) -> Picture:
+    rng = np.random.default_rng(seed)
+    return Picture(rng.integers(0, 8192, (16, 16)).astype(np.int32))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_masks_select_something_and_leave_something(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for shape in ((16, 16), (8, 11)):
+        flags = region(shape, picture(seed), rng)
+        assert flags.shape == shape
+        assert flags.any()
+        assert not flags.all()
+
+
+def test_batches_hold_every_target_once() -> None:
+    sampler = Sampler(None, SHARES, OPTIONS, CONFIG.side)
+    rng = np.random.default_rng(0)
+    examples = [sampler.draw(picture(seed), rng) for seed in range(12)]
+    batch = collate(examples, CONFIG)
+    assert int(batch.is_target.sum()) == sum(example.context.count for example in examples)
+    assert torch.equal(
+        batch.codes[batch.is_target],
+        torch.from_numpy(np.concatenate([example.codes for example in examples])).long(),
+    )
+    assert int(batch.places.max()) < CONFIG.side
+
+
+def test_pools_pick_up_new_shards_and_skip_broken_ones(tmp_path) -> None:
+    pool = Pool(tmp_path)
+    assert pool.refresh() == 0
+    np.save(tmp_path / "train_0.npy", np.zeros((3, 4, 4), np.uint16))
+    (tmp_path / "train_1.npy").write_bytes(b"half a fi")
+    assert pool.refresh() == 3
+    np.save(tmp_path / "train_2.npy", np.zeros((1, 4, 4), np.uint16))
+    (tmp_path / "train_2.jsonl").write_text(json.dumps({"text": "a fox"}) + "\n")
+    assert pool.refresh() == 4
+    assert pool.pictures[-1].text == "a fox"
+
+
+def test_a_smoke_run_exports_certified_weights_and_resumes(tmp_path) -> None:
+    np.save(tmp_path / "train_0.npy", np.random.default_rng(0).integers(0, 8192, (5, 8, 8)))
+    parser = argparse.ArgumentParser()
+    entropy.add_arguments(parser)
+    arguments = ["--tokens", str(tmp_path), "--out", str(tmp_path / "out"), "--smoke"]
+    arguments += ["--precision", "fp32", "--threads", "1"]
+    assert entropy.run(parser.parse_args(arguments)) == 0
+    assert load(tmp_path / "out" / entropy.EXPORT_NAME).config.width == 32
+    assert entropy.run(parser.parse_args([*arguments, "--resume"])) == 0
+    state = torch.load(tmp_path / "out" / entropy.CHECKPOINT, weights_only=True)
+    assert state["step"] == entropy.SMOKE_STEPS
+
+
+def test_the_static_code_is_complete() -> None:
+    costs = static_costs(np.array([5, 0, 3, 0]))
+    assert np.exp2(-costs).sum() == pytest.approx(1.0)
