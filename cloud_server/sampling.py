@@ -125,8 +125,8 @@ def compounding_temperature(base: float, step: int, steps: int) -> float:
 
 
 def gentle_temperature(base: float, step: int, steps: int) -> float:
-    """Linear from a third of `base` to 0: the surest tokens first, with little chance in it."""
-    return base / 3 * (1.0 - (step + 1) / steps)
+    """Linear from a tenth of `base` to 0: the surest tokens first, with little chance in it."""
+    return base / 10 * (1.0 - (step + 1) / steps)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class DecodingPolicy:
 
 REFERENCE = DecodingPolicy("reference", cosine_masked_count, compounding_temperature)
 """Exactly Show-o."""
-STANDARD = DecodingPolicy("standard", root_masked_count, gentle_temperature, 0.5, False)
+STANDARD = DecodingPolicy("standard", root_masked_count, gentle_temperature, 0.6, False)
 """What small models draw best with: background first, sure codes, even progress in small holes."""
 POLICIES = {policy.name: policy for policy in (REFERENCE, STANDARD)}
 

@@ -165,4 +165,5 @@ class ShowoBackbone:
         embedded: Tensor = self._phi.model.embed_tokens(token_ids)
         if self._stem is None:
             return embedded
-        return embedded + self._stem(token_ids, position_ids)
+        around: Tensor = self._stem(token_ids, position_ids)
+        return embedded + around

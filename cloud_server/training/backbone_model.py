@@ -176,7 +176,8 @@ class TrainedBackbone(nn.Module):
         scores = torch.einsum("qd,qld->ql", asking, keys[of]).float() * attention.scaling
         seen = batch.allow[of, 0, links.rows % length]  # (Q, L)
         looks = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-        return -(looks * links.columns).sum(-1).clamp(min=1e-6).log().mean()
+        found: Tensor = (looks * links.columns).sum(-1).clamp(min=1e-6)
+        return -found.log().mean()
 
     def _probe_loss(self, batch: Batch) -> Tensor:
         assert self._seen is not None
