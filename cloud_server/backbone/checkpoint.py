@@ -52,29 +52,21 @@ _SCALE = ".scale"
 _MAX_LISTED = 5
 
 
-class KeyMismatchError(CheckpointError):
-    """A checkpoint whose tensors are not those of the network."""
-
-    code = "checkpoint_keys"
-
-    def __init__(
-        self, missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]
-    ) -> None:
-        parts = [
-            f"{len(names)} {kind}: {', '.join(names[:_MAX_LISTED])}"
-            + (", ..." if len(names) > _MAX_LISTED else "")
-            for kind, names in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("misshapen", misshapen),
-            )
-            if names
-        ]
-        super().__init__(
-            f"the checkpoint does not fit the network ({'; '.join(parts)})",
-            "check that the file is a Show-o transformer and complete",
-        )
-        self.missing, self.unexpected, self.misshapen = missing, unexpected, misshapen
+def _key_mismatch(
+    missing: Sequence[str], unexpected: Sequence[str] = (), misshapen: Sequence[str] = ()
+) -> CheckpointError:
+    """The error for a checkpoint whose tensors are not those of the network."""
+    kinds = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+    parts = [
+        f"{len(names)} {kind}: {', '.join(names[:_MAX_LISTED])}"
+        + (", ..." if len(names) > _MAX_LISTED else "")
+        for kind, names in kinds
+        if names
+    ]
+    return CheckpointError(
+        f"the checkpoint does not fit the network ({'; '.join(parts)})",
+        "check that the file is a Show-o transformer and complete",
+    )
 
 
 @dataclass(frozen=True)
@@ -137,8 +129,7 @@ def load_showo_backbone(
     """Load Show-o's transformer from a file or from a folder that holds it.
 
     Raises:
-        CheckpointError: no file there, or unreadable.
-        KeyMismatchError: tensors missing, unexpected or misshapen.
+        CheckpointError: no file there, unreadable, or tensors missing, unexpected or misshapen.
     """
     state = _without_prefix(_read_tensors(_files_at(path)))
     return _backbone_of(state, config_of(state), device, dtype)
@@ -151,7 +142,7 @@ def config_of(state: Mapping[str, Tensor]) -> ShowoConfig:
     needed = ("lm_head.weight", f"{first}.mlp.fc1.weight", f"{first}.self_attn.q_layernorm.weight")
     missing = [name for name in needed if name not in state]
     if missing:
-        raise KeyMismatchError(missing, [], [])
+        raise _key_mismatch(missing)
     vocab_size, hidden = state[needed[0]].shape
     return ShowoConfig(
         vocab_size=vocab_size,
@@ -228,7 +219,7 @@ def _check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
         if name in state and state[name].shape != tensor.shape
     ]
     if missing or unexpected or misshapen:
-        raise KeyMismatchError(missing, unexpected, misshapen)
+        raise _key_mismatch(missing, unexpected, misshapen)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -242,8 +233,8 @@ def load_builtin_backbone(
     """Load a compact backbone from a file, or from a folder of shards (`backbone*.safetensors`).
 
     Raises:
-        CheckpointError: no file there, unreadable, or without a card.
-        KeyMismatchError: tensors missing, unexpected or misshapen.
+        CheckpointError: no file there, unreadable, without a card, or tensors missing, unexpected
+            or misshapen.
     """
     files = sorted(path.glob("backbone*.safetensors")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
@@ -288,7 +279,7 @@ def unpack_state(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(_INT8):
             name = name.removesuffix(_INT8)
             if name + _SCALE not in packed:
-                raise KeyMismatchError([name + _SCALE], [], [])
+                raise _key_mismatch([name + _SCALE])
             state[name] = tensor.float() * packed[name + _SCALE].float()
         elif not name.endswith(_SCALE):
             state[name] = tensor.float()

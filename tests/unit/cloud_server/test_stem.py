@@ -7,12 +7,12 @@ import torch
 
 from cloud_server.backbone.checkpoint import (
     BackboneCard,
-    KeyMismatchError,
     load_builtin_backbone,
     save_builtin_backbone,
 )
 from cloud_server.backbone.showo import ShowoConfig, build_phi, build_stem
 from cloud_server.backbone.stem import FIRST, NeighbourStem
+from shared_protocol.errors import CheckpointError
 
 CODES, OFFSET, SIDE = 32, 20, 4
 ABSENT = CODES + 1
@@ -93,5 +93,5 @@ def test_backbone_with_a_stem_survives_saving_and_uses_it(tmp_path: Path) -> Non
 def test_checkpoint_without_the_stem_that_its_card_names_is_refused(tmp_path: Path) -> None:
     card = _card(stem_width=4)
     save_builtin_backbone(build_phi(card.config).state_dict(), card, tmp_path)
-    with pytest.raises(KeyMismatchError, match=r"stem\."):
+    with pytest.raises(CheckpointError, match=r"stem\."):
         load_builtin_backbone(tmp_path)
