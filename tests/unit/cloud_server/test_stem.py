@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +13,13 @@ from cloud_server.backbone.checkpoint import (
 )
 from cloud_server.backbone.showo import ShowoConfig, build_phi, build_stem
 from cloud_server.backbone.stem import FIRST, NeighbourStem
+from cloud_server.prompting import codes_to_input_ids, t2i_mask, t2i_sequence
+from cloud_server.sampling import guided_image_logits
 from shared_protocol.errors import CheckpointError
 
 CODES, OFFSET, SIDE = 32, 20, 4
 ABSENT = CODES + 1
+LOGIT_TOLERANCE = 1e-4  # float32 sums in another order
 
 
 @pytest.fixture
@@ -95,3 +99,28 @@ def test_checkpoint_without_the_stem_that_its_card_names_is_refused(tmp_path: Pa
     save_builtin_backbone(build_phi(card.config).state_dict(), card, tmp_path)
     with pytest.raises(CheckpointError, match=r"stem\."):
         load_builtin_backbone(tmp_path)
+
+
+def test_cached_prompt_gives_the_logits_of_the_whole_sequence(tmp_path: Path) -> None:
+    card = _card(stem_width=4)
+    phi, stem = build_phi(card.config), build_stem(card.config)
+    assert stem is not None
+    torch.nn.init.normal_(stem.join.weight)
+    state = phi.state_dict() | {f"stem.{k}": v for k, v in stem.state_dict().items()}
+    save_builtin_backbone(state, card, tmp_path)
+    backbone, vocabulary = load_builtin_backbone(tmp_path).backbone, card.vocabulary
+    text, codes = np.array([3, 4, 5]), torch.arange(16)[None] % CODES
+    codes[0, 5:9] = -1
+    cached = guided_image_logits(
+        backbone, vocabulary, [text], guidance=[0.0], eot_id=0, max_text_len=card.max_text_len
+    )(codes)
+    ids = t2i_sequence(
+        [text.tolist()],
+        codes_to_input_ids(codes, vocabulary),
+        vocabulary,
+        eot_id=0,
+        max_text_len=card.max_text_len,
+    )
+    whole = backbone.logits(ids, t2i_mask(ids, vocabulary), torch.arange(ids.shape[1])[None])
+    image = whole[:, -17:-1, vocabulary.image_offset : vocabulary.mask_id]
+    torch.testing.assert_close(cached, image, atol=LOGIT_TOLERANCE, rtol=0)
