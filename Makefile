@@ -32,7 +32,9 @@ install: $(VENV)/.cloud
 demo: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.demo --spawn --out $(DEMO_OUT)
 
-test check: contracts types unit
+test: contracts types unit
+
+check: test
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format $(PACKAGES) tests
