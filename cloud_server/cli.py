@@ -1,4 +1,4 @@
-"""The `cloud-server` command: serve, or train what is served.
+"""The `cloud-server` command: serve, fetch published weights, or train what is served.
 
 It does not know how either is done; what is slow to import is imported when it is needed.
 """
@@ -12,7 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloud_server.settings import API_KEY_VARIABLE, LOG_LEVELS, Settings, choose_api_key
+from cloud_server.settings import (
+    API_KEY_VARIABLE,
+    DTYPES,
+    LOG_LEVELS,
+    SAMPLINGS,
+    Settings,
+    choose_api_key,
+)
 from shared_protocol.errors import ConfigError, UnimicError
 
 EXIT_CONFIG = 2
@@ -28,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from cloud_server.training.cli import train
 
             return train(words[1:])
+        if words[:1] == ["fetch"]:
+            return _fetch(words[1:])
         return _serve(words[1:] if words[:1] == ["serve"] else words)
     except UnimicError as error:
         print(f"cloud-server: {error}", file=sys.stderr)
@@ -55,6 +64,25 @@ def _serve(words: Sequence[str]) -> int:
     return 0
 
 
+def _fetch(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="cloud-server fetch",
+        description="Download the published weights of a bundle: transformer and tokenizers. "
+        "What is there is kept, what was broken off is continued, all is verified.",
+        epilog="Files go to $UNIMIC_MODELS, else ~/.cache/unimic/models; what the hub's own cache "
+        "holds is used from there. HF_ENDPOINT names another hub, HF_TOKEN a key.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="show-o or show-o-512")
+    name = parser.parse_args(words).bundle
+    from shared_protocol.bundles import load_bundle
+    from shared_protocol.fetching import fetch_published
+
+    fetch_published(name, transformer=True, say=lambda line: print(line, flush=True))
+    fingerprint = load_bundle(name).fingerprint.hex()
+    print(f"ready: cloud-server --bundle {name} (fingerprint {fingerprint[:16]})")
+    return 0
+
+
 def start_logging(level: str) -> None:
     """Log to stderr; our one line per request replaces uvicorn's."""
     logging.basicConfig(
@@ -74,8 +102,10 @@ def _settings(args: argparse.Namespace) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cloud-server",
-        usage="cloud-server [serve] [options]\n       cloud-server train RECIPE [options]",
-        description="Serve the model to edge clients, or train the weights ('train --help').",
+        usage="cloud-server [serve] [options]\n       cloud-server fetch BUNDLE\n"
+        "       cloud-server train RECIPE [options]",
+        description="Serve the model to edge clients, fetch published weights ('fetch --help'), "
+        "or train the built-in ones ('train --help').",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_place(parser)
@@ -107,12 +137,24 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    _add(group, "--bundle", "builtin, show-o or a folder; both ends must hold the same")
+    _add(group, "--bundle", "builtin, show-o, show-o-512 or a folder; both ends hold the same")
     group.add_argument(
         "--backbone",
         type=Path,
         default=argparse.SUPPRESS,
         help="weights of the transformer, where they do not lie with the bundle",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default=_DEFAULTS.dtype,
+        help="of the transformer; auto = bfloat16 for Show-o's weights, else float32",
+    )
+    group.add_argument(
+        "--sampling",
+        choices=SAMPLINGS,
+        default=_DEFAULTS.sampling,
+        help="order of decoding; auto = reference for Show-o's weights, else standard",
     )
     _add(group, "--device", "auto, cpu, cuda or cuda:N")
     _add(group, "--threads", "CPU threads of the model; 0 = automatic", int)

@@ -13,32 +13,33 @@ that for throughput on accelerators (there a batched matrix product may differ i
 from an unbatched one, which can flip a sampled token on rare occasions).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cloud_server.answering import AnswerOptions, PictureReader, generate_text
 from cloud_server.backbone.protocol import Backbone
 from cloud_server.extrapolation import (
     UNKNOWN,
     IntGrid,
     Window,
+    in_waves,
     pad_to_side,
     plan_windows,
 )
+from cloud_server.picture_logits import guided_image_logits
 from cloud_server.prompting import QuestionFrame
 from cloud_server.sampling import (
     STANDARD,
-    AnswerOptions,
     DecodingPolicy,
     NoiseSource,
     RowGenerators,
     decode_masked,
-    generate_text,
-    guided_image_logits,
 )
 from shared_protocol.errors import InvalidInputError, MaskError, TokenRangeError
 from shared_protocol.tasks import Extension
@@ -46,6 +47,9 @@ from shared_protocol.vocabulary import Vocabulary
 
 AnyIntegers = NDArray[np.integer[Any]]
 GenerationKind = Literal["t2i", "inpaint", "outpaint"]
+_SEED_STEP = 0x9E3779B9
+"""Between the seeds of a request's windows; odd, so that 2**32 windows differ."""
+
 OnStep = Callable[[int, int], None]
 """Called with (finished steps, all steps) as a batch advances."""
 
@@ -148,6 +152,9 @@ class EngineOptions:
         policy: order and annealing of masked decoding.
         min_known_share: least share of known cells per window when growing a picture.
         requests_per_forward: 1 = results never depend on the rest of the batch.
+        windows_per_forward: most windows of one request that are filled together.
+        kept_pictures: of how many pictures the network's reading is kept for further questions
+            (3 MB each for the built-in transformer, 100 MB for Show-o's in float32).
     """
 
     eot_id: int
@@ -157,11 +164,18 @@ class EngineOptions:
     policy: DecodingPolicy = STANDARD
     min_known_share: float = 0.5
     requests_per_forward: int = 1
+    windows_per_forward: int = 4
+    kept_pictures: int = 4
 
 
-def seeded_noise(seeds: Sequence[int]) -> NoiseSource:
-    """One CPU generator per request, so that its draws are its own."""
-    return RowGenerators([torch.Generator().manual_seed(seed) for seed in seeds])
+def seeded_noise(seeds: Sequence[int], device: torch.device | str = "cpu") -> NoiseSource:
+    """One generator per request, so that its draws are its own; another device, other draws."""
+    return RowGenerators([torch.Generator(device).manual_seed(seed) for seed in seeds])
+
+
+def window_seed(seed: int, index: int) -> int:
+    """The seed of a request's `index`-th window; the first one's is the request's own."""
+    return (seed + index * _SEED_STEP) % (1 << 64)
 
 
 class Engine:
@@ -172,12 +186,13 @@ class Engine:
         backbone: Backbone,
         vocabulary: Vocabulary,
         options: EngineOptions,
-        noise: Callable[[Sequence[int]], NoiseSource] = seeded_noise,
+        noise: Callable[[Sequence[int]], NoiseSource] | None = None,
     ) -> None:
         self._backbone = backbone
         self._vocabulary = vocabulary
         self._options = options
-        self._noise = noise
+        self._noise = noise or partial(seeded_noise, device=backbone.device)
+        self._pictures = PictureReader(backbone, vocabulary, options.kept_pictures)
 
     def run(self, requests: Sequence[Request], on_step: OnStep | None = None) -> list[Result]:
         """Run requests that share kind and steps; results come in the order of the requests.
@@ -209,12 +224,9 @@ class Engine:
         self, requests: Sequence[GenerationRequest], on_step: OnStep
     ) -> list[GenerationResult]:
         jobs = [self._job(request) for request in requests]
-        noise = self._noise([request.seed for request in requests])
-        rounds = max(len(job.windows) for job in jobs)
-        for index in range(rounds):
-            active = [row for row, job in enumerate(jobs) if index < len(job.windows)]
-            report = _share_of(on_step, index, rounds)
-            self._fill_windows([jobs[row] for row in active], index, noise.rows(active), report)
+        passes = list(self._passes(jobs))
+        for index, places in enumerate(passes):
+            self._fill(places, _share_of(on_step, index, len(passes)))
         return [GenerationResult(job.result()) for job in jobs]
 
     def _job(self, request: GenerationRequest) -> "_Job":
@@ -223,38 +235,51 @@ class Engine:
         self._check_codes(start)
         canvas = pad_to_side(start, side)
         windows = plan_windows(canvas == UNKNOWN, side, self._options.min_known_share)
-        return _Job(request, canvas, windows, start.shape)
+        waves = in_waves(windows, canvas == UNKNOWN)
+        return _Job(request, canvas, windows, waves, start.shape)
 
-    def _fill_windows(
-        self, jobs: Sequence["_Job"], index: int, noise: NoiseSource, on_step: OnStep
-    ) -> None:
-        """Run masked decoding on the index-th window of every job, in place."""
-        request = jobs[0].request
-        codes = np.stack([job.window_codes(index).reshape(-1) for job in jobs])  # (B, N)
+    def _passes(self, jobs: Sequence["_Job"]) -> Iterator[list["_Place"]]:
+        """The windows of all jobs, in groups that are filled together, in order."""
+        size = max(self._options.requests_per_forward, self._options.windows_per_forward)
+        for wave in range(max(len(job.waves) for job in jobs)):
+            places = [
+                _Place(job, index)
+                for job in jobs
+                if wave < len(job.waves)
+                for index in job.waves[wave]
+            ]
+            yield from (places[start : start + size] for start in range(0, len(places), size))
+
+    def _fill(self, places: Sequence["_Place"], on_step: OnStep) -> None:
+        """Run masked decoding on some windows, in place."""
+        requests = [place.job.request for place in places]
+        codes = np.stack([place.codes.reshape(-1) for place in places])  # (B, N)
         logits = guided_image_logits(
             self._backbone,
             self._vocabulary,
-            [job.request.text_ids.astype(np.int64) for job in jobs],
-            guidance=[job.request.guidance for job in jobs],
+            [request.text_ids.astype(np.int64) for request in requests],
+            guidance=[request.guidance for request in requests],
             eot_id=self._options.eot_id,
             max_text_len=self._options.max_text_len,
+            tokens=codes.shape[1],
         )
         decoded = decode_masked(
             logits,
             torch.from_numpy(codes).to(self._backbone.device),
-            steps=request.steps,
-            temperatures=[job.request.temperature for job in jobs],
+            steps=requests[0].steps,
+            temperatures=[request.temperature for request in requests],
             policy=self._options.policy,
-            noise=noise,
+            noise=self._noise([place.seed for place in places]),
             on_step=on_step,
         )
-        for job, row in zip(jobs, decoded.cpu().numpy(), strict=True):
-            job.fill(index, row)
+        for place, row in zip(places, decoded.cpu().numpy(), strict=True):
+            place.fill(row)
 
     def _answer(self, requests: Sequence[AnswerRequest], on_step: OnStep) -> list[AnswerResult]:
         for request in requests:
             self._check_native(request.codes)
         answers = generate_text(
+            self._pictures,
             self._backbone,
             self._vocabulary,
             codes=[request.codes.astype(np.int64) for request in requests],
@@ -289,17 +314,31 @@ class _Job:
     request: GenerationRequest
     canvas: IntGrid
     windows: list[Window]
+    waves: list[list[int]]
     shape: tuple[int, ...]
-
-    def window_codes(self, index: int) -> IntGrid:
-        return self.canvas[self.windows[index].area]
-
-    def fill(self, index: int, row: NDArray[np.int64]) -> None:
-        cells = self.window_codes(index)
-        cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
 
     def result(self) -> IntGrid:
         return self.canvas[: self.shape[0], : self.shape[1]].copy()
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """One window of a job."""
+
+    job: _Job
+    index: int
+
+    @property
+    def codes(self) -> IntGrid:
+        return self.job.canvas[self.job.windows[self.index].area]
+
+    @property
+    def seed(self) -> int:
+        return window_seed(self.job.request.seed, self.index)
+
+    def fill(self, row: NDArray[np.int64]) -> None:
+        cells = self.codes
+        cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
 
 
 def _start_codes(request: GenerationRequest, side: int) -> IntGrid:

@@ -15,7 +15,7 @@ horizontal and vertical ones and fails for `down`; here any set of wanted cells 
 one direction and W/2 new columns the windows are the same as Show-o's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,33 @@ def plan_windows(unknown: BoolGrid, side: int, min_known_share: float = 0.5) -> 
             f"canvas {unknown.shape} is smaller than a window of {side}", "pad it"
         )
     return list(_greedy_windows(unknown.copy(), side, min_known_share))
+
+
+def in_waves(windows: Sequence[Window], unknown: BoolGrid) -> list[list[int]]:
+    """Group ordered windows by what they wait for: those of one wave do not see each other's cells.
+
+    Filling a wave at a time gives what filling the windows one by one gives.
+
+    Args:
+        windows: of `plan_windows`.
+        unknown: (H, W), True where a cell is to be generated.
+
+    Returns:
+        Indices of the windows, wave by wave; each window waits for the waves before its own.
+
+    >>> left, right = Window(0, 0, 4), Window(0, 4, 4)
+    >>> in_waves([left, right], np.array([[True] * 2 + [False] * 4 + [True] * 2] * 4))
+    [[0, 1]]
+    """
+    missing, known_after = unknown.copy(), np.zeros(unknown.shape, dtype=np.int64)
+    waves: list[list[int]] = []
+    for index, window in enumerate(windows):
+        wave = int(known_after[window.area].max())
+        waves += [[]] * (wave == len(waves))
+        waves[wave] = [*waves[wave], index]
+        known_after[window.area][missing[window.area]] = wave + 1
+        missing[window.area] = False
+    return waves
 
 
 def _greedy_windows(unknown: BoolGrid, side: int, min_known_share: float) -> Iterator[Window]:

@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from cloud_server.backbone.checkpoint import load_builtin_backbone, load_showo_backbone
+from cloud_server.backbone.checkpoint import (
+    load_builtin_backbone,
+    load_showo_backbone,
+    reads_clip_features,
+)
+from cloud_server.backbone.showo import ShowoBackbone
 from cloud_server.engine import Engine, EngineOptions
-from cloud_server.model import BundleCodec, Model
+from cloud_server.model import BundleCodec, Model, PicturesOnly, Runner, SharedFile
 from cloud_server.prompting import QuestionFrame
+from cloud_server.sampling import POLICIES, REFERENCE, STANDARD, DecodingPolicy
 from cloud_server.settings import Settings
 from cloud_server.translation import to_engine, to_response
 from shared_protocol.bundles import BUILTIN, Bundle, load_bundle
@@ -25,6 +31,7 @@ from shared_protocol.codec import encode_request
 from shared_protocol.entropy.roundtrip import round_trip_digest
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.messages import Options, Request
+from shared_protocol.published import CATALOGUE, find_transformer
 from shared_protocol.tasks import Task
 from shared_protocol.tokens import ImageTokens, TextTokens
 
@@ -50,15 +57,34 @@ def load_model(settings: Settings) -> Model:
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
     model = Model(
         bundle=bundle,
-        engine=load_engine(bundle, backbone_path(bundle, settings), device, max_batch),
+        engine=load_engine(
+            bundle,
+            backbone_path(bundle, settings),
+            device,
+            max_batch,
+            dtype=settings.dtype,
+            sampling=settings.sampling,
+        ),
         codec=BundleCodec(bundle),
         device=_describe(device),
         max_batch=max_batch,
         scenarios=bundle.entropy.available(),
         entropy=check_entropy(bundle),
+        manifest=bundle.manifest.canonical,
+        files=shared_files(bundle),
     )
     warm(model, bundle)
     return model
+
+
+def shared_files(bundle: Bundle) -> dict[str, SharedFile]:
+    """What edges may fetch: the files that the manifest names, after checking their digests.
+
+    Raises:
+        CheckpointError: a file is missing or changed.
+    """
+    digests = bundle.manifest.sha256
+    return {name: SharedFile(bundle.file(name), digest) for name, digest in digests.items()}
 
 
 def choose_device(wanted: str) -> str:
@@ -83,14 +109,40 @@ def _describe(device: str) -> str:
 
 
 def backbone_path(bundle: Bundle, settings: Settings) -> Path:
-    """Where the transformer's weights are."""
+    """Where the transformer's weights are.
+
+    Raises:
+        CheckpointError: a published bundle's are not on this machine.
+    """
     if settings.backbone is not None:
         return settings.backbone
-    return _BUILTIN_BACKBONE if bundle.name == BUILTIN else bundle.folder / "backbone"
+    if bundle.name == BUILTIN:
+        return _BUILTIN_BACKBONE
+    beside = bundle.folder / "backbone"
+    if bundle.name not in CATALOGUE or beside.exists():
+        return beside
+    found = find_transformer(bundle.name, bundle.folder)
+    if found is None:
+        raise CheckpointError(
+            f"the weights of {CATALOGUE[bundle.name].transformer} are not on this machine",
+            f"run 'cloud-server fetch {bundle.name}', or name their folder with --backbone",
+        )
+    return found
 
 
-def load_engine(bundle: Bundle, path: Path, device: str, max_batch: int) -> Engine:
+def load_engine(
+    bundle: Bundle,
+    path: Path,
+    device: str,
+    max_batch: int,
+    *,
+    dtype: str = "auto",
+    sampling: str = "auto",
+) -> Runner:
     """The engine over the weights at `path`, compact ones or Show-o's.
+
+    Args:
+        dtype, sampling: see `Settings`.
 
     Raises:
         CheckpointError: no weights there, or weights of another vocabulary than the bundle's.
@@ -99,19 +151,51 @@ def load_engine(bundle: Bundle, path: Path, device: str, max_batch: int) -> Engi
         eot_id=bundle.eot_id,
         frame=question_frame(bundle),
         side=bundle.grid[0],
+        policy=_policy(sampling, STANDARD),
         requests_per_forward=max_batch,
     )
     if not _is_compact(path):
-        return Engine(load_showo_backbone(path, device=device), bundle.vocabulary, options)
-    loaded = load_builtin_backbone(path, device=device)
+        options = replace(options, policy=_policy(sampling, REFERENCE))
+        return _showo_engine(bundle, path, device, options, _dtype(dtype, torch.bfloat16))
+    loaded = load_builtin_backbone(path, device=device, dtype=_dtype(dtype, torch.float32))
     card = loaded.card
     if (card.vocabulary, (card.side, card.side)) != (bundle.vocabulary, tuple(bundle.grid)):
-        raise CheckpointError(
-            f"the backbone at {path} is not made for the bundle {bundle.name}",
-            "install both again, or name another --backbone",
-        )
+        raise _not_made_for(bundle, path)
     options = replace(options, max_text_len=card.max_text_len)
     return Engine(loaded.backbone, bundle.vocabulary, options)
+
+
+def _showo_engine(
+    bundle: Bundle, path: Path, device: str, options: EngineOptions, dtype: torch.dtype
+) -> Runner:
+    backbone = load_showo_backbone(path, device=device, dtype=dtype)
+    if backbone.vocab_size != bundle.vocabulary.size:
+        raise _not_made_for(bundle, path)
+    _log_weights(backbone)
+    engine = Engine(backbone, bundle.vocabulary, options)
+    return PicturesOnly(engine, str(path)) if reads_clip_features(path) else engine
+
+
+def _not_made_for(bundle: Bundle, path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"the backbone at {path} is not made for the bundle {bundle.name}",
+        "install both again, or name another --backbone",
+    )
+
+
+def _log_weights(backbone: ShowoBackbone) -> None:
+    parameters = list(backbone.phi.parameters())
+    size, dtype = sum(tensor.nbytes for tensor in parameters), parameters[0].dtype
+    logger.info("weights: %.3f GB on %s, %s", size / 1e9, backbone.device, dtype)
+
+
+def _policy(name: str, default: DecodingPolicy) -> DecodingPolicy:
+    return default if name == "auto" else POLICIES[name]
+
+
+def _dtype(name: str, default: torch.dtype) -> torch.dtype:
+    chosen: torch.dtype = default if name == "auto" else getattr(torch, name)
+    return chosen
 
 
 def _is_compact(path: Path) -> bool:
@@ -144,10 +228,10 @@ def warm(model: Model, bundle: Bundle) -> None:
     codes = np.zeros(bundle.grid, dtype=np.int32)
     image = ImageTokens(codes, bundle.vocabulary.codebook_size)
     short = Options(steps=2, max_new_tokens=2)
-    for request in (
-        Request(Task.T2I, text, options=short),
-        Request(Task.VQA, text, image, options=short),
-    ):
+    requests = [Request(Task.T2I, text, options=short)]
+    if not isinstance(model.engine, PicturesOnly):
+        requests.append(Request(Task.VQA, text, image, options=short))
+    for request in requests:
         decoded, _ = model.codec.decode(encode_request(request, bundle).data)
         result = model.engine.run([to_engine(decoded, bundle)])[0]
         model.codec.encode(to_response(decoded, result, bundle), decoded, None)

@@ -6,12 +6,14 @@ It does not know how it was loaded, nor what it is used for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_server import engine
 from cloud_server.translation import ServedBundle
 from shared_protocol import codec
+from shared_protocol.errors import InvalidInputError
 from shared_protocol.messages import Request, Response
 from shared_protocol.tasks import Scenario
 
@@ -24,6 +26,38 @@ class Runner(Protocol):
     ) -> Sequence[engine.Result]: ...
 
 
+class PicturesOnly:
+    """A runner whose model cannot answer questions from tokens.
+
+    Show-o's variants named w-clip-vit were trained to answer from CLIP features of the picture's
+    pixels, and pixels never reach a server here; their pictures are made from tokens as ever.
+
+    Args:
+        inner: runs all other requests.
+        weights: what to call the model in the error.
+    """
+
+    def __init__(self, inner: Runner, weights: str) -> None:
+        self._inner = inner
+        self._weights = weights
+
+    def run(
+        self, requests: Sequence[engine.Request], on_step: engine.OnStep | None = None
+    ) -> Sequence[engine.Result]:
+        """See `Engine.run`.
+
+        Raises:
+            InvalidInputError: a question.
+        """
+        if any(isinstance(request, engine.AnswerRequest) for request in requests):
+            raise InvalidInputError(
+                f"the weights {self._weights} answer questions from CLIP features of pixels, and "
+                "only tokens travel here",
+                "ask a server that holds showlab/show-o or showlab/show-o-512x512",
+            )
+        return self._inner.run(requests, on_step)
+
+
 class MessageCodec(Protocol):
     """Messages to values and back, for one bundle; byte counts by part come along."""
 
@@ -32,6 +66,19 @@ class MessageCodec(Protocol):
     def encode(
         self, response: Response, request: Request, scenario: Scenario | None
     ) -> tuple[bytes, Mapping[str, float]]: ...
+
+
+@dataclass(frozen=True)
+class SharedFile:
+    """A file that both ends must hold.
+
+    Args:
+        path: where it is.
+        sha256: what its content was when the model was loaded, 64 hex digits.
+    """
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +93,8 @@ class Model:
         max_batch: most requests in one pass.
         scenarios: the entropy models of the bundle.
         entropy: what /v1/info says about the entropy models.
+        manifest: the bundle's manifest, the bytes that its fingerprint is the SHA-256 of.
+        files: what the manifest names, for edges that lack it.
     """
 
     bundle: ServedBundle
@@ -55,6 +104,8 @@ class Model:
     max_batch: int
     scenarios: Sequence[Scenario]
     entropy: Mapping[str, Any]
+    manifest: bytes = b""
+    files: Mapping[str, SharedFile] = field(default_factory=dict)
 
 
 class BundleCodec:

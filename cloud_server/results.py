@@ -28,7 +28,8 @@ def request_digest(request: Request) -> bytes:
     digest = hashlib.sha256(repr((int(request.task), knobs, sides)).encode())
     image = request.image.codes if request.image else None
     mask = request.mask.flags if request.mask else None
-    for array in (request.text.ids, image, mask):
+    dropped = request.dropped.flags if request.dropped else None
+    for array in (request.text.ids, image, mask, dropped):
         shape = None if array is None else array.shape
         digest.update(f"|{shape}|".encode())
         digest.update(b"" if array is None else array.tobytes())

@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
+from cloud_server.bundle_routes import add_bundle
 from cloud_server.exchange import Exchange, check_key
 from cloud_server.problems import ErrorBody
 from cloud_server.reading import MESSAGE_TYPE
@@ -110,7 +111,9 @@ def build_router(settings: Settings, service: Service) -> APIRouter:
     router = APIRouter()
     for task in SERVED:
         _add_task(router, service, task, _documented_key(settings))
-    _add_info(router, settings, service)
+    guards = _guards(settings)
+    _add_info(router, service, guards)
+    add_bundle(router, service, guards, _errors(401, 503))
     _add_health(router, service)
     return router
 
@@ -152,20 +155,24 @@ def _add_task(router: APIRouter, service: Service, task: Task, guards: list[Any]
     )
 
 
-def _add_info(router: APIRouter, settings: Settings, service: Service) -> None:
+def _guards(settings: Settings) -> list[Any]:
+    """Ask for the key, and say so in the documentation."""
+
     def authorize(request: Request) -> None:
         check_key(request.headers, settings.api_key)
 
-    guarded = [*_documented_key(settings), Depends(authorize)]
+    return [*_documented_key(settings), Depends(authorize)]
 
-    @router.get("/v1/info", dependencies=guarded, responses=_errors(401, 503))
+
+def _add_info(router: APIRouter, service: Service, guards: list[Any]) -> None:
+    @router.get("/v1/info", dependencies=guards, responses=_errors(401, 503))
     async def info() -> Info:
         """Bundle, limits, defaults and health of the entropy models."""
         return describe(service)
 
     @router.get(
         "/metrics",
-        dependencies=guarded,
+        dependencies=guards,
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-from cloud_server import engine
+from cloud_server import engine, filling
 from cloud_server.batching import Batcher
 from cloud_server.metrics import Metrics, Trace
 from cloud_server.model import Model
@@ -29,8 +29,8 @@ from cloud_server.translation import (
     batch_key,
     check_request,
     expected_steps,
-    to_engine,
     to_response,
+    to_work,
     tokens_down,
     tokens_up,
 )
@@ -40,7 +40,7 @@ from shared_protocol.messages import Request, Response
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-EngineTicket = Ticket[engine.Request, engine.Result]
+EngineTicket = Ticket[filling.Request, engine.Result]
 _LOADING_RETRY_S = 2.0
 
 
@@ -57,7 +57,7 @@ class Service:
         self.metrics = Metrics()
         self._load = load
         self._model: Model | None = None
-        self._batcher: Batcher[engine.Request, engine.Result] | None = None
+        self._batcher: Batcher[filling.Request, engine.Result] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stopping = False
         self._inflight = 0
@@ -80,7 +80,7 @@ class Service:
     async def _prepare(self) -> None:
         model = await asyncio.to_thread(self._load)
         self._batcher = Batcher(
-            model.engine.run,
+            filling.FillingRunner(model.engine.run).run,
             max_batch=model.max_batch,
             max_queue=self.settings.max_queue,
             window_s=self.settings.batch_window,
@@ -203,7 +203,7 @@ class Service:
     def _submit(self, request: Request) -> EngineTicket:
         assert self._batcher is not None, "made together with the model"
         bundle = self.model.bundle
-        return self._batcher.submit(to_engine(request, bundle), batch_key(request, bundle))
+        return self._batcher.submit(to_work(request, bundle), batch_key(request, bundle))
 
     def _shared_ticket(self, key: ResultKey, request: Request, time_left_s: float) -> EngineTicket:
         """The ticket of this very work, if it is under way, else a new one."""

@@ -17,6 +17,8 @@ from shared_protocol.tokens import MAX_GRID
 
 API_KEY_VARIABLE = "UNIMIC_API_KEY"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SAMPLINGS = ("auto", "reference", "standard")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
@@ -28,8 +30,13 @@ class Settings:
     Args:
         host: address to listen on.
         port: TCP port; 0 lets the system choose one.
-        bundle: "builtin", the name of an installed bundle, or a folder.
-        backbone: file or folder with the transformer's weights; None = those beside the bundle.
+        bundle: "builtin", a published bundle such as "show-o", the name of an installed one, or a
+            folder.
+        backbone: file or folder with the transformer's weights; None = those of the bundle.
+        dtype: of the transformer's weights, one of `DTYPES`; "auto" takes float32 for compact
+            weights and bfloat16 for Show-o's.
+        sampling: the order in which picture tokens are fixed, one of `SAMPLINGS`; "auto" takes
+            "standard" for compact weights and "reference", exactly Show-o's, for Show-o's.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads of the model; 0 leaves the choice to torch.
         api_key: key that clients must present; None serves everybody.
@@ -59,6 +66,8 @@ class Settings:
     port: int = 8400
     bundle: str = "builtin"
     backbone: Path | None = None
+    dtype: str = "auto"
+    sampling: str = "auto"
     device: str = "auto"
     threads: int = 0
     api_key: str | None = field(default=None, repr=False)
@@ -85,8 +94,10 @@ class Settings:
             _check_range(name, getattr(self, name), low, high)
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device is {self.device!r}", "use auto, cpu, cuda or cuda:N")
-        if self.log_level not in LOG_LEVELS:
-            raise ConfigError(f"log level is {self.log_level!r}", f"use one of {LOG_LEVELS}")
+        for name, choices in _CHOICES:
+            if getattr(self, name) not in choices:
+                said = f"{name.replace('_', ' ')} is {getattr(self, name)!r}"
+                raise ConfigError(said, f"use one of {choices}")
         if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
             raise ConfigError(
                 "the API key is empty or holds characters that no HTTP header can carry",
@@ -99,6 +110,7 @@ class Settings:
             )
 
 
+_CHOICES = (("log_level", LOG_LEVELS), ("dtype", DTYPES), ("sampling", SAMPLINGS))
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("port", 0, 65535),
     ("threads", 0, 1024),

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_server import engine
+from cloud_server import engine, filling
 from cloud_server.settings import Settings
 from shared_protocol.errors import InternalError, InvalidInputError, PromptError
 from shared_protocol.messages import Request, Response
@@ -25,6 +25,10 @@ _KINDS: dict[Task, engine.GenerationKind] = {
     Task.INPAINT: "inpaint",
     Task.OUTPAINT: "outpaint",
 }
+
+
+FILL_STEPS = 8
+"""Steps that fill the gaps of a picture before a question about it is answered."""
 
 
 class Defaults(Protocol):
@@ -151,11 +155,36 @@ def batch_key(request: Request, bundle: ServedBundle) -> Hashable:
     """Requests with equal keys may share a batch."""
     source = request.image.shape if request.image else None
     steps = None if request.task is Task.VQA else steps_of(request, bundle)
-    return request.task, steps, source, request.extension
+    return request.task, steps, source, request.extension, request.dropped is not None
+
+
+def to_work(request: Request, bundle: ServedBundle) -> filling.Request:
+    """The engine request that `request` asks for, gaps and all.
+
+    The gaps of a picture that a question is about are filled in without a prompt, as nobody
+    described it.
+    """
+    asked = to_engine(request, bundle)
+    if not isinstance(asked, engine.AnswerRequest) or request.dropped is None:
+        return asked
+    fill = engine.GenerationRequest(
+        "inpaint",
+        np.zeros(0, dtype=np.int64),
+        codes=asked.codes,
+        mask=request.dropped.flags,
+        steps=FILL_STEPS,
+        guidance=0.0,
+        seed=asked.seed,
+    )
+    return filling.FilledAnswerRequest(fill, asked)
 
 
 def to_engine(request: Request, bundle: ServedBundle) -> engine.Request:
-    """The engine request that `request` asks for, defaults filled in."""
+    """The engine request that `request` asks for, defaults filled in.
+
+    Tokens that the edge dropped are made anew with those that it masked; for a question see
+    `to_work`.
+    """
     text_ids = request.text.ids.astype(np.int64)
     options = request.options
     if request.task is Task.VQA:
@@ -171,7 +200,7 @@ def to_engine(request: Request, bundle: ServedBundle) -> engine.Request:
         _KINDS[request.task],
         text_ids,
         codes=None if request.image is None else request.image.codes.astype(np.int64),
-        mask=None if request.mask is None else request.mask.flags,
+        mask=request.away,
         extension=request.extension,
         grid=bundle.grid if request.image is None else None,
         steps=steps_of(request, bundle),
@@ -206,8 +235,8 @@ def _plain_text(ids: NDArray[np.int64], bundle: ServedBundle) -> NDArray[np.int6
 def tokens_up(request: Request) -> int:
     """Text and image tokens that came with `request`."""
     image = 0 if request.image is None else request.image.codes.size
-    masked = 0 if request.mask is None else request.mask.count
-    return len(request.text) + image - masked
+    away = 0 if request.away is None else int(request.away.sum())
+    return len(request.text) + image - away
 
 
 def tokens_down(request: Request, response: Response) -> int:

@@ -13,7 +13,10 @@ from shared_protocol.bitstream import VERSION
 from shared_protocol.codec import CodecBundle
 from shared_protocol.entropy.roundtrip import round_trip_digest
 
-_INSTALL = "install the same release on both ends, or name the server's bundle with --bundle"
+_INSTALL = (
+    "install the same release on both ends, name the server's bundle with --bundle, or get it with "
+    "'edge-client fetch'"
+)
 
 
 @dataclass(frozen=True)

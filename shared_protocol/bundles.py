@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared_protocol.digests import cache_folder, digest_of
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.mask_codec import MaskPrior, load_mask_prior
 from shared_protocol.tasks import Scenario
@@ -23,12 +24,16 @@ from shared_protocol.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from shared_protocol.entropy.coder import EntropyModels
+    from shared_protocol.tokenizers.compact import CompactTokenizer
     from shared_protocol.tokenizers.image import ImageTokenizer, LfqNetwork
+    from shared_protocol.tokenizers.magvitv2 import MagvitV2
 
 MANIFEST = "bundle.json"
 BUILTIN = "builtin"
 _BUILTIN_FOLDER = Path(__file__).parent / "weights" / BUILTIN
 _IMAGE_KINDS = ("compact", "magvitv2")
+STRIDE = 16
+"""Pixels per token side, of every image tokenizer so far."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Manifest:
             and entropy_<scenario>.
         sha256: file name -> hex digest.
         defaults: see `Defaults`.
-        fingerprint: 32 bytes, SHA-256 of the canonical JSON of all of the above.
+        canonical: the manifest as canonical JSON, see `canonical_json`.
     """
 
     name: str
@@ -71,16 +76,25 @@ class Manifest:
     files: Mapping[str, str]
     sha256: Mapping[str, str]
     defaults: Defaults
-    fingerprint: bytes
+    canonical: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """32 bytes that name the bundle's content: SHA-256 of `canonical`.
+
+        The backbone is no part of it: two servers may run different ones on the same bitstream.
+        """
+        return hashlib.sha256(self.canonical).digest()
+
+
+def canonical_json(content: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys and no spaces, so that equal contents are equal bytes."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def fingerprint_of(content: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a manifest's canonical JSON (sorted keys, no spaces).
-
-    The backbone is no part of it: two servers may run different ones on the same bitstream.
-    """
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).digest()
+    """SHA-256 of a manifest's canonical JSON; see `Manifest.fingerprint`."""
+    return hashlib.sha256(canonical_json(content)).digest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -96,13 +110,26 @@ def read_manifest(folder: Path) -> Manifest:
         raise ConfigError(f"no bundle at {folder}: {error.strerror}", _HOW) from error
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
+    return manifest_from(content, str(path))
+
+
+def manifest_from(content: Any, source: str = MANIFEST) -> Manifest:
+    """The checked manifest that `content` describes, digests included.
+
+    Args:
+        content: what a `bundle.json` holds.
+        source: what to call it in errors.
+
+    Raises:
+        ConfigError: a field is missing or has the wrong type.
+    """
     try:
         return _parse(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is not a bundle manifest: {error!r}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{source} is not a bundle manifest: {error!r}") from error
 
 
-_HOW = f"a bundle is 'builtin' or a folder with a {MANIFEST}"
+_HOW = f"a bundle is 'builtin', 'show-o', 'show-o-512' or a folder with a {MANIFEST}"
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
@@ -119,7 +146,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         files={str(role): _plain_name(file) for role, file in content["files"].items()},
         sha256={str(file): str(digest) for file, digest in content["sha256"].items()},
         defaults=Defaults(**content["defaults"]),
-        fingerprint=fingerprint_of(content),
+        canonical=canonical_json(content),
     )
 
 
@@ -137,11 +164,15 @@ class Bundle:
     Args:
         folder: where the files are.
         manifest: checked content of its `bundle.json`.
+        paths: file name to its place, where that is not `folder`.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, paths: Mapping[str, Path] | None = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._paths = paths or {}
         self.name = manifest.name
         self.vocabulary = manifest.vocabulary
         self.grid = manifest.grid
@@ -157,14 +188,33 @@ class Bundle:
         """
         if role not in self.manifest.files:
             raise ConfigError(f"bundle {self.name} has no {role}")
-        path = self.folder / self.manifest.files[role]
-        _verify(path, self.manifest.sha256.get(path.name, ""))
+        return self.file(self.manifest.files[role])
+
+    def file(self, name: str) -> Path:
+        """The file that the manifest calls `name`, after checking its digest.
+
+        Raises:
+            CheckpointError: the file is missing, or is not the one that the manifest names.
+        """
+        path = self._paths.get(name, self.folder / name)
+        _verify(path, self.manifest.sha256.get(name, ""))
         return path
 
     @cached_property
     def text_tokenizer(self) -> TextTokenizer:
-        """Text to BPE ids and back."""
-        return TextTokenizer.load(self.path("text_tokenizer"))
+        """Text to BPE ids and back.
+
+        Raises:
+            CheckpointError: the file is no tokenizer, or one of another vocabulary.
+        """
+        tokenizer = TextTokenizer.load(self.path("text_tokenizer"))
+        if tokenizer.size != self.vocabulary.text_size:
+            raise CheckpointError(
+                f"the text tokenizer has {tokenizer.size} ids, the bundle {self.name} needs "
+                f"{self.vocabulary.text_size}",
+                "use the tokenizer that belongs to it",
+            )
+        return tokenizer
 
     @property
     def eot_id(self) -> int:
@@ -212,14 +262,27 @@ class Bundle:
 
         path = self.path("image_tokenizer")
         load = _network_loader(self.manifest.image_tokenizer)
-        return NetworkTokenizer(lambda: load(path), 16, self.vocabulary.codebook_size)
+        size = self.vocabulary.codebook_size
+
+        def checked() -> LfqNetwork:
+            network = load(path)
+            found = 1 << network.config.bits, network.config.stride
+            if found != (size, STRIDE):
+                raise CheckpointError(
+                    f"{path} has {found[0]} codes of {found[1]} pixels a side, the bundle "
+                    f"{self.name} needs {size} of {STRIDE}",
+                    "use the image tokenizer that belongs to it",
+                )
+            return network
+
+        return NetworkTokenizer(checked, STRIDE, size)
 
     def image_tokenizer(self) -> ImageTokenizer:
         """Pixels to codes and back; imports torch and reads the weights on its first use."""
         return self._image_tokenizer
 
 
-def _network_loader(kind: str) -> Callable[[Path], LfqNetwork]:
+def _network_loader(kind: str) -> Callable[[Path], CompactTokenizer | MagvitV2]:
     if kind == "compact":
         from shared_protocol.tokenizers.compact import load_compact
 
@@ -230,10 +293,7 @@ def _network_loader(kind: str) -> Callable[[Path], LfqNetwork]:
 
 
 def _verify(path: Path, expected: str) -> None:
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}", "install again") from error
+    digest = digest_of(path)
     if digest != expected:
         raise CheckpointError(
             f"{path} has SHA-256 {digest[:16]}…, the manifest says {expected[:16]}…",
@@ -247,17 +307,28 @@ def bundle_folder(name_or_path: str) -> Path:
         return _BUILTIN_FOLDER
     if os.sep in name_or_path or Path(name_or_path).is_dir():
         return Path(name_or_path)
-    cache = os.environ.get("UNIMIC_CACHE") or os.path.expanduser("~/.cache/unimic")
-    return Path(cache) / "bundles" / name_or_path
+    return cache_folder() / "bundles" / name_or_path
 
 
 def load_bundle(name_or_path: str = BUILTIN) -> Bundle:
-    """Open a bundle by name ("builtin") or folder; cheap, as weights are read on first use.
+    """Open a bundle by name or folder; cheap, as weights are read on first use.
+
+    A name means "builtin", a bundle in the user's cache, or published files (see `published`); a
+    folder holds a `bundle.json`, or published files in a folder per repository.
 
     Raises:
         ConfigError: there is no such bundle or its manifest is broken.
+        CheckpointError: files of a published bundle are missing.
     """
     folder = bundle_folder(name_or_path)
+    if not (folder / MANIFEST).is_file():
+        from shared_protocol import published
+
+        if name_or_path in published.CATALOGUE and not Path(name_or_path).is_dir():
+            return published.load_published(name_or_path)
+        found = published.load_published_folder(folder)
+        if found is not None:
+            return found
     return Bundle(folder, read_manifest(folder))
 
 

@@ -2,8 +2,9 @@
 
 Does not know how the weights are used.
 
-Show-o's files: safetensors or a torch pickle of plain tensors, one file, or shards with an index;
-keys `showo.model...` and `showo.lm_head...`; the shape of the network is read off the tensors.
+Show-o's files: safetensors or a torch pickle of plain tensors, one file, or shards with an index
+(see `tensor_files`); keys `showo.model...`, `showo.lm_head...` and, in the variants that look at
+pictures through CLIP, `mm_projector...`; the shape of the network is read off the tensors.
 
 Compact files: safetensors, same keys without the `showo.` prefix. A matrix is stored as int8 with
 one scale per row (`NAME.int8`, `NAME.scale`), everything else as float16. The metadata entry
@@ -11,14 +12,15 @@ one scale per row (`NAME.int8`, `NAME.scale`), everything else as float16. The m
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PhiForCausalLM
 from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
 
 from cloud_server.backbone.showo import (
@@ -29,44 +31,22 @@ from cloud_server.backbone.showo import (
     phi_config,
 )
 from shared_protocol.errors import CheckpointError
+from shared_protocol.tensor_files import (
+    Shape,
+    TensorFiles,
+    check_shapes,
+    load_into,
+    open_tensors,
+    placed,
+)
 from shared_protocol.vocabulary import Vocabulary
 
 _PREFIX = "showo."
 _STEM = "stem."
-_IGNORED = ("mm_projector.",)
-"""Parts of upstream files that discrete-token inference does not need (the CLIP projection)."""
-_NAMES = (
-    "diffusion_pytorch_model.safetensors.index.json",
-    "model.safetensors.index.json",
-    "pytorch_model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-    "pytorch_model.safetensors",
-    "model.safetensors",
-    "diffusion_pytorch_model.safetensors",
-    "pytorch_model.bin",
-    "diffusion_pytorch_model.bin",
-)
+_PROJECTOR = "mm_projector."
 _CARD_KEY = "backbone"
 _INT8 = ".int8"
 _SCALE = ".scale"
-_MAX_LISTED = 5
-
-
-def _key_mismatch(
-    missing: Sequence[str], unexpected: Sequence[str] = (), misshapen: Sequence[str] = ()
-) -> CheckpointError:
-    """The error for a checkpoint whose tensors are not those of the network."""
-    kinds = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    parts = [
-        f"{len(names)} {kind}: {', '.join(names[:_MAX_LISTED])}"
-        + (", ..." if len(names) > _MAX_LISTED else "")
-        for kind, names in kinds
-        if names
-    ]
-    return CheckpointError(
-        f"the checkpoint does not fit the network ({'; '.join(parts)})",
-        "check that the file is a Show-o transformer and complete",
-    )
 
 
 @dataclass(frozen=True)
@@ -128,98 +108,97 @@ def load_showo_backbone(
 ) -> ShowoBackbone:
     """Load Show-o's transformer from a file or from a folder that holds it.
 
+    Tensor by tensor, straight to `device` in `dtype`: no second copy of the weights is made.
+
     Raises:
         CheckpointError: no file there, unreadable, or tensors missing, unexpected or misshapen.
     """
-    state = _without_prefix(_read_tensors(_files_at(path)))
-    return _backbone_of(state, config_of(state), device, dtype)
+    return ShowoBackbone(load_showo_phi(path, device=device, dtype=dtype))
 
 
-def config_of(state: Mapping[str, Tensor]) -> ShowoConfig:
-    """The architecture that tensors without prefix belong to; the rotary constants are Phi's."""
-    layers = {int(name.split(".")[2]) for name in state if name.startswith("model.layers.")}
+def load_showo_phi(
+    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> PhiForCausalLM:
+    """The Phi inside `load_showo_backbone`."""
+    tensors = open_tensors(path, _phi_name)
+    config = config_of(tensors)
+    with torch.device("meta"):
+        phi = build_phi(config)
+    load_into(phi, tensors, device=device, dtype=dtype)
+    return _with_rotary(phi, config, device)
+
+
+def load_clip_projector(
+    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> nn.Sequential:
+    """The layers that turn CLIP features into embeddings, of the variants that have them.
+
+    Returns:
+        (B, patches, clip width) to (B, patches, hidden).
+
+    Raises:
+        CheckpointError: these weights have none, or misshapen ones.
+    """
+    tensors = open_tensors(path, _projector_name)
+    shape = tensors.shapes.get("0.weight", ())
+    if len(shape) != 2:
+        raise CheckpointError(f"the weights at {path} have no CLIP projection", _CLIP_WEIGHTS)
+    hidden, width = shape
+    with torch.device("meta"):
+        projector = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+    load_into(projector, tensors, device=device, dtype=dtype)
+    return projector.eval().requires_grad_(False)
+
+
+_CLIP_WEIGHTS = "use those of a variant named w-clip-vit"
+
+
+def reads_clip_features(path: Path) -> bool:
+    """Whether these are weights of a variant that answers questions from CLIP features."""
+    return bool(open_tensors(path, _projector_name).shapes)
+
+
+def _phi_name(stored: str) -> str | None:
+    """Our name of a tensor of Show-o's; None for what a transformer over tokens does not need."""
+    return None if stored.startswith(_PROJECTOR) else stored.removeprefix(_PREFIX)
+
+
+def _projector_name(stored: str) -> str | None:
+    return stored.removeprefix(_PROJECTOR) if stored.startswith(_PROJECTOR) else None
+
+
+def config_of(tensors: TensorFiles) -> ShowoConfig:
+    """The architecture that tensors without prefix belong to; the rotary constants are Phi's.
+
+    Raises:
+        CheckpointError: the tensors that tell it are missing or misshapen.
+    """
+    shapes = tensors.shapes
     first = "model.layers.0"
-    needed = ("lm_head.weight", f"{first}.mlp.fc1.weight", f"{first}.self_attn.q_layernorm.weight")
-    missing = [name for name in needed if name not in state]
-    if missing:
-        raise _key_mismatch(missing)
-    vocab_size, hidden = state[needed[0]].shape
+    told = {
+        "lm_head.weight": 2,
+        f"{first}.mlp.fc1.weight": 2,
+        f"{first}.self_attn.q_layernorm.weight": 1,
+    }
+    missing = [name for name in told if name not in shapes]
+    check_shapes(dict.fromkeys(missing, ()), {}, tensors.files)
+    for name, axes in told.items():
+        if len(shapes[name]) != axes:
+            raise CheckpointError(f"{name} is {shapes[name]}", f"it must have {axes} axes")
+    (vocab_size, hidden), (intermediate, _), (head_dim,) = (shapes[name] for name in told)
     return ShowoConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,
-        intermediate_size=state[needed[1]].shape[0],
-        layers=len(layers),
-        heads=hidden // state[needed[2]].shape[0],
+        intermediate_size=intermediate,
+        layers=len({n.split(".")[2] for n in shapes if n.startswith("model.layers.")}),
+        heads=hidden // max(1, head_dim),
     )
 
 
-def _files_at(path: Path) -> list[Path]:
-    """The weight files of a folder, an index, or a single file."""
-    if path.is_dir():
-        found = [path / name for name in _NAMES if (path / name).is_file()]
-        if not found:
-            raise CheckpointError(f"no weights in {path}", f"expected one of {', '.join(_NAMES)}")
-        path = found[0]
-    if not path.is_file():
-        raise CheckpointError(f"no weights at {path}", "check the path")
-    if path.suffix != ".json":
-        return [path]
-    index = json.loads(path.read_text(encoding="utf-8"))
-    return [path.parent / name for name in sorted(set(index["weight_map"].values()))]
-
-
-def _read_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            if file.suffix == ".safetensors":
-                state |= load_file(file)
-            else:
-                state |= torch.load(file, map_location="cpu", weights_only=True)
-        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"cannot read {file}: {error}") from error
-    return state
-
-
-def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names: without `showo.`, without the parts that are not used here."""
-    return {
-        name.removeprefix(_PREFIX): tensor
-        for name, tensor in state.items()
-        if not name.startswith(_IGNORED)
-    }
-
-
-def _backbone_of(
-    state: Mapping[str, Tensor], config: ShowoConfig, device: str, dtype: torch.dtype
-) -> ShowoBackbone:
-    with torch.device("meta"):
-        phi, stem = build_phi(config), build_stem(config)
-    expected = phi.state_dict()
-    if stem is not None:
-        expected |= {f"{_STEM}{name}": tensor for name, tensor in stem.state_dict().items()}
-    _check_keys(expected, state)
-    ready = {name: tensor.to(device=device, dtype=dtype) for name, tensor in state.items()}
-    if stem is not None:
-        names = [name for name in ready if name.startswith(_STEM)]
-        own = {name.removeprefix(_STEM): ready.pop(name) for name in names}
-        stem.load_state_dict(own, assign=True)
-    phi.load_state_dict(ready, assign=True)
+def _with_rotary(phi: PhiForCausalLM, config: ShowoConfig, device: str) -> PhiForCausalLM:
     # Not part of any checkpoint, hence still without memory.
     phi.model.rotary_emb = PhiRotaryEmbedding(phi_config(config)).to(device)
-    return ShowoBackbone(phi, stem)
-
-
-def _check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    misshapen = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if missing or unexpected or misshapen:
-        raise _key_mismatch(missing, unexpected, misshapen)
+    return phi
 
 
 # ------------------------------------------------------------------------------------------------
@@ -240,8 +219,34 @@ def load_builtin_backbone(
     if not files or not all(file.is_file() for file in files):
         raise CheckpointError(f"no compact backbone at {path}", "train or unpack one first")
     card = _read_card(files[0])
-    state = unpack_state(_read_tensors(files))
-    return LoadedBackbone(_backbone_of(state, card.config, device, dtype), card)
+    state = unpack_state({name: tensor.clone() for name, tensor in TensorFiles(files)})
+    return LoadedBackbone(_backbone_of(state, card.config, files, device, dtype), card)
+
+
+def _backbone_of(
+    state: Mapping[str, Tensor],
+    config: ShowoConfig,
+    files: list[Path],
+    device: str,
+    dtype: torch.dtype,
+) -> ShowoBackbone:
+    with torch.device("meta"):
+        phi, stem = build_phi(config), build_stem(config)
+    expected = _shapes(phi.state_dict())
+    if stem is not None:
+        expected |= {f"{_STEM}{name}": shape for name, shape in _shapes(stem.state_dict()).items()}
+    check_shapes(expected, _shapes(state), files)
+    ready = {name: placed(tensor, device, dtype) for name, tensor in state.items()}
+    if stem is not None:
+        names = [name for name in ready if name.startswith(_STEM)]
+        own = {name.removeprefix(_STEM): ready.pop(name) for name in names}
+        stem.load_state_dict(own, assign=True)
+    phi.load_state_dict(ready, assign=True)
+    return ShowoBackbone(_with_rotary(phi, config, device), stem)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def save_builtin_backbone(
@@ -279,7 +284,7 @@ def unpack_state(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(_INT8):
             name = name.removesuffix(_INT8)
             if name + _SCALE not in packed:
-                raise _key_mismatch([name + _SCALE])
+                raise CheckpointError(f"the compact weights have {name}{_INT8} without {_SCALE}")
             state[name] = tensor.float() * packed[name + _SCALE].float()
         elif not name.endswith(_SCALE):
             state[name] = tensor.float()

@@ -1,5 +1,6 @@
 """What the engine needs of a unified transformer; knows no layout of ids and no architecture."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor, device
@@ -11,8 +12,13 @@ NOTHING = slice(0, 0)
 class KeyValueCache(Protocol):
     """Keys and values of the tokens that a backbone has read, one column a token."""
 
+    @property
+    def rows(self) -> int:
+        """Number of sequences."""
+        ...
+
     def __len__(self) -> int:
-        """Number of tokens read."""
+        """Number of tokens read, per row."""
         ...
 
     def truncate(self, length: int) -> None:
@@ -28,32 +34,40 @@ class Backbone(Protocol):
         """Where its weights lie."""
         ...
 
-    def new_cache(self) -> KeyValueCache:
-        """An empty cache, to be passed to `logits`."""
+    def new_cache(self, rows: int, capacity: int) -> KeyValueCache:
+        """An empty cache for `rows` sequences of at most `capacity` tokens."""
+        ...
+
+    def stacked(self, caches: Sequence[KeyValueCache], capacity: int) -> KeyValueCache:
+        """A new cache that starts with copies of caches of one row and equal length each."""
         ...
 
     def logits(
         self,
         token_ids: Tensor,
-        allow: Tensor,
+        allow: Tensor | None,
         position_ids: Tensor,
         *,
         cache: KeyValueCache | None = None,
-        rows: slice = ALL,
+        rows: slice | Tensor = ALL,
         columns: slice = ALL,
     ) -> Tensor:
         """Read tokens and score what may stand at some of their positions.
 
+        Where the cache has C = k * B rows, the same tokens are read after k pasts each: row c of
+        the result is token row c mod B after past c. Without a cache, C = B.
+
         Args:
             token_ids: (B, L) int64 ids of the unified vocabulary.
-            allow: (B, 1, L, P + L) bool, True where a token (row) may see another (column);
-                P is the number of tokens in `cache`.
+            allow: bool, broadcastable to (C, 1, L, P + L), True where a token (row) may see
+                another (column); P is the number of tokens in `cache`. None: all see all.
             position_ids: (B, L) int64.
             cache: tokens read before; extended by these L tokens.
-            rows: positions, out of the L, whose logits are wanted.
+            rows: positions, out of the L, whose logits are wanted: a slice, or (B, R) int64. What
+                only other positions need is not computed.
             columns: ids, out of the vocabulary, whose logits are wanted.
 
         Returns:
-            (B, rows, columns) float32.
+            (C, rows, columns) float32, the caller's to overwrite.
         """
         ...

@@ -3,13 +3,15 @@
 Does not know prompts, sampling, or files (see `checkpoint`).
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PhiConfig, PhiForCausalLM
+from transformers import PhiConfig, PhiForCausalLM
 
 from cloud_server.backbone.protocol import ALL, KeyValueCache
+from cloud_server.backbone.reading import PhiCache, Rows, read
 from cloud_server.backbone.stem import NeighbourStem
 from shared_protocol.errors import ConfigError
 
@@ -100,21 +102,6 @@ def build_phi(config: ShowoConfig) -> PhiForCausalLM:
     return PhiForCausalLM(phi_config(config))
 
 
-class PhiCache:
-    """A `KeyValueCache` over transformers' DynamicCache."""
-
-    def __init__(self) -> None:
-        self.inner = DynamicCache()
-
-    def __len__(self) -> int:
-        return int(self.inner.get_seq_length())
-
-    def truncate(self, length: int) -> None:
-        surplus = len(self) - length
-        if surplus > 0:
-            self.inner.crop(-surplus)
-
-
 class ShowoBackbone:
     """A `Backbone` of Show-o's architecture, in inference mode.
 
@@ -124,46 +111,63 @@ class ShowoBackbone:
     """
 
     def __init__(self, phi: PhiForCausalLM, stem: NeighbourStem | None = None) -> None:
-        self._phi = phi.eval().requires_grad_(False)
-        self._stem = None if stem is None else stem.eval().requires_grad_(False)
+        self.phi = phi.eval().requires_grad_(False)
+        self.stem = None if stem is None else stem.eval().requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self._phi.lm_head.weight.device)
+        return torch.device(self.phi.lm_head.weight.device)
 
     @property
     def vocab_size(self) -> int:
-        return int(self._phi.lm_head.out_features)
+        return int(self.phi.lm_head.out_features)
 
-    def new_cache(self) -> PhiCache:
-        return PhiCache()
+    def new_cache(self, rows: int, capacity: int) -> PhiCache:
+        config, like = self.phi.config, self.phi.lm_head.weight
+        head_dim = config.hidden_size // config.num_attention_heads
+        shape = (rows, config.num_attention_heads, capacity, head_dim)
+        return PhiCache(config.num_hidden_layers, shape, like)
 
+    def stacked(self, caches: Sequence[KeyValueCache], capacity: int) -> PhiCache:
+        sources = [cache for cache in caches if isinstance(cache, PhiCache)]
+        stacked = self.new_cache(len(caches), capacity)
+        stacked.begin_with(sources)
+        return stacked
+
+    @torch.inference_mode()
     def logits(
         self,
         token_ids: Tensor,
-        allow: Tensor,
+        allow: Tensor | None,
         position_ids: Tensor,
         *,
         cache: KeyValueCache | None = None,
-        rows: slice = ALL,
+        rows: Rows = ALL,
         columns: slice = ALL,
     ) -> Tensor:
-        with torch.inference_mode():
-            hidden = self._phi.model(
-                inputs_embeds=self._embed(token_ids, position_ids),
-                attention_mask=allow,
-                position_ids=position_ids,
-                past_key_values=cache.inner if isinstance(cache, PhiCache) else None,
-                use_cache=cache is not None,
-            ).last_hidden_state
-            head = self._phi.lm_head
-            wanted = hidden[:, rows]  # (B, rows, D)
-            scores = torch.nn.functional.linear(wanted, head.weight[columns], head.bias[columns])
-            return scores.float()
+        head = self.phi.lm_head
+        hidden = read(
+            self.phi.model,
+            self.embed(token_ids, position_ids),
+            _added(allow, head.weight.dtype),
+            position_ids,
+            cache if isinstance(cache, PhiCache) else None,
+            rows,
+        )
+        scores = torch.nn.functional.linear(hidden, head.weight[columns], head.bias[columns])
+        return scores.float()
 
-    def _embed(self, token_ids: Tensor, position_ids: Tensor) -> Tensor:
-        embedded: Tensor = self._phi.model.embed_tokens(token_ids)
-        if self._stem is None:
+    def embed(self, token_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """What the first layer reads: (B, L) ids and positions to (B, L, D)."""
+        embedded: Tensor = self.phi.model.embed_tokens(token_ids)
+        if self.stem is None or not self.stem.concerns(token_ids):
             return embedded
-        around: Tensor = self._stem(token_ids, position_ids)
+        around: Tensor = self.stem(token_ids, position_ids)
         return embedded + around
+
+
+def _added(allow: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The mask as attention adds it to its scores: 0 where allowed, else minus infinity."""
+    if allow is None:
+        return None
+    return torch.zeros_like(allow, dtype=dtype).masked_fill_(~allow, -torch.inf)

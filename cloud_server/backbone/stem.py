@@ -44,6 +44,10 @@ class NeighbourStem(nn.Module):
         self._absent, self._offset = codes + 1, image_offset
         self._side, self._positions = side, max_positions
 
+    def concerns(self, token_ids: Tensor) -> bool:
+        """Whether there is an image token among them; to others the stem adds nothing."""
+        return bool((token_ids >= self._offset).any())
+
     def forward(self, token_ids: Tensor, position_ids: Tensor) -> Tensor:
         """(B, L) ids and positions to (B, L, dim), zero where no image token stands."""
         rows = token_ids - self._offset

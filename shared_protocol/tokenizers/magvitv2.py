@@ -7,19 +7,21 @@ Parameter names are those of the published checkpoint, so its state dict loads a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
 from shared_protocol.errors import CheckpointError
+from shared_protocol.tensor_files import Shape, load_into, open_tensors
 
 _EPS = 1e-6
 _GROUPS = 32
+_MOST = 64
+"""More residual blocks than any level has."""
 
 
 @dataclass(frozen=True)
@@ -259,28 +261,50 @@ def coder_config(ch: int, ch_mult: Sequence[int], num_res_blocks: Sequence[int])
     return CoderConfig(ch, tuple(ch_mult), tuple(num_res_blocks))
 
 
-def load_magvitv2(path: Path, config: MagvitV2Config | None = None) -> MagvitV2:
-    """The network with the weights of a published checkpoint (safetensors), in float32.
-
-    Args:
-        path: `.safetensors` file with the published keys, any float dtype.
-        config: shape; None = that of the published weights.
+def config_of(shapes: Mapping[str, Shape]) -> MagvitV2Config:
+    """The shape of the network that tensors of these names and shapes belong to.
 
     Raises:
-        CheckpointError: keys are missing or unexpected, or a shape differs.
+        CheckpointError: they are not those of a MAGVIT-v2 network.
     """
-    state = load_file(str(path))
-    with torch.device("meta"):
-        network = MagvitV2(config or MagvitV2Config())
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if expected != found:
-        keys = expected.keys() | found.keys()
-        wrong = sorted(key for key in keys if expected.get(key) != found.get(key))
-        raise CheckpointError(
-            f"{path} is not a MAGVIT-v2 checkpoint of this shape: "
-            f"{len(wrong)} keys are missing, unexpected or misshapen, first {wrong[0]}"
+    try:
+        return MagvitV2Config(
+            _coder_config_of(shapes, "encoder.down", shapes["encoder.conv_in.weight"][0]),
+            _coder_config_of(shapes, "decoder.up", shapes["decoder.norm_out.weight"][0]),
+            bits=shapes["encoder.quant_conv.weight"][0],
         )
-    floats = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    network.load_state_dict(floats, assign=True)
+    except (KeyError, IndexError) as error:
+        raise CheckpointError(
+            f"the weights are not those of a MAGVIT-v2 tokenizer: {error.args[0]} is missing",
+            "use the published file of showlab/magvitv2",
+        ) from error
+
+
+def _coder_config_of(shapes: Mapping[str, Shape], levels: str, width: int) -> CoderConfig:
+    """One half's shape; `width` is that of the highest resolution, taken as the base."""
+    channels: list[int] = []
+    blocks: list[int] = []
+    while f"{levels}.{len(channels)}.block.0.conv1.weight" in shapes:
+        level = f"{levels}.{len(channels)}.block"
+        channels.append(shapes[f"{level}.0.conv1.weight"][0])
+        blocks.append(sum(f"{level}.{index}.conv1.weight" in shapes for index in range(_MOST)))
+    if not channels or width < 1 or any(count % width for count in channels):
+        raise KeyError(f"{levels}.0.block.0.conv1.weight")
+    return coder_config(width, [count // width for count in channels], blocks)
+
+
+def load_magvitv2(path: Path, config: MagvitV2Config | None = None) -> MagvitV2:
+    """The network with the weights of a published checkpoint, in float32.
+
+    Args:
+        path: file, index or folder with the published keys, any float dtype; see `tensor_files`.
+        config: shape; None reads it off the tensors.
+
+    Raises:
+        CheckpointError: no weights there, or tensors missing, unexpected or misshapen.
+    """
+    tensors = open_tensors(path)
+    with torch.device("meta"):
+        network = MagvitV2(config or config_of(tensors.shapes))
+    load_into(network, tensors)
     return network.eval()

@@ -15,6 +15,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, default=None, help="folder with golden vectors")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that take a `t2i_case` with every case of the chosen set."""
+    if "t2i_case" in metafunc.fixturenames:
+        folder = metafunc.config.getoption("--golden", default=None) or BUNDLED
+        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        cases = content["scalars"]["t2i_generate.safetensors"]["cases"]["value"]
+        metafunc.parametrize("t2i_case", sorted(cases))
+
+
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Path:
     """The folder of golden vectors."""

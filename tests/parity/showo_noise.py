@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cloud_server.sampling import race_times
+
 
 @dataclass
 class RecordedNoise:
@@ -17,8 +19,10 @@ class RecordedNoise:
     uniforms: Iterator[Tensor]
     sampled: Iterator[Tensor] | None = None
 
-    def choose(self, probabilities: Tensor) -> Tensor:
-        return probabilities.argmax(-1) if self.sampled is None else next(self.sampled)
+    def choose(self, probabilities: Tensor, places: Tensor, total: int) -> Tensor:
+        if self.sampled is None:
+            return probabilities.argmax(-1)
+        return next(self.sampled).gather(1, places)
 
     def uniform(self, count: int) -> Tensor:
         return next(self.uniforms)
@@ -34,10 +38,10 @@ class SharedGenerator:
     generator: torch.Generator
     batch: int
 
-    def choose(self, probabilities: Tensor) -> Tensor:
-        rows = probabilities.reshape(-1, probabilities.shape[-1])
-        drawn = torch.multinomial(rows, 1, generator=self.generator)
-        return drawn.reshape(probabilities.shape[:-1])
+    def choose(self, probabilities: Tensor, places: Tensor, total: int) -> Tensor:
+        times = race_times(self.batch * total, probabilities.shape[-1], self.generator)
+        times = times.unflatten(0, (self.batch, total))[torch.arange(self.batch)[:, None], places]
+        return (probabilities / times).argmax(-1)
 
     def uniform(self, count: int) -> Tensor:
         return torch.zeros(self.batch, count).uniform_(0, 1, generator=self.generator)

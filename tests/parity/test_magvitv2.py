@@ -14,6 +14,7 @@ from shared_protocol.tokenizers.magvitv2 import (
     MagvitV2,
     MagvitV2Config,
     coder_config,
+    config_of,
     load_magvitv2,
 )
 from shared_protocol.tokens import ImageTokens
@@ -107,5 +108,19 @@ def test_checkpoint_in_half_precision_loads_as_float32(
 
 def test_checkpoint_of_another_shape_is_refused(network: MagvitV2, tmp_path: Path) -> None:
     save_file(network.state_dict(), tmp_path / "tiny.safetensors")
-    with pytest.raises(CheckpointError, match=r"keys are missing, unexpected or misshapen"):
-        load_magvitv2(tmp_path / "tiny.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing: .*misshapen: "):
+        load_magvitv2(tmp_path / "tiny.safetensors", MagvitV2Config())
+
+
+def test_shape_of_the_network_is_read_off_the_tensors(
+    network: MagvitV2, config: MagvitV2Config
+) -> None:
+    assert config_of(_shapes(network)) == config
+    with torch.device("meta"):
+        assert config_of(_shapes(MagvitV2())) == MagvitV2Config()
+    with pytest.raises(CheckpointError, match="not those of a MAGVIT-v2"):
+        config_of({"encoder.conv_in.weight": (32, 3, 3, 3)})
+
+
+def _shapes(network: MagvitV2) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

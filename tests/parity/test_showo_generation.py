@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from cloud_server.answering import AnswerOptions, PictureReader, generate_text
 from cloud_server.backbone.checkpoint import load_showo_backbone
 from cloud_server.backbone.showo import ShowoBackbone
 from cloud_server.engine import (
@@ -20,17 +21,16 @@ from cloud_server.engine import (
     GenerationRequest,
     GenerationResult,
 )
+from cloud_server.picture_logits import guided_image_logits
 from cloud_server.prompting import QuestionFrame
+from cloud_server.reference_loop import PlainShowo
 from cloud_server.sampling import (
     REFERENCE,
-    AnswerOptions,
     NoiseSource,
     RowGenerators,
     compounding_temperature,
     cosine_masked_count,
     decode_masked,
-    generate_text,
-    guided_image_logits,
     gumbel,
     remask,
 )
@@ -39,15 +39,6 @@ from shared_protocol.vocabulary import Vocabulary
 from tests.parity.showo_noise import RecordedNoise, SharedGenerator
 
 GUIDED_LOGIT_TOLERANCE = 1e-3  # guidance 5 amplifies 1.4e-5 of the kernels to 8e-5
-CASES = (
-    "g1_nocfg_greedy",
-    "g2_cfg_seeded",
-    "g3_cfg_greedy_T0",
-    "g4_inpaint_cfg_seeded",
-    "g5_inpaint_cfg_greedy",
-    "g6_one_step_seeded",
-    "g7_one_unknown_greedy",
-)
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +82,15 @@ def test_remasking_equals_the_reference(golden: Path, manifest: dict[str, Any]) 
         assert torch.equal(masked, vectors[f"topk.masking{index}"])
 
 
-@pytest.mark.parametrize("name", CASES)
 def test_annealing_equals_the_reference(
-    runs: dict[str, Tensor], manifest: dict[str, Any], name: str
+    runs: dict[str, Tensor], manifest: dict[str, Any], t2i_case: str
 ) -> None:
-    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][name]
+    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][t2i_case]
     temperatures = [
         compounding_temperature(case["temperature"], step, case["timesteps"])
         for step in range(case["timesteps"])
     ]
-    assert temperatures == runs[f"{name}.step_temperature"].tolist()
+    assert temperatures == runs[f"{t2i_case}.step_temperature"].tolist()
 
 
 class _Trace:
@@ -109,16 +99,25 @@ class _Trace:
     def __init__(self, inner: Any, expected: Tensor) -> None:
         self._inner, self._expected = inner, iter(expected)
 
-    def __call__(self, codes: Tensor) -> Tensor:
-        logits: Tensor = self._inner(codes)
-        torch.testing.assert_close(
-            logits, next(self._expected), atol=GUIDED_LOGIT_TOLERANCE, rtol=1e-4
-        )
+    def __call__(self, codes: Tensor, places: Tensor) -> Tensor:
+        logits: Tensor = self._inner(codes, places)
+        expected = next(self._expected)[torch.arange(len(places))[:, None], places]
+        torch.testing.assert_close(logits, expected, atol=GUIDED_LOGIT_TOLERANCE, rtol=1e-4)
         return logits
 
 
+def _noise(runs: dict[str, Tensor], case: Any, name: str, replayed: bool) -> NoiseSource:
+    """The draws of a case: recorded, of its generator, or none (the most likely codes)."""
+    uniforms = iter(runs[f"{name}.step_u"])
+    if replayed:
+        return RecordedNoise(uniforms, iter(runs[f"{name}.step_sampled"]))
+    if case["mode"] == "greedy":
+        return RecordedNoise(uniforms)
+    generator = torch.Generator().manual_seed(case["generator_seed"])
+    return SharedGenerator(generator, len(runs[f"{name}.input_ids"]))
+
+
 @pytest.mark.parametrize("replayed", [False, True])
-@pytest.mark.parametrize("name", CASES)
 def test_generation_equals_the_reference(
     backbone: ShowoBackbone,
     runs: dict[str, Tensor],
@@ -126,19 +125,12 @@ def test_generation_equals_the_reference(
     sizes: dict[str, Any],
     vocabulary: Vocabulary,
     eot_id: int,
-    name: str,
+    t2i_case: str,
     replayed: bool,
 ) -> None:
-    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][name]
-    ids, length = runs[f"{name}.input_ids"], sizes["max_seq_length"]
+    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][t2i_case]
+    ids, length = runs[f"{t2i_case}.input_ids"], sizes["max_seq_length"]
     rows = len(ids)
-    noise: NoiseSource
-    if replayed:
-        noise = RecordedNoise(iter(runs[f"{name}.step_u"]), iter(runs[f"{name}.step_sampled"]))
-    elif case["mode"] == "greedy":
-        noise = RecordedNoise(iter(runs[f"{name}.step_u"]))
-    else:
-        noise = SharedGenerator(torch.Generator().manual_seed(case["generator_seed"]), rows)
     logits = guided_image_logits(
         backbone,
         vocabulary,
@@ -146,16 +138,42 @@ def test_generation_equals_the_reference(
         guidance=[case["guidance_scale"]] * rows,
         eot_id=eot_id,
         max_text_len=length,
+        tokens=ids.shape[1] - length - 3,
     )
     codes = decode_masked(
-        _Trace(logits, runs[f"{name}.step_logits"]),
+        _Trace(logits, runs[f"{t2i_case}.step_logits"]),
         _codes(ids[:, length + 2 : -1], vocabulary),
         steps=case["timesteps"],
         temperatures=[case["temperature"]] * rows,
         policy=REFERENCE,
-        noise=noise,
+        noise=_noise(runs, case, t2i_case, replayed),
     )
-    assert torch.equal(codes, runs[f"{name}.output"])
+    assert torch.equal(codes, runs[f"{t2i_case}.output"])
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_plain_generation_equals_the_reference(
+    backbone: ShowoBackbone,
+    runs: dict[str, Tensor],
+    manifest: dict[str, Any],
+    sizes: dict[str, Any],
+    vocabulary: Vocabulary,
+    eot_id: int,
+    t2i_case: str,
+    replayed: bool,
+) -> None:
+    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][t2i_case]
+    ids, length = runs[f"{t2i_case}.input_ids"], sizes["max_seq_length"]
+    codes = PlainShowo(backbone, vocabulary, eot_id, length).generate(
+        [text.tolist() for text in _texts(ids, length + 1, vocabulary)],
+        _codes(ids[:, length + 2 : -1], vocabulary),
+        steps=case["timesteps"],
+        guidance=case["guidance_scale"],
+        temperature=case["temperature"],
+        policy=REFERENCE,
+        noise=_noise(runs, case, t2i_case, replayed),
+    )
+    assert torch.equal(codes, runs[f"{t2i_case}.output"])
 
 
 @pytest.mark.parametrize("name", ["q0", "q1"])
@@ -167,26 +185,60 @@ def test_answers_equal_the_reference(
     eot_id: int,
     name: str,
 ) -> None:
-    vectors = load_file(golden / "mmu_generate.safetensors")
-    case = manifest["scalars"]["mmu_generate.safetensors"]["cases"][name]
-    ids = vectors[f"{name}.ids"][0].tolist()
-    end = ids.index(vocabulary.eoi_id)
+    asked = _Question(golden, manifest, vocabulary, name)
 
     def answer(options: AnswerOptions) -> list[int]:
         (tokens,) = generate_text(
+            PictureReader(backbone, vocabulary),
             backbone,
             vocabulary,
-            codes=[vocabulary.ids_to_codes(np.array(ids[2:end]))],
-            questions=[np.array(ids[end + 2 :])],
+            codes=[asked.codes],
+            questions=[asked.question],
             options=[options],
             eot_id=eot_id,
-            noise=RowGenerators([torch.Generator().manual_seed(case["sample_seed"])]),
+            noise=asked.noise(),
             emitted=slice(None),
         )
         return tokens
 
-    assert answer(AnswerOptions(12)) == vectors[f"{name}.greedy"].tolist()
-    assert answer(AnswerOptions(12, 0.7, 5)) == vectors[f"{name}.sampled"].tolist()
+    assert answer(AnswerOptions(12)) == asked.greedy
+    assert answer(AnswerOptions(12, 0.7, 5)) == asked.sampled
+
+
+@pytest.mark.parametrize("name", ["q0", "q1"])
+def test_plain_answers_equal_the_reference(
+    backbone: ShowoBackbone,
+    golden: Path,
+    manifest: dict[str, Any],
+    sizes: dict[str, Any],
+    vocabulary: Vocabulary,
+    eot_id: int,
+    name: str,
+) -> None:
+    asked = _Question(golden, manifest, vocabulary, name)
+    plain = PlainShowo(backbone, vocabulary, eot_id, sizes["max_seq_length"])
+    answers = [
+        plain.answer(asked.codes, asked.question, options, asked.noise(), slice(None))
+        for options in (AnswerOptions(12), AnswerOptions(12, 0.7, 5))
+    ]
+    assert answers == [asked.greedy, asked.sampled]
+
+
+class _Question:
+    """A recorded question and its answers."""
+
+    def __init__(self, golden: Path, manifest: Any, vocabulary: Vocabulary, name: str) -> None:
+        vectors = load_file(golden / "mmu_generate.safetensors")
+        self._case = manifest["scalars"]["mmu_generate.safetensors"]["cases"][name]
+        ids = vectors[f"{name}.ids"][0].tolist()
+        end = ids.index(vocabulary.eoi_id)
+        self.codes = vocabulary.ids_to_codes(np.array(ids[2:end]))
+        self.question = np.array(ids[end + 2 :])
+        self.greedy = vectors[f"{name}.greedy"].tolist()
+        self.sampled = vectors[f"{name}.sampled"].tolist()
+
+    def noise(self) -> RowGenerators:
+        return RowGenerators([torch.Generator().manual_seed(self._case["sample_seed"])])
 
 
 class _Pipeline:
@@ -231,6 +283,10 @@ class _Pipeline:
         assert isinstance(result, GenerationResult)
         return result.codes
 
+    def extension(self, run: str, direction: str) -> Extension:
+        """What a run of the script adds in one direction."""
+        return Extension(**{direction: self._side // 2 + self.runs[run]["offset"]})
+
     def tokenise(self, text: str) -> np.ndarray:
         return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
 
@@ -264,22 +320,21 @@ def pipeline(
 
 
 @pytest.mark.parametrize(
-    ("run", "extension"),
-    [("extra_up", Extension(up=2)), ("extra_down_BUGFIXED", Extension(down=2))],
+    ("run", "direction"), [("extra_up", "up"), ("extra_down_BUGFIXED", "down")]
 )
 def test_vertical_extrapolation_equals_the_reference(
-    pipeline: _Pipeline, run: str, extension: Extension
+    pipeline: _Pipeline, run: str, direction: str
 ) -> None:
     start = pipeline.grid(pipeline.vectors["extra_up.image_codes"])
-    grown = pipeline.extend(run, start, extension, 0)
+    grown = pipeline.extend(run, start, pipeline.extension(run, direction), 0)
     assert np.array_equal(grown, pipeline.vectors[f"{run}.final_tokens"][0].numpy())
 
 
 def test_left_then_right_extrapolation_equals_the_reference(pipeline: _Pipeline) -> None:
     run = "extra_left_right"
     start = pipeline.grid(pipeline.vectors[f"{run}.image_codes"])
-    grown = pipeline.extend(run, start, Extension(left=2), 0)
-    grown = pipeline.extend(run, grown, Extension(right=2), 1)
+    grown = pipeline.extend(run, start, pipeline.extension(run, "left"), 0)
+    grown = pipeline.extend(run, grown, pipeline.extension(run, "right"), 1)
     assert np.array_equal(grown, pipeline.vectors[f"{run}.final_tokens"][0].numpy())
 
 

@@ -1,10 +1,12 @@
 """Checkpoints: Show-o's layouts, the compact form, and clear errors."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from official_files import write_shards
 from safetensors.torch import load_file, save_file
 from tiny_backbone import WEIGHTS, positions, tiny_backbone
 
@@ -17,10 +19,17 @@ from cloud_server.backbone.checkpoint import (
     save_builtin_backbone,
     unpack_state,
 )
+from cloud_server.backbone.showo import ShowoConfig, build_phi
 from cloud_server.prompting import causal_mask
 from shared_protocol.errors import CheckpointError
+from shared_protocol.tensor_files import open_tensors
 
 IDS = torch.arange(12)[None]
+PUBLISHED_KEYS = 437
+PUBLISHED_PARAMETERS = 1_448_176_770
+PUBLISHED_KEYS_SHA256 = "52740cd5eaf784a30ded63fe498198bb9110aadb7b018bdc128758efd107ce8e"
+BF16 = torch.bfloat16
+BF16_TOLERANCE = 0.1  # eight bits of mantissa, two layers
 
 
 def _state() -> dict[str, torch.Tensor]:
@@ -53,6 +62,38 @@ def test_sharded_and_pickled_files_load_alike(tmp_path: Path) -> None:
         assert torch.equal(_logits(load_showo_backbone(path)), expected)
 
 
+def test_keys_and_shapes_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        phi = build_phi(ShowoConfig())
+    shapes = {f"showo.{name}": tensor.shape for name, tensor in phi.state_dict().items()}
+    lines = sorted(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    assert len(lines) == PUBLISHED_KEYS
+    assert sum(parameter.numel() for parameter in phi.parameters()) == PUBLISHED_PARAMETERS
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == PUBLISHED_KEYS_SHA256
+
+
+def test_shards_of_random_weights_in_the_published_layout_load(tmp_path: Path) -> None:
+    config = ShowoConfig(377, 32, 64, 3, 2)
+    with torch.device("meta"):
+        shapes = {f"showo.{n}": t.shape for n, t in build_phi(config).state_dict().items()}
+    write_shards(shapes, tmp_path / "show-o", torch.float16)
+    backbone = load_showo_backbone(tmp_path / "show-o", dtype=torch.bfloat16)
+    assert {tensor.dtype for tensor in backbone.phi.parameters()} == {torch.bfloat16}
+    assert config_of(open_tensors(tmp_path / "show-o", _plain_name)) == config
+    assert torch.isfinite(_logits(backbone)).all()
+
+
+def test_half_precision_stays_close(tmp_path: Path) -> None:
+    exact, rounded = _logits(tiny_backbone()), _logits(load_showo_backbone(WEIGHTS, dtype=BF16))
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    assert float((exact - rounded).abs().max()) < BF16_TOLERANCE * float(exact.std())
+
+
+def _plain_name(name: str) -> str:
+    return name.removeprefix("showo.")
+
+
 def test_clip_projection_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file({**_state(), "mm_projector.0.weight": torch.zeros(2, 2)}, file)
@@ -83,7 +124,7 @@ def test_missing_and_broken_files_are_checkpoint_errors(tmp_path: Path) -> None:
 
 def test_compact_weights_survive_saving_bit_for_bit(tmp_path: Path) -> None:
     state = _plain()
-    config = config_of(state)
+    config = config_of(open_tensors(WEIGHTS, _plain_name))
     card = BackboneCard(config, 334, 32, 4, 16)
     paths = save_builtin_backbone(state, card, tmp_path, max_bytes=60_000)
     assert len(paths) > 1

@@ -1,14 +1,19 @@
 """The command line: settings, exit codes, and what it does not import."""
 
+import shutil
 import subprocess
 import sys
 import types
 
 import pytest
+from official_files import small_files
 
 from cloud_server import cli
+from cloud_server.loading import backbone_path, load_model
 from cloud_server.settings import Settings
 from cloud_server.training import cli as training_cli
+from shared_protocol.bundles import load_bundle
+from shared_protocol.errors import CheckpointError, ConfigError
 
 
 def test_no_flags_give_the_defaults(monkeypatch):
@@ -133,3 +138,44 @@ def test_train_lists_every_recipe(capsys):
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     assert all(f"  {name} " in printed for name in training_cli.RECIPES)
+
+
+def test_weights_and_sampling_can_be_chosen():
+    settings = cli.parse_settings(["--dtype", "float16", "--sampling", "reference"])
+    assert (settings.dtype, settings.sampling) == ("float16", "reference")
+    with pytest.raises(ConfigError, match="dtype is 'int4'"):
+        Settings(dtype="int4")
+
+
+def test_fetching_gets_transformer_and_tokenizers_and_names_the_next_command(
+    monkeypatch, tmp_path, capsys
+):
+    asked = []
+    files = small_files(tmp_path / "files")
+    monkeypatch.setenv("UNIMIC_MODELS", str(files))
+    monkeypatch.setenv("UNIMIC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "shared_protocol.fetching.fetch_published",
+        lambda name, *, transformer, say: asked.append((name, transformer)),
+    )
+    assert cli.main(["fetch", "show-o"]) == 0
+    assert asked == [("show-o", True)]
+    assert "ready: cloud-server --bundle show-o (fingerprint " in capsys.readouterr().out
+
+
+def test_fetching_what_nobody_published_is_a_usage_error(capsys):
+    assert cli.main(["fetch", "show-x"]) == 2
+    assert "known are show-o, show-o-512" in capsys.readouterr().err
+
+
+def test_serving_without_fetched_weights_names_the_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("UNIMIC_CACHE", str(tmp_path))
+    monkeypatch.delenv("UNIMIC_MODELS", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(CheckpointError, match="'cloud-server fetch show-o'"):
+        load_model(Settings(bundle="show-o"))
+    files = small_files(tmp_path / "files")
+    shutil.rmtree(files / "show-o")
+    monkeypatch.setenv("UNIMIC_MODELS", str(files))
+    with pytest.raises(CheckpointError, match=r"showlab/show-o are not.*cloud-server fetch show-o"):
+        backbone_path(load_bundle("show-o"), Settings())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cloud_server.extrapolation import UNKNOWN, pad_to_side, plan_windows
+from cloud_server.extrapolation import UNKNOWN, in_waves, pad_to_side, plan_windows
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.tasks import Extension
 
@@ -62,6 +62,35 @@ def test_hole_larger_than_a_window_is_filled_from_its_rim() -> None:
         assert not unknown[window.area].all()
         unknown[window.area] = False
     assert not unknown.any()
+
+
+@pytest.mark.parametrize(
+    ("extension", "waves"),
+    [
+        (Extension(left=8, right=8), [[0, 1]]),
+        (Extension(right=20), [[0], [1], [2]]),
+        (Extension(left=9, right=1), [[0, 2], [1]]),
+    ],
+)
+def test_only_windows_that_share_no_new_cell_are_of_one_wave(
+    extension: Extension, waves: list[list[int]]
+) -> None:
+    unknown = _unknown(extension)
+    assert in_waves(plan_windows(unknown, SIDE), unknown) == waves
+
+
+def test_each_window_sees_as_much_in_waves_as_in_order() -> None:
+    unknown = _unknown(Extension(left=9, right=30, up=8, down=11))
+    windows = plan_windows(unknown, SIDE)
+    one_by_one, seen = unknown.copy(), []
+    for window in windows:
+        seen.append(one_by_one[window.area].copy())
+        one_by_one[window.area] = False
+    for wave in in_waves(windows, unknown):
+        for index in wave:
+            assert np.array_equal(unknown[windows[index].area], seen[index])
+        for index in wave:
+            unknown[windows[index].area] = False
 
 
 def test_nothing_unknown_needs_no_window() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -72,6 +73,7 @@ class TinyBundle(FakeBundle):
     defaults: FakeDefaults = field(default_factory=lambda: FakeDefaults(steps=3))
     text_tokenizer: Any = field(default_factory=ByteTokenizer)
     folder: Path = Path("nowhere")
+    manifest: Any = field(default_factory=lambda: SimpleNamespace(canonical=b"{}", sha256={}))
 
 
 BUNDLE = TinyBundle()
@@ -132,6 +134,30 @@ def test_compact_weights_of_another_bundle_are_refused(tmp_path):
         load_engine(BUNDLE, tmp_path, "cpu", 1)
     save_builtin_backbone(phi.state_dict(), replace(card, side=4), tmp_path)
     load_engine(BUNDLE, tmp_path, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "dtype", "policy"),
+    [
+        ({}, torch.bfloat16, "reference"),
+        ({"dtype": "float32", "sampling": "standard"}, torch.float32, "standard"),
+    ],
+)
+def test_published_weights_are_half_precision_and_decoded_as_published_unless_told(
+    monkeypatch, asked, dtype, policy
+):
+    made = []
+    monkeypatch.setattr(loading, "Engine", lambda *parts: made.append(parts))
+    load_engine(BUNDLE, WEIGHTS, "cpu", 1, **asked)
+    ((backbone, _, options),) = made
+    assert {tensor.dtype for tensor in backbone.phi.parameters()} == {dtype}
+    assert options.policy.name == policy
+
+
+def test_published_weights_of_another_vocabulary_are_refused():
+    other = replace(BUNDLE, vocabulary=Vocabulary(334, 64))
+    with pytest.raises(CheckpointError, match="not made for the bundle tiny"):
+        load_engine(other, WEIGHTS, "cpu", 1)
 
 
 @pytest.fixture

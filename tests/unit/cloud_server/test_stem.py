@@ -13,8 +13,8 @@ from cloud_server.backbone.checkpoint import (
 )
 from cloud_server.backbone.showo import ShowoConfig, build_phi, build_stem
 from cloud_server.backbone.stem import FIRST, NeighbourStem
+from cloud_server.picture_logits import guided_image_logits
 from cloud_server.prompting import codes_to_input_ids, t2i_mask, t2i_sequence
-from cloud_server.sampling import guided_image_logits
 from shared_protocol.errors import CheckpointError
 
 CODES, OFFSET, SIDE = 32, 20, 4
@@ -112,8 +112,14 @@ def test_cached_prompt_gives_the_logits_of_the_whole_sequence(tmp_path: Path) ->
     text, codes = np.array([3, 4, 5]), torch.arange(16)[None] % CODES
     codes[0, 5:9] = -1
     cached = guided_image_logits(
-        backbone, vocabulary, [text], guidance=[0.0], eot_id=0, max_text_len=card.max_text_len
-    )(codes)
+        backbone,
+        vocabulary,
+        [text],
+        guidance=[0.0],
+        eot_id=0,
+        max_text_len=card.max_text_len,
+        tokens=16,
+    )(codes, torch.arange(16)[None])
     ids = t2i_sequence(
         [text.tolist()],
         codes_to_input_ids(codes, vocabulary),

@@ -1,0 +1,242 @@
+"""Gets a bundle that this device lacks: from the server that it talks to, or from the hub.
+
+Nothing is fetched unless a user asks: a bundle may be hundreds of megabytes, and a device may pay
+for each. It does not know what is inside the files.
+
+::
+
+    /v1/info ─► fingerprint ─► listing ─► bundle.json (its SHA-256 is the fingerprint)
+                                             └─► digests ─► files ─► verified ─► installed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_client.answers import Sink
+from shared_protocol.bundles import BUILTIN, MANIFEST, Manifest, load_bundle, manifest_from
+from shared_protocol.digests import cache_folder, digest_of
+from shared_protocol.errors import CheckpointError, ConfigError, TransportError
+
+MAX_BYTES = 8 * 2**30
+"""No bundle is larger; whoever announces more is refused."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_PLACE = "bundles"
+_MB = 1_000_000
+
+OnStep = Callable[[int, int], None]
+"""Called with (megabytes that are there, all megabytes)."""
+
+
+class Source(Protocol):
+    """A server that gives away its bundle; `HttpTransport` is one."""
+
+    def info(self) -> dict[str, Any]:
+        """What the service says about itself."""
+
+    def bundle(self, fingerprint: str) -> dict[str, Any]:
+        """The listing of a bundle's files."""
+
+    def download(self, path: str, sink: Sink, size: int) -> None:
+        """Fill `sink` up to `size` bytes with a file of the server."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A bundle that is on this device now.
+
+    Args:
+        name: what `--bundle` calls it.
+        fingerprint: of its content, 64 hex digits.
+        place: its folder.
+        received: bytes that came over the network for it.
+    """
+
+    name: str
+    fingerprint: str
+    place: Path
+    received: int
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    size: int
+
+
+class PartialFile:
+    """A file that grows as it arrives, and goes on from what an earlier run left.
+
+    Args:
+        path: where it is.
+        limit: bytes that it will have; a longer one begins anew.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self.path = path
+        self.received = 0
+        if path.is_file() and path.stat().st_size > limit:
+            path.unlink()
+        self.size = path.stat().st_size if path.is_file() else 0
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes at the end."""
+        with self.path.open("ab") as file:
+            file.write(chunk)
+        self.size += len(chunk)
+        self.received += len(chunk)
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self.path.unlink(missing_ok=True)
+        self.size = 0
+
+
+def fetch_from_server(source: Source, on_step: OnStep | None = None) -> Fetched:
+    """Install the bundle that a server holds; does nothing where it is here already.
+
+    Raises:
+        TransportError: the server cannot be reached, or its answers make no sense.
+        CheckpointError: what arrived is not what the fingerprint promises.
+        ConfigError: no room on the disk, or it cannot be written.
+    """
+    info = source.info()
+    name, fingerprint = str(info.get("bundle")), str(info.get("fingerprint"))
+    if not _NAME.fullmatch(name) or not _FINGERPRINT.fullmatch(fingerprint):
+        raise TransportError(f"the server names no bundle but {name[:64]!r}", "update the server")
+    for known in (name, local_name(name, fingerprint)):
+        place = _installed(known, fingerprint)
+        if place is not None:
+            return Fetched(known, fingerprint, place, 0)
+    known = local_name(name, fingerprint)
+    try:
+        return _install(source, known, fingerprint, on_step or (lambda done, total: None))
+    except OSError as error:
+        fault = f"cannot write into {cache_folder()}: {error.strerror or error}"
+        raise ConfigError(fault, "name another folder in UNIMIC_CACHE") from error
+
+
+def local_name(name: str, fingerprint: str) -> str:
+    """What a server's bundle is called here; another "builtin" than ours cannot take its name."""
+    return f"{name}-{fingerprint[:8]}" if name == BUILTIN else name
+
+
+def _installed(name: str, fingerprint: str) -> Path | None:
+    """Where the bundle is, if one of that name and content is here, whole."""
+    try:
+        bundle = load_bundle(name)
+        if bundle.fingerprint.hex() != fingerprint:
+            return None
+        for file in bundle.manifest.sha256:
+            bundle.file(file)
+    except ConfigError:
+        return None
+    return bundle.folder
+
+
+def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fetched:
+    sizes = _sizes(source.bundle(fingerprint))
+    staging = cache_folder() / _PLACE / f".{fingerprint[:32]}"
+    staging.mkdir(parents=True, exist_ok=True)
+    total = sum(sizes.values())
+    present = sum(file.stat().st_size for file in staging.iterdir())
+    if shutil.disk_usage(staging).free < total - present:
+        raise ConfigError(
+            f"{staging.parent} has no room for {total / _MB:,.1f} MB",
+            "make room, or name another folder in UNIMIC_CACHE",
+        )
+    done = received = 0
+
+    def get(file: str, digest: str) -> Path:
+        nonlocal done, received
+        if file not in sizes:
+            raise TransportError(f"the server's listing lacks {file}", "update the server")
+        path = staging / file
+        received += _get(
+            source,
+            f"/v1/bundles/{fingerprint}/{file}",
+            path,
+            (sizes[file], digest),
+            lambda here: on_step((done + here) // _MB, total // _MB),
+        )
+        done += sizes[file]
+        return path
+
+    manifest = _manifest(get(MANIFEST, fingerprint))
+    for file, digest in manifest.sha256.items():
+        get(file, digest)
+    place = cache_folder() / _PLACE / name
+    if place.exists():
+        shutil.rmtree(place)
+    staging.rename(place)
+    return Fetched(name, fingerprint, place, received)
+
+
+def _get(
+    source: Source, url: str, path: Path, wanted: tuple[int, str], on_size: Callable[[int], None]
+) -> int:
+    """Download one file unless it is there, verify it, and return the bytes received."""
+    size, digest = wanted
+    if path.is_file() and digest_of(path) == digest:
+        return 0
+    partial = _Watched(path.with_name(f"{path.name}.part"), size, on_size)
+    if partial.size < size or not partial.path.is_file():
+        source.download(url, partial, size)
+    if partial.size == 0:
+        partial.path.touch()
+    if digest_of(partial.path) != digest:
+        partial.path.unlink()
+        raise CheckpointError(
+            f"{url} arrived damaged and was deleted", "run 'edge-client fetch' again"
+        )
+    partial.path.replace(path)
+    return partial.received
+
+
+class _Watched(PartialFile):
+    """Tells its size as it grows."""
+
+    def __init__(self, path: Path, limit: int, on_size: Callable[[int], None]) -> None:
+        super().__init__(path, limit)
+        self._on_size = on_size
+
+    def write(self, chunk: bytes) -> None:
+        super().write(chunk)
+        self._on_size(self.size)
+
+
+def _sizes(listing: Mapping[str, Any]) -> dict[str, int]:
+    """File name to size, as far as a server can be believed."""
+    try:
+        sizes = {str(file["name"]): int(file["size"]) for file in listing["files"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise TransportError("the server's listing makes no sense", "update the server") from error
+    if min(sizes.values(), default=0) < 0 or sum(sizes.values()) > MAX_BYTES:
+        raise TransportError(
+            f"the server announces a bundle of {sum(sizes.values()):,} bytes",
+            f"at most {MAX_BYTES:,} are believed",
+        )
+    return sizes
+
+
+def _manifest(path: Path) -> Manifest:
+    """The manifest, whose digest was the fingerprint; its names are plain file names."""
+    content = json.loads(path.read_bytes())
+    manifest = manifest_from(content, "the server's bundle.json")
+    names = {*manifest.sha256, *manifest.files.values()}
+    if hashlib.sha256(manifest.canonical).hexdigest() != digest_of(path) or names != {
+        *manifest.sha256
+    }:
+        raise TransportError("the server's bundle.json is not canonical", "update the server")
+    strange = [name for name in names if Path(name).name != name or name.startswith(".")]
+    if strange or MANIFEST in names:
+        raise TransportError(f"the server's bundle.json names {strange}", "do not trust it")
+    return manifest

@@ -1,0 +1,71 @@
+"""SHA-256 of files; a large file that has not changed is not read again.
+
+It does not know what the files are for.
+
+Digests of large files are kept in `$UNIMIC_CACHE/digests.json` under path, size and time of last
+change. Whoever can write that file can write the weights, too: it saves time, it guards nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from shared_protocol.errors import CheckpointError
+
+CACHE_VARIABLE = "UNIMIC_CACHE"
+LARGE_BYTES = 8 * 2**20
+_NAME = "digests.json"
+
+
+def cache_folder() -> Path:
+    """`$UNIMIC_CACHE`, else `~/.cache/unimic`; need not exist."""
+    return Path(os.environ.get(CACHE_VARIABLE) or os.path.expanduser("~/.cache/unimic"))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        real = path.resolve()
+        found = real.stat()
+        if found.st_size < LARGE_BYTES:
+            return hashlib.sha256(real.read_bytes()).hexdigest()
+        stamp = f"{found.st_size} {found.st_mtime_ns}"
+        known = _known().get(str(real), "")
+        if known.startswith(f"{stamp} "):
+            return known.rpartition(" ")[2]
+        with real.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", "install again") from error
+    _remember(str(real), f"{stamp} {digest}")
+    return digest
+
+
+def _known() -> dict[str, str]:
+    """Path to "size time digest"; empty if there is nothing usable."""
+    try:
+        content = json.loads((cache_folder() / _NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
+
+
+def _remember(path: str, entry: str) -> None:
+    """Add an entry; a cache that cannot be written costs time only."""
+    folder = cache_folder()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**_known(), path: entry}, indent=1, sort_keys=True)
+        handle, partial = tempfile.mkstemp(dir=folder, prefix=_NAME)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, folder / _NAME)

@@ -1,0 +1,251 @@
+"""Checkpoints as tensors read one at a time: one file or shards, safetensors or plain pickles.
+
+It does not know networks, nor which keys a checkpoint should hold.
+
+Nothing but tensors is ever read: pickles go through torch's `weights_only` reader, which runs no
+code. Files are mapped, not read, so that a tensor costs memory only while it is being copied.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from shared_protocol.errors import CheckpointError
+
+Shape: TypeAlias = tuple[int, ...]
+
+WEIGHT_NAMES = (
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors.index.json",
+    "pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.bin.index.json",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.safetensors",
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+)
+"""Under which names published weights are found in a folder, in this order; safetensors first."""
+SAFE, INDEX = ".safetensors", ".json"
+_SUFFIXES = (SAFE, ".bin", ".pt", ".pth")
+_MAPPED_BYTES = 256 * 2**20
+"""A mapped file is let go and mapped anew after so much of it, or it would all stay in memory."""
+_MAX_LISTED = 8
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files with the weights at `path`: a folder, an index of shards, or one file.
+
+    Raises:
+        CheckpointError: there is none, a shard is missing, or the index is no index.
+    """
+    if path.is_dir():
+        found = [path / name for name in WEIGHT_NAMES if (path / name).is_file()]
+        if not found:
+            names = ", ".join(WEIGHT_NAMES)
+            raise CheckpointError(f"no weights in {path}", f"expected one of {names}")
+        path = found[0]
+    if not path.is_file():
+        raise CheckpointError(f"no weights at {path}", "check the path")
+    files = [path.parent / name for name in shards_of(path)] if path.suffix == INDEX else [path]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{path} names shards that are not there: {_listed(missing)}", "fetch them again"
+        )
+    return files
+
+
+def shards_of(index: Path) -> list[str]:
+    """The names of the files that an index of shards lists, each once.
+
+    Raises:
+        CheckpointError: it cannot be read, or names something else than files beside it.
+    """
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is no index of shards: {error!r}") from error
+    strange = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
+    if strange or not names:
+        raise CheckpointError(f"{index} names {strange or 'no files'}", "it must name files beside")
+    return names
+
+
+class TensorFiles:
+    """The tensors of one checkpoint.
+
+    Args:
+        files: see `weight_files`.
+        rename: stored name to the name used here; None leaves a tensor out.
+
+    Attributes:
+        shapes: name to shape, of all tensors.
+
+    Raises:
+        CheckpointError: a file cannot be read, holds anything but tensors, or a name comes twice.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], rename: Callable[[str], str | None] = lambda name: name
+    ) -> None:
+        self.files = tuple(files)
+        self._rename = rename
+        self.shapes: dict[str, Shape] = {}
+        for file in self.files:
+            for stored, shape in _shapes_in(file).items():
+                name = rename(stored)
+                if name is not None and name in self.shapes:
+                    raise CheckpointError(f"{file} holds {stored} once more", "use one checkpoint")
+                if name is not None:
+                    self.shapes[name] = shape
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and tensor, one by one.
+
+        A tensor lies in the mapped file: copy what is to outlive the step.
+        """
+        for file in self.files:
+            reader = _read_safe if file.suffix == SAFE else _read_pickle
+            for stored, tensor in reader(file):
+                name = self._rename(stored)
+                if name is not None:
+                    yield name, tensor
+
+
+def open_tensors(
+    path: Path, rename: Callable[[str], str | None] = lambda name: name
+) -> TensorFiles:
+    """The tensors at `path`, a folder, an index or a file; see `TensorFiles`."""
+    return TensorFiles(weight_files(path), rename)
+
+
+def load_into(
+    network: nn.Module,
+    tensors: TensorFiles,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Give a network without memory (on the meta device) its weights, one tensor at a time.
+
+    Args:
+        network: its parameters and buffers are replaced.
+        tensors: exactly the network's keys and shapes, in any float dtype.
+        device: where the weights are to lie.
+        dtype: of all floats; integers stay what they are.
+
+    Raises:
+        CheckpointError: tensors are missing, unexpected or misshapen.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    check_shapes(expected, tensors.shapes, tensors.files)
+    state = {name: placed(tensor, device, dtype) for name, tensor in tensors}
+    network.load_state_dict(state, assign=True)
+
+
+def placed(tensor: Tensor, device: str, dtype: torch.dtype) -> Tensor:
+    """A copy of `tensor` on `device`, floats as `dtype`."""
+    kind = dtype if tensor.is_floating_point() else tensor.dtype
+    # The cast comes first: half the bytes travel to a GPU.
+    return tensor.to(kind).to(device) if device != "cpu" else tensor.to(kind, copy=True)
+
+
+def check_shapes(
+    expected: Mapping[str, Shape], found: Mapping[str, Shape], files: Sequence[Path]
+) -> None:
+    """Raise a `CheckpointError` that lists the tensors that are not as they should be, if any."""
+    misshapen = [
+        f"{name} is {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    kinds = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "misshapen": misshapen,
+    }
+    if any(kinds.values()):
+        listed = [
+            f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names
+        ]
+        where = f"{files[0].parent}/{_listed([file.name for file in files])}"
+        raise CheckpointError(
+            f"the checkpoint {where} does not fit the network ({'; '.join(listed)})",
+            "check that the files are complete and of the model that was asked for",
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
+
+
+def _shapes_in(file: Path) -> dict[str, Shape]:
+    if file.suffix not in _SUFFIXES:
+        raise CheckpointError(f"cannot read {file}", f"weights end in {', '.join(_SUFFIXES)}")
+    if file.suffix != SAFE:
+        return {name: tuple(tensor.shape) for name, tensor in _read_pickle(file)}
+    try:
+        with safe_open(file, framework="pt") as handle:
+            return {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"cannot read {file}: {error}", _INCOMPLETE) from error
+
+
+_MAP = "it must map names to tensors"
+_INCOMPLETE = "the file is damaged or incomplete; fetch it again"
+
+
+def _read_safe(file: Path) -> Iterator[tuple[str, Tensor]]:
+    names = list(_shapes_in(file))
+    while names:
+        mapped = 0
+        try:
+            with safe_open(file, framework="pt") as handle:
+                while names and mapped < _MAPPED_BYTES:
+                    name = names.pop(0)
+                    tensor = handle.get_tensor(name)
+                    mapped += tensor.nbytes
+                    yield name, tensor
+        except (OSError, SafetensorError, ValueError) as error:
+            raise CheckpointError(f"cannot read {file}: {error}", _INCOMPLETE) from error
+
+
+def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
+    state = _unpickled(file)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"{file} holds a {type(state).__name__}", "it must map names to tensors"
+        )
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{file} holds {name!r}, a {type(tensor).__name__}", _MAP)
+        yield name, tensor.detach()
+
+
+def _unpickled(file: Path) -> object:
+    """What the file holds, by torch's reader of plain tensors; mapped where the format allows."""
+    try:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # the format before torch 1.6 cannot be mapped
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} holds more than tensors, which is not read: {str(error).splitlines()[0]}",
+            "use a .safetensors file",
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"cannot read {file}: {error}", _INCOMPLETE) from error
