@@ -45,6 +45,14 @@ from cloud_server.training.backbone_eval import (
     draw_prompts,
 )
 from cloud_server.training.backbone_model import TrainedBackbone
+from cloud_server.training.easy_vqa import load as load_easy_vqa
+from cloud_server.training.runs import (
+    SMOKE_STEPS,
+    Progress,
+    autocast,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cloud_server.training.scenes.world import World
 from shared_protocol.tokenizers.compact import load_compact
 from shared_protocol.vocabulary import Vocabulary
@@ -56,10 +64,10 @@ CHECKPOINT = "checkpoint.pt"
 HELD_OUT_SCENES = 160
 SCORED_SCENES = 80
 SHEET_SCENES = 8
-SMOKE_STEPS = 3
 LOG_EVERY = 25
 REFRESH_EVERY = 100
 SIDE = 16
+BATCH_KINDS = ("t2i", "mmu", "t2i_window", "mmu_window", "easy_vqa")
 CODES = 8192
 
 
@@ -90,31 +98,20 @@ class Recipe:
         )
 
 
-@dataclass
-class Progress:
-    """Where a run stands; both clocks survive a resume."""
-
-    step: int = 0
-    seconds: float = 0.0
-
-    def share(self, steps: int | None, minutes: float) -> float:
-        """How much of the planned length is done, 0..1."""
-        done = self.step / steps if steps else self.seconds / (60 * minutes)
-        return min(done, 1.0)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of this recipe."""
     parser.add_argument("--tokens", type=Path, required=True, help="folder of train_*.npy + .jsonl")
     parser.add_argument("--text-tokenizer", type=Path, required=True, help="tokenizer JSON file")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and sheets")
     parser.add_argument("--image-tokenizer", type=Path, help="weights that draw the sample sheets")
+    parser.add_argument("--easy-vqa", type=Path, help="folder of `train easy-vqa`")
     parser.add_argument("--export", type=Path, help="folder for the compact weights")
     parser.add_argument("--minutes", type=float, default=70.0, help="planned length by the clock")
     parser.add_argument("--steps", type=int, help="planned length in steps, instead of --minutes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--evaluate-minutes", type=float, default=10.0)
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
@@ -129,8 +126,10 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe.load(args.config)
+    if args.seed is not None:
+        recipe = replace(recipe, seed=args.seed)
     if args.smoke:
-        tiny = {**recipe.batches, "t2i": 1, "mmu": 1, "t2i_window": 1, "mmu_window": 1}
+        tiny = {**recipe.batches, **dict.fromkeys(BATCH_KINDS, 1)}
         recipe, args.steps = replace(recipe, batches=tiny), SMOKE_STEPS
     Trainer(recipe, args).train()
     return 0
@@ -202,6 +201,7 @@ class Trainer:
         self.vocabulary = Vocabulary(self.coder.size, CODES)
         self.world = World.load(args.world)
         self.shards = TokenShards(args.tokens)
+        self.questioned = load_easy_vqa(args.easy_vqa) if args.easy_vqa else []
         self.maker = BatchMaker(
             DataConfig(**recipe.data),
             self.vocabulary,
@@ -219,7 +219,7 @@ class Trainer:
         self.optimisers = Optimisers(self.net, recipe.optimiser)
         self.averages = Averages(self.net, recipe.optimiser["ema"])
         self.sums: dict[str, list[float]] = defaultdict(list)
-        if args.resume:
+        if args.resume and (args.out / CHECKPOINT).is_file():
             self._resume()
 
     # -- the loop -------------------------------------------------------------------------------
@@ -269,6 +269,9 @@ class Trainer:
                 yield f"{task}_window", make(self._draw(rng, windowed), rng, True)
             crowded = self.maker.config.crowded_share if task == "mmu" else 0.0
             yield task, make(self._draw(rng, int(counts[task]), crowded), rng, False)
+        if self.questioned:
+            picked = rng.integers(len(self.questioned), size=int(counts["easy_vqa"]))
+            yield "easy_vqa", self.maker.questioned([self.questioned[int(i)] for i in picked], rng)
 
     def _window_factor(self, share: float) -> float:
         until = self.recipe.batches["window_until"]
@@ -288,8 +291,7 @@ class Trainer:
 
     def _accumulate(self, name: str, batch: Batch) -> None:
         rates = self.recipe.optimiser
-        device = torch.device(self.args.device).type
-        with torch.autocast(device, torch.bfloat16, enabled=self.args.precision == "bf16"):
+        with autocast(self.args.device, self.args.precision):
             each, hits, probe = self.net.losses(batch)
         loss = (each * batch.weights).sum() / batch.weights.sum().clamp(min=1)
         scale = rates["t2i_weight" if name.startswith("t2i") else "mmu_weight"]
@@ -313,23 +315,19 @@ class Trainer:
     # -- files ----------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
-        state = {
-            "net": self.net.state_dict(),
-            "averages": self.averages.values,
-            "optimisers": self.optimisers.state(),
-            "progress": (self.progress.step, self.progress.seconds),
-        }
-        temporary = self.args.out / f"{CHECKPOINT}.partial"
-        torch.save(state, temporary)
-        temporary.replace(self.args.out / CHECKPOINT)
+        save_checkpoint(
+            self.args.out / CHECKPOINT,
+            self.progress,
+            net=self.net.state_dict(),
+            averages=self.averages.values,
+            optimisers=self.optimisers.state(),
+        )
 
     def _resume(self) -> None:
-        path = self.args.out / CHECKPOINT
-        state = torch.load(path, map_location=self.args.device, weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.averages.values = state["averages"]
-        self.optimisers.load(state["optimisers"])
-        self.progress = Progress(*state["progress"])
+        self.progress, states = load_checkpoint(self.args.out / CHECKPOINT, self.args.device)
+        self.net.load_state_dict(states["net"])
+        self.averages.values = states["averages"]
+        self.optimisers.load(states["optimisers"])
 
     def averaged(self) -> TrainedBackbone:
         """A copy of the network with the averaged weights."""

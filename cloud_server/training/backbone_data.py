@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cloud_server.prompting import pad_left, pad_right, t2i_mask, text_block
+from cloud_server.training.easy_vqa import SHAPES, QuestionedImage
 from cloud_server.training.scenes.language import PHRASES, QA, caption, describe, phrase, questions
 from cloud_server.training.scenes.world import Scene, World
 from shared_protocol.vocabulary import Vocabulary
@@ -35,6 +36,8 @@ QUESTION_AFTER = " ASSISTANT:"
 END_OF_TEXT = "<|endoftext|>"
 IGNORED = -100
 _OFFERS = 3
+_MISSING_SHARE, _WHOLE_SHARE = 0.6, 0.2
+"""Of the objects of a half-drawn picture; the others are partly drawn."""
 _WHOLE_PICTURE = frozenset({"count", "relation", "relation_check"})
 """Kinds of questions that a part of a picture cannot answer."""
 
@@ -213,6 +216,8 @@ class DataConfig:
         kind_shares: share of the offered questions of each kind that are asked.
         block_share: share of t2i examples that hide one object only (inpainting).
         side_share: share of t2i examples that hide one side of the picture (outpainting).
+        unbegun_share: share of t2i examples that look like pictures half drawn: objects hidden as
+            a whole, background known here and there.
         describe_share: share of t2i prompts that say where everything is.
         dropout: share of t2i prompts that are empty.
         background_share: share of masked background tokens that are predicted.
@@ -228,6 +233,7 @@ class DataConfig:
     kind_shares: Mapping[str, float] = field(default_factory=dict)
     block_share: float = 0.15
     side_share: float = 0.12
+    unbegun_share: float = 0.0
     describe_share: float = 0.25
     dropout: float = 0.1
     background_share: float = 0.35
@@ -280,7 +286,7 @@ class BatchMaker:
     @property
     def probe_classes(self) -> tuple[int, int, int, int]:
         """Sizes of what the probe tells: things, parts, rows, columns."""
-        things = len(self._objects) + len(self._backgrounds)
+        things = len(self._objects) + len(self._backgrounds) + len(SHAPES)
         return things, self.object_parts + 1, self.side, self.side
 
     # -- truth ----------------------------------------------------------------------------------
@@ -383,6 +389,11 @@ class BatchMaker:
         region = np.zeros((self.side, self.side), dtype=bool)
         spoken = self.inside(scene, part)
         draw = rng.random()
+        if draw >= 1.0 - self.config.unbegun_share and spoken.objects:
+            hidden = self._unbegun(scene, rng)
+            region[part.index()] = hidden[part.index()]
+            if region.any():
+                return region, spoken
         if draw < self.config.block_share and spoken.objects:
             thing = spoken.objects[int(rng.integers(len(spoken.objects)))]
             region[self._loose_box(thing.x, thing.y, thing.size, rng)] = True
@@ -395,6 +406,28 @@ class BatchMaker:
         inner = np.zeros_like(region)
         inner[part.index()] = region[part.index()]
         return self._thin_out(inner, rng), spoken
+
+    def _unbegun(self, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+        """What masked decoding meets: background known here and there, objects not begun yet.
+
+        The surest tokens are fixed first, so a picture that is being drawn has holes in which
+        some objects are whole, some begun, some missing, and some holes hold nothing.
+        """
+        hidden = rng.random((self.side, self.side)) < rng.random()
+        for _ in range(int(rng.integers(0, 4))):
+            top, left = rng.integers(0, self.side - self.object_side + 1, size=2)
+            hidden[top : top + self.object_side, left : left + self.object_side] = True
+        fates = rng.random(len(scene.objects))
+        fates[int(rng.integers(len(fates)))] = 0.0
+        for thing, fate in zip(scene.objects, fates, strict=True):
+            box = self.box(thing.x, thing.y, thing.size)
+            if fate < _MISSING_SHARE:
+                hidden[self._loose_box(thing.x, thing.y, thing.size, rng)] = True
+            elif fate < _MISSING_SHARE + _WHOLE_SHARE:
+                hidden[box] = False
+            else:
+                hidden[box] = rng.random(hidden[box].shape) < rng.random()
+        return hidden
 
     def _loose_box(
         self, x: int, y: int, size: int, rng: np.random.Generator
@@ -537,39 +570,79 @@ class BatchMaker:
         rng: np.random.Generator,
     ) -> Batch:
         """One row per image, its turns packed behind it."""
-        packed = [
-            self._packed_row(item.codes[part.index()], part, asked)
-            for item, part, asked in zip(items, parts, turns, strict=True)
-        ]
-        length = max(len(row.ids) for row in packed)
-        label = pad_right([row.labels for row in packed], length, IGNORED)
-        chosen = label != IGNORED
-        segments = pad_right([row.segments for row in packed], length, -1)
-        index = torch.arange(len(packed))[:, None] * length + torch.arange(length)
+        batch, label = self._packed(
+            [
+                self._packed_row(item.codes[part.index()], part, asked)
+                for item, part, asked in zip(items, parts, turns, strict=True)
+            ]
+        )
         truth = np.stack(
             [
                 self.truth(item.scene)[part.index()].reshape(-1, len(self.probe_classes))
                 for item, part in zip(items, parts, strict=True)
             ]
         )
-        starts = torch.arange(len(packed)) * length + 2
-        cells = starts[:, None] + torch.arange(truth.shape[1])
-        before = np.cumsum([0, *(len(asked) for asked in turns)])[:-1]
-        groups = segments - 1 + torch.from_numpy(before)[:, None]
-        ids = pad_right([row.ids for row in packed], length, self.vocabulary.pad_id)
-        things = truth[..., 0]
-        return Batch(
-            ids,
-            pad_right([row.positions for row in packed], length, 0),
+        starts = torch.arange(len(items)) * label.shape[1] + 2
+        probe_rows, probe_targets = self._probes(
+            starts[:, None] + torch.arange(truth.shape[1]), truth, rng
+        )
+        return replace(
+            batch,
+            probe_rows=probe_rows,
+            probe_targets=probe_targets,
+            said=self._links(batch.ids, truth[..., 0], or_first=True),
+            naming=self._links(label, truth[..., 0], or_first=False),
+        )
+
+    def questioned(self, items: Sequence[QuestionedImage], rng: np.random.Generator) -> Batch:
+        """Answers about easy-vqa's pictures; the probe tells which shape the foreground is."""
+        rows = []
+        for item in items:
+            asked = [item.asked[int(i)] for i in rng.permutation(len(item.asked))]
+            turns = self._within(self.turns(asked, rng), self.config.qa_tokens)
+            rows.append(self._packed_row(item.codes, self.full(), turns))
+        batch, label = self._packed(rows)
+        probe_rows, probe_targets = self._shape_probes(items, label.shape[1])
+        return replace(batch, probe_rows=probe_rows, probe_targets=probe_targets)
+
+    def _shape_probes(self, items: Sequence[QuestionedImage], length: int) -> tuple[Tensor, Tensor]:
+        """Rows of the foreground's cells, and what is there."""
+        first = len(self._objects) + len(self._backgrounds)
+        rows, told = [], []
+        for number, item in enumerate(items):
+            if item.shape is None:
+                continue
+            cells = np.argwhere(item.foreground)  # (P, 2)
+            rows.append(number * length + 2 + cells[:, 0] * self.side + cells[:, 1])
+            thing = np.full(len(cells), first + SHAPES.index(item.shape))
+            told.append(np.column_stack([thing, np.full(len(cells), self.object_parts), cells]))
+        if not rows:
+            return torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4, dtype=torch.int64)
+        return torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(told))
+
+    def _packed(self, rows: Sequence[_Row]) -> tuple[Batch, Tensor]:
+        """The batch of some rows, without probes and links, and its labels (B, L)."""
+        length = max(len(row.ids) for row in rows)
+        label = pad_right([row.labels for row in rows], length, IGNORED)
+        chosen = label != IGNORED
+        segments = pad_right([row.segments for row in rows], length, -1)
+        index = torch.arange(len(rows))[:, None] * length + torch.arange(length)
+        before = np.cumsum([0, *(max(row.segments) for row in rows)])[:-1]
+        groups = (segments - 1 + torch.from_numpy(before)[:, None])[chosen]
+        batch = Batch(
+            pad_right([row.ids for row in rows], length, self.vocabulary.pad_id),
+            pad_right([row.positions for row in rows], length, 0),
             packed_mask(segments),
             index[chosen],
             label[chosen],
-            1.0 / torch.bincount(groups[chosen])[groups[chosen]],
-            groups[chosen],
-            *self._probes(cells, truth, rng),
-            self._links(ids, things, or_first=True),
-            self._links(label, things, or_first=False),
+            1.0 / torch.bincount(groups)[groups],
+            groups,
+            torch.zeros(0, dtype=torch.int64),
+            torch.zeros(0, len(self.probe_classes), dtype=torch.int64),
+            Links.none(),
+            Links.none(),
         )
+        return batch, label
 
     def _links(self, tokens: Tensor, things: np.ndarray, *, or_first: bool) -> Links:
         """Links of the positions (B, L) whose token is a name, to the things (B, N) so called."""

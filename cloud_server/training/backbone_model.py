@@ -181,6 +181,8 @@ class TrainedBackbone(nn.Module):
 
     def _probe_loss(self, batch: Batch) -> Tensor:
         assert self._seen is not None
+        if not len(batch.probe_rows):
+            return self.words_bias.new_zeros(())
         seen = self.probe_norm(self._seen.flatten(0, 1)[batch.probe_rows])
         told = [self.probe(seen), *self.place_probe(seen).split(self._place_sizes, dim=-1)]
         losses = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -18,10 +19,20 @@ RECIPES = {
     "image-tokenizer": ("cloud_server.training.image_tokenizer", "pixels to codes and back"),
     "token-cache": ("cloud_server.training.token_cache", "scenes as codes, made once"),
     "photo-tokens": ("cloud_server.training.photo_tokens", "photographs as codes, made once"),
+    "easy-vqa": ("cloud_server.training.easy_vqa", "easy-vqa's pictures as codes, made once"),
+    "generated-tokens": (
+        "cloud_server.training.generated_tokens",
+        "the backbone's answers as codes, to fit the entropy models to",
+    ),
     "backbone": ("cloud_server.training.backbone", "the unified transformer"),
     "entropy": ("cloud_server.training.entropy", "the entropy models, exact after training"),
     "mask-prior": ("cloud_server.training.mask_prior", "counts of the mask coder"),
     "bundle": ("cloud_server.training.bundle", "seal the trained files: digests, fingerprint"),
+    "cases": ("cloud_server.training.cases", "held-out requests with their truth, to evaluate"),
+    "judge": ("cloud_server.training.judge", "says what a generated picture shows"),
+    "report": ("cloud_server.training.builtin_report", "the table of what the bundle can do"),
+    "failures": ("cloud_server.training.failures", "sheets of what went wrong, and of the usual"),
+    "all": ("cloud_server.training.everything", "every recipe in turn, each with its defaults"),
 }
 """Command -> (module with `add_arguments(parser)` and `run(args)`, what it makes)."""
 
@@ -40,6 +51,7 @@ def train(argv: Sequence[str]) -> int:
     )
     parser.add_argument("recipe", choices=sorted(RECIPES), metavar="recipe", help="see below")
     chosen = parser.parse_args(argv[:1]).recipe
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     return _run(chosen, argv[1:])
 
 

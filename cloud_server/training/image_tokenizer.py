@@ -20,6 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloud_server.training.runs import (
+    SMOKE_STEPS,
+    Progress,
+    autocast,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.sprites import default_cache_dir
 from cloud_server.training.scenes.world import World
@@ -32,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "image_tokenizer.toml"
 EXPORT_NAME = "image_tokenizer.safetensors"
-SMOKE_STEPS = 3
 LOG_EVERY = 50
 
 
@@ -64,30 +70,19 @@ class Recipe:
         return cls(**tomllib.loads((path or DEFAULT_CONFIG).read_text(encoding="utf-8")))
 
 
-@dataclass
-class Progress:
-    """Where a run stands; both clocks survive a resume."""
-
-    step: int = 0
-    seconds: float = 0.0
-
-    def share(self, steps: int | None, minutes: float) -> float:
-        """How much of the planned length is done, 0..1."""
-        done = self.step / steps if steps else self.seconds / (60 * minutes)
-        return min(done, 1.0)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of this recipe."""
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and sheets")
     parser.add_argument(
         "--photos", type=Path, help="folder with photographs (searched recursively)"
     )
+    parser.add_argument("--export", type=Path, help=f"file; default: OUT/{EXPORT_NAME}")
     parser.add_argument("--minutes", type=float, default=35.0, help="planned length by the clock")
     parser.add_argument("--steps", type=int, help="planned length in steps, instead of --minutes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--report-minutes", type=float, default=4.0)
     parser.add_argument("--config", type=Path, help="another image_tokenizer.toml")
@@ -102,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe.load(args.config)
+    if args.seed is not None:
+        recipe = replace(recipe, seed=args.seed)
     if args.smoke:
         recipe, args.steps = replace(recipe, batch=2, crop=32 * 3 + 32), SMOKE_STEPS
     Trainer(recipe, args).train()
@@ -135,7 +132,7 @@ class Trainer:
     @property
     def export(self) -> Path:
         """The shipped form of the weights."""
-        return Path(self.args.out) / EXPORT_NAME
+        return Path(self.args.export or self.args.out / EXPORT_NAME)
 
     def train(self) -> None:
         """Steps until the planned length is reached, with reports on the way."""
@@ -157,9 +154,7 @@ class Trainer:
             group["lr"] = learning_rate
         crops = self.source.batch(self.progress.step, self.recipe.batch)
         pixels = to_pixels(crops, self.args.device)
-        with torch.autocast(
-            self.args.device.split(":")[0], torch.bfloat16, enabled=self.args.precision == "bf16"
-        ):
+        with autocast(self.args.device, self.args.precision):
             output, z = self.model(pixels)
         total, parts = total_loss(output.float(), pixels, z, self.recipe)
         self.optimizer.zero_grad(set_to_none=True)
@@ -170,14 +165,8 @@ class Trainer:
 
     def save(self) -> None:
         """Checkpoint, fp16 export and, unless this is a smoke run, scores of the exported file."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": asdict(self.progress),
-        }
-        temporary = self.checkpoint.with_suffix(".partial")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_checkpoint(self.checkpoint, self.progress, **states)
         save_compact(self.model, self.export, {"recipe": str(asdict(self.recipe))})
         if not self.args.smoke:
             sheet = Path(self.args.out) / f"sheet_{self.progress.step:06d}.png"
@@ -187,10 +176,9 @@ class Trainer:
             logger.info("report step %d %s", self.progress.step, scores)
 
     def _restore(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.args.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
+        self.progress, states = load_checkpoint(self.checkpoint, self.args.device)
+        self.model.load_state_dict(states["model"])
+        self.optimizer.load_state_dict(states["optimizer"])
 
     def _source(self) -> CropSource:
         world = replace(self.world, aligned_share=self.recipe.aligned_share)

@@ -25,6 +25,7 @@ from shared_protocol.tokens import Flags
 
 DEFAULT_OUTPUT = Path(__file__).parents[2] / "shared_protocol" / "weights" / "builtin"
 PRIOR_FILE = "mask_prior.msgpack"
+SMOKE_MASKS = 200
 PIXELS = 8
 """Pixels per token side while drawing."""
 OBJECT_COVERED, STROKE_COVERED = 0.5, 0.3
@@ -73,9 +74,18 @@ def stroke(rng: np.random.Generator, height: int, width: int) -> Flags:
 
 
 def blob(rng: np.random.Generator, height: int, width: int) -> Flags:
-    """Loose regions: smooth noise above a level."""
+    """Loose regions: noise, smoothed three to five times, above a level."""
+    return _regions(rng, height, width, int(rng.integers(3, 6)))
+
+
+def rough_blob(rng: np.random.Generator, height: int, width: int) -> Flags:
+    """The same with rougher edges: smoothed two to four times."""
+    return _regions(rng, height, width, int(rng.integers(2, 5)))
+
+
+def _regions(rng: np.random.Generator, height: int, width: int, smoothings: int) -> Flags:
     field = rng.normal(size=(height + 8, width + 8))
-    for _ in range(int(rng.integers(3, 6))):
+    for _ in range(smoothings):
         field = _smoothed(field)
     field = field[4:-4, 4:-4]
     flags: Flags = field > np.quantile(field, rng.uniform(0.6, 0.9))
@@ -87,10 +97,12 @@ KINDS: dict[str, Callable[[np.random.Generator, int, int], Flags]] = {
     "object": thing,
     "brush": stroke,
     "blob": blob,
+    "rough blob": rough_blob,
 }
 """Kind -> function that draws one (H, W) mask."""
 
-_SHARES = {"rectangle": 0.1, "object": 0.4, "brush": 0.35, "blob": 0.15}
+_SHARES = {"rectangle": 0.05, "object": 0.2, "brush": 0.2, "blob": 0.3, "rough blob": 0.25}
+"""More blobs than people draw: they are the masks that cost most, and the others hardly lose."""
 
 
 def draw(kind: str, rng: np.random.Generator, height: int = 16, width: int = 16) -> Flags:
@@ -170,12 +182,21 @@ def _smoothed(field: Floats) -> Floats:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `cloud-server train mask-prior`."""
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder of the file")
+    parser.add_argument(
+        "--out",
+        "--output",
+        dest="output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        help="folder of the file",
+    )
     parser.add_argument("--masks", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_MASKS} masks only")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw, count, write `mask_prior.msgpack`."""
-    save_mask_prior(make_prior(args.masks, args.seed), args.output / PRIOR_FILE)
+    masks = SMOKE_MASKS if args.smoke else args.masks
+    save_mask_prior(make_prior(masks, args.seed), args.output / PRIOR_FILE)
     return 0

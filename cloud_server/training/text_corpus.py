@@ -89,6 +89,8 @@ def world_words(world: World) -> list[str]:
 
 def common_words(count: int) -> list[tuple[str, float]]:
     """(word, share of running English) of the `count` commonest words, by wordfreq."""
+    if not count:
+        return []
     import wordfreq
 
     words = wordfreq.top_n_list("en", count)

@@ -10,7 +10,7 @@ import argparse
 import random
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ class TextConfig:
         """Read a TOML file."""
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         return cls(**{**values, "prior": PriorConfig(**values["prior"])})
+
+    def tiny(self) -> TextConfig:
+        """Numbers that take no time and need neither word lists nor a network."""
+        prior = replace(self.prior, entries=2000, scenes=40)
+        return replace(self, vocabulary_size=512, scenes=40, words=0, glosses=False, prior=prior)
 
 
 def counted_texts(config: TextConfig, world: World) -> Iterator[tuple[str, int]]:
@@ -149,8 +154,9 @@ def make_prior(config: TextConfig, tokenizer: TextTokenizer) -> TextPrior:
     openings = {form for text in (*PROMPT_OPENINGS, *QUESTION_OPENINGS) for form in _cases(text)}
     opened = [tokenizer.encode(text).ids.tolist() for text in sorted(openings)]
     scenes = closed(scene_texts(world, settings.scenes, config.seed + 1))
+    defined = glosses() if config.glosses else ()
     sources = [
-        even(closed(_as_prompt(text, rng, settings) for text in glosses()), 1.0),
+        even(closed(_as_prompt(text, rng, settings) for text in defined), 1.0),
         even(scenes, settings.scene_weight),
         Rows(spelled, weights, opens=False),
         even(opened, settings.opening_weight),
@@ -176,17 +182,29 @@ def _as_prompt(text: str, rng: random.Random, settings: PriorConfig) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `cloud-server train text-tokenizer`."""
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder of the files")
+    parser.add_argument(
+        "--out",
+        "--output",
+        dest="output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        help="folder of the files",
+    )
     parser.add_argument(
         "--tokenizer",
         type=Path,
         help="make only the prior, for this tokenizer.json (the built-in one, Phi-1.5's, ...)",
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="few ids, learnt from a few scenes only; no network"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train the tokenizer, unless one is given, and make its prior."""
     config = TextConfig.load(args.config)
+    if args.smoke:
+        config = config.tiny()
     path = args.tokenizer or make_tokenizer(config, args.output)
     prior = make_prior(config, TextTokenizer.load(path))
     save_text_prior(prior, args.output / PRIOR_FILE)

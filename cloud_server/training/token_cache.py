@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 SPLIT_SEEDS: dict[Split, int] = {"train": 0, "test": 1}
 BATCH = 20
+SMOKE_SCENES = 40
 STRIDE, RIM = 16, 4  # pixels: a token's side, and how far beyond it the encoder sees
 
 
@@ -71,10 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--world", type=Path, help="another world.toml")
     parser.add_argument("--cache", type=Path, help="folder for downloads (default: $UNIMIC_CACHE)")
+    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_SCENES} scenes only")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the shards that are missing; returns the process's exit status."""
+    if args.smoke:
+        args.scenes, args.workers = SMOKE_SCENES, 1
     args.out.mkdir(parents=True, exist_ok=True)
     check_meta(args.out, args.tokenizer, args.seed, args.shard)
     jobs = [job for job in plan_shards(args) if not job.codes_path.exists()]

@@ -19,6 +19,7 @@ from cloud_server.training.backbone_data import (
     TokenShards,
 )
 from cloud_server.training.backbone_model import CodeTable, TrainedBackbone
+from cloud_server.training.easy_vqa import QuestionedImage
 from cloud_server.training.scenes.language import QA
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
 from shared_protocol.vocabulary import Vocabulary
@@ -187,3 +188,51 @@ def test_shards_wait_for_their_truth(tmp_path: Path) -> None:
     )
     assert shards.refresh() == 2
     assert shards.refresh() == 2
+
+
+def test_questions_about_a_bare_picture_give_the_same_targets_as_about_a_scene(
+    maker: BatchMaker, net: TrainedBackbone
+) -> None:
+    codes = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    asked = (QA("what is this?", "a fox", "identity"),)
+    rng = np.random.default_rng(0)
+    item = TokenisedScene(SCENE, codes)
+    scene = maker.mmu_batch([item], [maker.full()], [maker.turns(asked)], rng)
+    bare = maker.questioned([QuestionedImage(codes, asked)], rng)
+    assert torch.equal(bare.ids, scene.ids)
+    assert torch.equal(bare.targets, scene.targets)
+    assert len(scene.probe_rows) > 0
+    assert len(bare.probe_rows) == len(bare.said.rows) == len(bare.naming.rows) == 0
+    with torch.no_grad():
+        loss, _, auxiliary = net.losses(bare)
+        assert torch.allclose(loss, net.losses(scene)[0], atol=TOLERANCE)
+    assert auxiliary.item() == 0.0
+
+
+def test_every_question_weighs_the_same_however_long_its_answer(maker: BatchMaker) -> None:
+    asked = (QA("where?", "at the top left", "where"), QA("who?", "a fox", "identity"))
+    item = QuestionedImage(np.zeros((16, 16), dtype=np.uint16), asked)
+    batch = maker.questioned([item, item], np.random.default_rng(0))
+    sums = torch.zeros(4).index_add(0, batch.groups, batch.weights)
+    assert torch.allclose(sums, torch.ones(4))
+
+
+def test_half_drawn_pictures_hide_whole_objects_and_show_background(
+    coder: TextCoder, maker: BatchMaker
+) -> None:
+    half_drawn = BatchMaker(
+        DataConfig(unbegun_share=1.0, dropout=0.0), maker.vocabulary, coder, maker.world
+    )
+    codes = np.ones((16, 16), dtype=np.uint16)
+    boxes = [maker.box(thing.x, thing.y, thing.size) for thing in SCENE.objects]
+    wholly_hidden, background_shown = 0, 0
+    for seed in range(40):
+        batch = half_drawn.t2i([TokenisedScene(SCENE, codes)], np.random.default_rng(seed), False)
+        image = batch.ids[0, -257:-1].reshape(16, 16)
+        hidden = image == maker.vocabulary.mask_id
+        wholly_hidden += any(bool(hidden[box].all()) for box in boxes)
+        for box in boxes:
+            hidden[box] = True
+        background_shown += not bool(hidden.all())
+    assert wholly_hidden == 40
+    assert background_shown >= 35

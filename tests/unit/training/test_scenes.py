@@ -173,7 +173,8 @@ def test_captions_of_a_part_speak_of_that_part_only() -> None:
 
 def test_an_empty_part_is_described_by_its_background() -> None:
     rng = np.random.default_rng(3)
-    assert all("beach" in caption(scene_of(), rng, "train") for _ in range(20))
+    said = [caption(scene_of(), rng, "train") for _ in range(20)]
+    assert all("beach" in words or "sea" in words for words in said)
 
 
 def test_held_out_wordings_appear_in_the_test_split_alone() -> None:
