@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c docker/constraints.txt
 PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
+EVAL_OUT ?= eval_out
 
-.PHONY: help install demo test check format lint types contracts unit bench clean
+.PHONY: help install demo test check format lint types contracts unit bench exactness eval eval-smoke eval-builtin clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
 	@echo "make test     everything CI runs: format, lint, types, import contracts, tests"
-	@echo "make bench    time, memory and bytes of every task (medians)"
+	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians)"
+	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
+	@echo "make eval     the paper's tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=; hours"
+	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
+	@echo "make eval-builtin  what the built-in models can do, measured over the wire (hours; LIMIT=20 for a look)"
 	@echo "make format   rewrite the code in the project's format"
 
 $(BIN)/python:
@@ -24,7 +29,7 @@ $(VENV)/.cloud: $(BIN)/python pyproject.toml docker/constraints.txt
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml docker/constraints.txt
 	@echo "installing with development tools into $(VENV)"
-	$(PIP) -e ".[cloud,dev]"
+	$(PIP) -e ".[cloud,dev,bench]"
 	@touch $@ $(VENV)/.cloud
 
 install: $(VENV)/.cloud
@@ -55,6 +60,44 @@ unit: $(VENV)/.dev
 
 bench: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.bench
+	$(BIN)/python -m shared_protocol.entropy.bench
+	$(BIN)/python -m cloud_server.bench
+
+$(VENV)/.bench: $(VENV)/.cloud
+	@echo "installing metrics, codecs and plots into $(VENV)"
+	$(PIP) -e ".[cloud,bench]"
+	@touch $@
+
+eval: $(VENV)/.bench
+	$(BIN)/edge-client evaluate all --spawn --out $(EVAL_OUT)/tables --timeout 600 \
+		$(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(STEPS),--steps $(STEPS))
+
+eval-smoke: $(VENV)/.bench
+	$(BIN)/edge-client evaluate t2i inpaint outpaint vqa ablation text rate-control --spawn \
+		--out $(EVAL_OUT)/smoke --limit 1 --steps 4 --keep-ratio 0.5 --timeout 600
+
+exactness: $(VENV)/.cloud
+	$(BIN)/python -m shared_protocol.entropy.selfcheck --battery --sequences 500
+	$(BIN)/python -m shared_protocol.entropy.roundtrip --messages 10000 --weights tests/golden/entropy/tiny.safetensors
+	$(BIN)/python -m shared_protocol.entropy.roundtrip --messages 500
+
+# Records of other weights are never mixed: their folder bears the digest of all weights.
+WEIGHTS = $(shell cat cloud_server/weights/builtin/* shared_protocol/weights/builtin/bundle.json | sha256sum | cut -c1-10)
+RECORDS = $(EVAL_OUT)/records-$(WEIGHTS)
+EVAL_INPUTS = --data $(EVAL_OUT)/cases --records $(RECORDS)
+
+$(EVAL_OUT)/cases/cases.jsonl:
+	$(BIN)/cloud-server train cases --easy-vqa --out $(EVAL_OUT)/cases
+
+cloud_server/weights/judge/judge.safetensors:
+	$(BIN)/cloud-server train judge --out $@
+
+eval-builtin: $(VENV)/.dev $(EVAL_OUT)/cases/cases.jsonl cloud_server/weights/judge/judge.safetensors
+	$(BIN)/python -m edge_client.evaluation.run_cases --data $(EVAL_OUT)/cases --out $(RECORDS) \
+		$(if $(TASKS),--tasks $(TASKS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(STEPS),--steps $(STEPS))
+	$(BIN)/cloud-server train report $(EVAL_INPUTS) $(if $(KODAK),--photographs $(KODAK)) \
+		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PHOTO_TOKENS),--photo-tokens $(PHOTO_TOKENS))
+	$(BIN)/cloud-server train failures $(EVAL_INPUTS)
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info

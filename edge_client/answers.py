@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -135,6 +135,48 @@ def read_info(response: httpx.Response, call: Call) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _foreign(response, call)
     return body
+
+
+class Sink(Protocol):
+    """Takes the bytes of a file as they arrive."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there, also from earlier."""
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes at the end."""
+
+    def restart(self) -> None:
+        """Forget everything: the file comes from its beginning."""
+
+
+def go_on(call: Call, sink: Sink) -> None:
+    """Make the next attempt at `call` ask for what `sink` lacks."""
+    call.headers.pop("Range", None)
+    if sink.size:
+        call.headers["Range"] = f"bytes={sink.size}-"
+
+
+def read_file(response: httpx.Response, call: Call, sink: Sink, size: int) -> None:
+    """Add the body of a successful answer to `sink`, up to `size` bytes in all.
+
+    The time limit starts anew with every piece: what is slow may take its time, what stands still
+    may not.
+
+    Raises:
+        AgainError: the body ends early; the next attempt goes on from there.
+    """
+    if response.status_code != 206 and sink.size:
+        sink.restart()
+    try:
+        for chunk in _chunks(response, call, size - sink.size):
+            sink.write(chunk)
+            call.started, call.attempts = time.monotonic(), 1
+    finally:
+        go_on(call, sink)
+    if sink.size < size:
+        raise AgainError(TransportError(f"{call.url} ended early", "run the command again"))
 
 
 def check_status(response: httpx.Response, call: Call) -> None:

@@ -68,6 +68,8 @@ def _build() -> _Parser:
         add("inspect", "show what a message is made of"),
     )
     add("info", "show what the server serves and whether both ends agree")
+    _add_fetch(add("fetch", "get the bundle that the server holds, or a published one"))
+    _add_evaluate(add("evaluate", "run the four tasks over the wire and print tables of results"))
     return parser
 
 
@@ -114,6 +116,7 @@ def _add_inpaint(parser: argparse.ArgumentParser) -> None:
         help="keep the photo's own pixels outside the mask (off: all is decoded from tokens)",
     )
     _add_fit(parser)
+    _add_budget(parser)
     _add_output(parser, "IMAGE-inpaint.png")
     _add_generation(parser)
 
@@ -127,6 +130,7 @@ def _add_outpaint(parser: argparse.ArgumentParser) -> None:
             f"--{side}", type=int, default=0, metavar="N", help=f"token {what} of 16 pixels to add"
         )
     _add_fit(parser)
+    _add_budget(parser)
     _add_output(parser, "IMAGE-outpaint.png")
     _add_generation(parser)
 
@@ -137,6 +141,7 @@ def _add_vqa(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
     parser.add_argument("--seed", type=_seed, default=0, help="number or 'random' [0]")
     _add_fit(parser)
+    _add_budget(parser)
 
 
 def _add_files(
@@ -150,6 +155,85 @@ def _add_files(
     decode.add_argument("file", type=Path)
     _add_output(decode, "FILE.png")
     inspect.add_argument("file", type=Path)
+
+
+_SECTIONS = (
+    "t2i",
+    "inpaint",
+    "outpaint",
+    "vqa",
+    "ablation",
+    "text",
+    "rate-control",
+    "rounds",
+    "codecs",
+    "cmc",
+    "all",
+)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sections", nargs="+", choices=_SECTIONS, metavar="SECTION", help=", ".join(_SECTIONS)
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="cases.jsonl or pictures, captions beside them or not [a small set that comes along]",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="FOLDER",
+        help="for results; a second run goes on where the first one stopped, so name another one "
+        "after the server's weights have changed [evaluation]",
+    )
+    parser.add_argument("--spawn", action="store_true", help="start a server for this run")
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help="most cases of a task, or pictures [all]"
+    )
+    parser.add_argument(
+        "--steps", type=_positive, metavar="N", help="decoding steps [the bundle's]"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, help="added to the seed of every case [0]")
+    parser.add_argument(
+        "--keep-ratio",
+        type=float,
+        action="append",
+        dest="keep_ratios",
+        metavar="R",
+        help="a share of tokens for 'rate-control'; may be repeated [1, 0.75, 0.5, 0.25, 0.1]",
+    )
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="texts of the section 'text', one a line"
+    )
+    parser.add_argument(
+        "--codecs",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="NAMES",
+        help="pixel codecs to compare with, such as jpeg,hevc,vvc [all that run here]",
+    )
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return value
+
+
+def _add_fetch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="show-o or show-o-512: tokenizers from the hub [the server's bundle, from the server]",
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
@@ -178,6 +262,25 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         choices=("crop", "pad", "stretch"),
         default="crop",
         help="how another shape becomes the model's square [crop: centre of the shorter side]",
+    )
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        "--keep-ratio",
+        type=float,
+        metavar="R",
+        help="send this share of the image tokens; the cloud fills in the others [1]",
+    )
+    budget.add_argument(
+        "--target-bytes", type=int, metavar="N", help="send at most N bytes, the same way"
+    )
+    parser.add_argument(
+        "--drop-order",
+        choices=("even", "cheapest", "costliest", "random"),
+        default="even",
+        help="what is left out first: every second token and so on, or by the bits it takes [even]",
     )
 
 

@@ -22,6 +22,7 @@ from edge_client.report import (
 from shared_protocol.errors import ImageError, MaskError, TruncatedError
 
 if TYPE_CHECKING:
+    from edge_client.dropping import Budget
     from edge_client.images import Picture
     from edge_client.session import EdgeSession, Interaction
     from shared_protocol.bundles import Bundle
@@ -68,6 +69,10 @@ def run(given: Namespace, settings: Settings, on_step: OnStep | None = None) -> 
         return local[given.command](given, settings)
     if given.command == "info":
         return _info(settings)
+    if given.command == "fetch":
+        return _fetch(given, settings, on_step)
+    if given.command == "evaluate":
+        return _evaluate(given, settings)
     return _interact(given, settings, on_step)
 
 
@@ -129,12 +134,13 @@ def _inpaint(
 
     assert picture is not None
     tokens, notes, warnings = _token_mask(given, bundle, picture)
-    interaction = session.inpaint(picture.pixels, tokens, given.prompt, _options(given))
+    budget = _budget(given)
+    interaction = session.inpaint(picture.pixels, tokens, given.prompt, _options(given), budget)
     if given.composite and interaction.pixels is not None:
         merged = paste_outside(picture.pixels, interaction.pixels, tokens)
         interaction = replace(interaction, pixels=merged)
         notes.append("pixels outside the mask are the photo's own")
-    return interaction, [picture.description, *notes], warnings
+    return interaction, [picture.description, *notes, *_dropped(interaction, bundle)], warnings
 
 
 def _outpaint(
@@ -144,8 +150,9 @@ def _outpaint(
 
     assert picture is not None
     extension = Extension(given.left, given.right, given.up, given.down)
-    interaction = session.outpaint(picture.pixels, extension, given.prompt, _options(given))
-    return interaction, [picture.description], []
+    options, budget = _options(given), _budget(given)
+    interaction = session.outpaint(picture.pixels, extension, given.prompt, options, budget)
+    return interaction, [picture.description, *_dropped(interaction, bundle)], []
 
 
 def _vqa(given: Namespace, session: EdgeSession, bundle: Bundle, picture: Picture | None) -> Done:
@@ -153,13 +160,36 @@ def _vqa(given: Namespace, session: EdgeSession, bundle: Bundle, picture: Pictur
     from shared_protocol.messages import Options
 
     options = Options(seed=given.seed, max_new_tokens=given.max_new_tokens)
-    return session.vqa(picture.pixels, given.question, options), [picture.description], []
+    interaction = session.vqa(picture.pixels, given.question, options, _budget(given))
+    return interaction, [picture.description, *_dropped(interaction, bundle)], []
 
 
 def _options(given: Namespace) -> Any:
     from shared_protocol.messages import Options
 
     return Options(steps=given.steps, guidance=given.guidance, seed=given.seed)
+
+
+def _budget(given: Namespace) -> Budget | None:
+    from edge_client.dropping import Budget, Order
+
+    if given.keep_ratio is None and given.target_bytes is None:
+        return None
+    return Budget(given.keep_ratio, given.target_bytes, Order(given.drop_order))
+
+
+def _dropped(interaction: Interaction, bundle: Bundle) -> list[str]:
+    """What leaving out tokens has saved, which may be less than nothing for a simple picture."""
+    from dataclasses import replace
+
+    from shared_protocol.codec import encode_request
+
+    request = interaction.request
+    if request.dropped is None:
+        return []
+    whole = len(encode_request(replace(request, dropped=None), bundle).data)
+    left_out = f"{request.dropped.count} of {request.dropped.flags.size} tokens are not sent"
+    return [f"{left_out}: {interaction.uplink.sizes.total:,} bytes up, {whole:,} with all of them"]
 
 
 def _token_mask(
@@ -282,6 +312,53 @@ def _info(settings: Settings) -> Outcome:
     }
     differing = [f"the {p.name} differs: {p.remedy}" for p in points if not p.agrees]
     return Outcome(text, data, warnings=tuple(differing), failed=not agree)
+
+
+def _evaluate(given: Namespace, settings: Settings) -> Outcome:
+    from edge_client.evaluation.evaluate import evaluate
+    from edge_client.evaluation.output import as_data, terminal
+
+    done = evaluate(given, settings)
+    data = {
+        "output": str(done.out / "results.md"),
+        "sections": [as_data(section) for section in done.sections],
+        "failures": list(done.failures),
+    }
+    return Outcome(
+        "\n\n".join([*map(terminal, done.sections), str(done.out / "results.md")]),
+        data,
+        warnings=(*done.failures, *done.warnings),
+        failed=bool(done.failures),
+    )
+
+
+def _fetch(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
+    from edge_client.fetching import fetch_from_server
+    from edge_client.transport import HttpTransport
+    from shared_protocol.bundles import load_bundle
+
+    lines: list[str] = []
+    if given.name is None:
+        with HttpTransport(settings.server, settings.api_key, settings.timeout) as transport:
+            fetched = fetch_from_server(transport, on_step)
+        name, received = fetched.name, fetched.received
+        lines.append(f"{received:,} bytes received from {settings.server}")
+    else:
+        from shared_protocol.fetching import fetch_published
+
+        name, received = given.name, None
+        fetch_published(name, transformer=False, say=lines.append)
+    bundle = load_bundle(name)
+    warnings = _exposed_key(settings) if given.name is None else []
+    data = {
+        "bundle": name,
+        "fingerprint": bundle.fingerprint.hex(),
+        "folder": str(bundle.folder),
+        "received": received,
+        "warnings": warnings,
+    }
+    use = f"use it with --bundle {name}, or UNIMIC_BUNDLE={name}"
+    return Outcome(f"{name} is here; {use}", data, "\n".join(lines), tuple(warnings))
 
 
 def _flat(value: object) -> str:

@@ -180,5 +180,5 @@ def _mismatch(bundle: NamedBundle, transport: Transport) -> BundleMismatchError:
     return BundleMismatchError(
         f"this end holds bundle {bundle.name} ({bundle.fingerprint.hex()[:16]}), "
         f"the server {printable(name, 40)} ({printable(fingerprint)[:16]})",
-        "install the same release on both ends, or name the server's bundle with --bundle",
+        "get the server's with 'edge-client fetch', or name it with --bundle if it is here",
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 STAGES = (
     "load",
     "tokenise",
+    "choose",
     "encode",
     "network",
     "server decode",
@@ -24,17 +25,19 @@ STAGES = (
     "decode",
     "detokenise",
 )
-"""Where the time of an interaction goes, in order; "load" reads weights on first use only."""
+"""Where the time of an interaction goes, in order; "load" reads weights on first use only,
+"choose" picks the tokens that are dropped."""
 PARTS = {
     "text": "text",
     "mask": "mask",
+    "dropped": "dropped tokens",
     "image": "image tokens",
     "parameters": "parameters",
     "container": "container",
 }
 """Field of `PartBytes` to its name in a table, in the order of the rows."""
 
-_CODED = ("text", "mask", "image", "total")
+_CODED = ("text", "mask", "dropped", "image", "total")
 
 
 def interaction_report(interaction: Interaction) -> dict[str, Any]:
@@ -75,6 +78,7 @@ def anatomy_report(anatomy: Anatomy, pixels: int | None = None) -> dict[str, Any
         report["symbols"] = {
             "text": counts.text_ids,
             "mask": counts.mask_flags,
+            "dropped": counts.dropped_flags,
             "image": counts.image_codes,
         }
         if counts.image_codes:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_client.conversation import Conversation, NamedBundle, Stopwatch, Wire
+from edge_client.dropping import Budget, within
 from edge_client.transport import OnStep, Transport
 from shared_protocol.anatomy import Anatomy
 from shared_protocol.errors import PromptError
@@ -127,20 +128,45 @@ class EdgeSession:
         return self._interact(_Ask(Task.T2I, prompt), options)
 
     def inpaint(
-        self, pixels: Pixels, mask: TokenMask, prompt: str, options: Options | None = None
+        self,
+        pixels: Pixels,
+        mask: TokenMask,
+        prompt: str,
+        options: Options | None = None,
+        budget: Budget | None = None,
     ) -> Interaction:
-        """`pixels` (H, W, 3) uint8 with what is under `mask` made anew."""
-        return self._interact(_Ask(Task.INPAINT, prompt, pixels, mask=mask), options)
+        """`pixels` (H, W, 3) uint8 with what is under `mask` made anew.
+
+        With a `budget` some tokens are not sent; the cloud fills in its own for its own use, and
+        the result holds the edge's, here as in `outpaint`.
+        """
+        ask = _Ask(Task.INPAINT, prompt, pixels, mask=mask, budget=budget)
+        return self._interact(ask, options)
 
     def outpaint(
-        self, pixels: Pixels, extension: Extension, prompt: str, options: Options | None = None
+        self,
+        pixels: Pixels,
+        extension: Extension,
+        prompt: str,
+        options: Options | None = None,
+        budget: Budget | None = None,
     ) -> Interaction:
         """`pixels` (H, W, 3) uint8, continued by `extension` token columns and rows."""
-        return self._interact(_Ask(Task.OUTPAINT, prompt, pixels, extension=extension), options)
+        ask = _Ask(Task.OUTPAINT, prompt, pixels, extension=extension, budget=budget)
+        return self._interact(ask, options)
 
-    def vqa(self, pixels: Pixels, question: str, options: Options | None = None) -> Interaction:
-        """An answer to a question about `pixels` (H, W, 3) uint8."""
-        return self._interact(_Ask(Task.VQA, question, pixels), options)
+    def vqa(
+        self,
+        pixels: Pixels,
+        question: str,
+        options: Options | None = None,
+        budget: Budget | None = None,
+    ) -> Interaction:
+        """An answer to a question about `pixels` (H, W, 3) uint8.
+
+        With a `budget` the cloud fills in the tokens that are not sent before it answers.
+        """
+        return self._interact(_Ask(Task.VQA, question, pixels, budget=budget), options)
 
     def _interact(self, ask: _Ask, options: Options | None) -> Interaction:
         watch = Stopwatch()
@@ -152,6 +178,9 @@ class EdgeSession:
         if image is not None and ask.extension is not None:
             check_grid(*ask.extension.canvas(*image.shape))
         request = Request(ask.task, text, image, ask.mask, ask.extension, options or Options())
+        if ask.budget is not None:
+            with watch("choose"):
+                request = within(ask.budget, request, self._bundle)
 
         talk = Conversation(self._bundle, self._transport, self._on_step, watch)
         uplink, downlink = talk.hold(request)
@@ -210,6 +239,7 @@ class _Ask:
     pixels: Pixels | None = None
     mask: TokenMask | None = None
     extension: Extension | None = None
+    budget: Budget | None = None
 
 
 def _canvas(image: ImageTokens | None, stride: int) -> tuple[int, int]:

@@ -24,7 +24,10 @@ from edge_client.answers import (
     Call,
     LateError,
     OnStep,
+    Sink,
     check_status,
+    go_on,
+    read_file,
     read_info,
     read_message,
     reason_of,
@@ -137,6 +140,22 @@ class HttpTransport:
         headers = {"Accept": "application/json"}
         call = Call("GET", f"{self.server}/v1/info", headers, b"", self._timeout)
         return self._persist(call, lambda reply: read_info(reply, call))
+
+    def bundle(self, fingerprint: str) -> dict[str, Any]:
+        """The listing of the bundle of that fingerprint, if the server holds it."""
+        url = f"{self.server}/v1/bundles/{fingerprint}"
+        call = Call("GET", url, {"Accept": "application/json"}, b"", self._timeout)
+        return self._persist(call, lambda reply: read_info(reply, call))
+
+    def download(self, path: str, sink: Sink, size: int) -> None:
+        """Fill `sink` up to `size` bytes with a file of the server, going on from what it holds.
+
+        The timeout is that of a connection which stands still; after progress, attempts are
+        counted anew.
+        """
+        call = Call("GET", f"{self.server}{path}", {}, b"", self._timeout)
+        go_on(call, sink)
+        self._persist(call, lambda reply: read_file(reply, call, sink, size))
 
     def _persist(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
         """Make the call up to ATTEMPTS times, as long as trying again is safe and in time."""

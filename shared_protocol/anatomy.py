@@ -21,28 +21,31 @@ class PartBytes:
     Args:
         container: msgpack header, magic, header fields, checksum, lengths of parts.
         parameters: everything that differs from the bundle's defaults.
-        text, mask, image: the coded parts.
+        text, mask, dropped, image: the coded parts.
     """
 
     container: int = 0
     parameters: int = 0
     text: int = 0
     mask: int = 0
+    dropped: int = 0
     image: int = 0
 
     @property
     def total(self) -> int:
         """The whole message."""
-        return self.container + self.parameters + self.text + self.mask + self.image
+        coded = self.text + self.mask + self.dropped + self.image
+        return self.container + self.parameters + coded
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Symbols in a message: text ids, mask flags (H*W, or 0 without a mask) and image codes."""
+    """Symbols in a message: text ids, flags of both masks (H*W, or 0 without) and image codes."""
 
     text_ids: int = 0
     mask_flags: int = 0
     image_codes: int = 0
+    dropped_flags: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Anatomy:
         sizes: bytes by part.
         counts: symbols by part; None where nothing was decoded (`inspect`).
         uniform: the bytes of the same message under uniform coding (ids and codes at
-            ceil(log2 V) bits each, the mask at 1 bit a flag); None like `counts`.
+            ceil(log2 V) bits each, masks at 1 bit a flag); None like `counts`.
     """
 
     task: Task

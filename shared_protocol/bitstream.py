@@ -41,7 +41,8 @@ Parameters = Mapping[int, int | tuple[int, ...]]
 
 _HEADER_OF_EXT = {0xD8: 2, 0xC7: 3, 0xC8: 4, 0xC9: 6}
 _PARAMETERS_PRESENT = 0x20
-_RESERVED = 0xC0
+_DROPPED_PRESENT = 0x40
+_RESERVED = 0x80
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Frame:
         """The two header bytes that the checksum covers."""
         coders = (self.text_coder or 0) | (self.scenario or 0) << 2
         coders |= _PARAMETERS_PRESENT if self.parameters else 0
+        coders |= _DROPPED_PRESENT if Part.DROPPED in self.parts else 0
         return bytes([self.version << 4 | self.task << 1 | self.direction, coders])
 
 
@@ -146,7 +148,7 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Frame:
 
 def _unpack_body(body: bytes, limits: Limits) -> Frame:
     task, direction = _cell(body[1])
-    parts = [spec.part for spec in TABLE[task, direction]]
+    parts = _parts_of(task, direction, dropped=bool(body[2] & _DROPPED_PRESENT))
     text_coder, scenario = _coders(body[2], parts)
     parameters, position = _parameters(body, limits)
     return Frame(
@@ -167,6 +169,18 @@ def _cell(byte: int) -> tuple[Task, Direction]:
     if number not in Task._value2member_map_ or (Task(number), direction) not in TABLE:
         raise BadMessageError(f"there is no {direction.name.lower()} message of task {number}")
     return Task(number), direction
+
+
+def _parts_of(task: Task, direction: Direction, dropped: bool) -> list[Part]:
+    """The parts of a message in wire order."""
+    parts = [spec.part for spec in TABLE[task, direction]]
+    if not dropped:
+        return parts
+    if direction is not Direction.UPLINK or task is Task.STORE or Part.IMAGE not in parts:
+        raise BadMessageError(
+            f"a {task.name.lower()} {direction.name.lower()} message cannot drop image tokens"
+        )
+    return [*parts[:-1], Part.DROPPED, parts[-1]]
 
 
 def _coders(byte: int, parts: list[Part]) -> tuple[TextCoder | None, Scenario | None]:

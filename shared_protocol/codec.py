@@ -34,6 +34,7 @@ from shared_protocol.parts import (
     image_of,
     outline,
     read_codes,
+    read_dropped,
     read_mask,
     read_text,
     scenarios_of,
@@ -41,7 +42,7 @@ from shared_protocol.parts import (
     verify_checksum,
 )
 from shared_protocol.tasks import Direction, Part, Scenario, Task
-from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask
+from shared_protocol.tokens import Flags, ImageTokens, TextTokens, TokenMask
 
 __all__ = [
     "Anatomy",
@@ -63,15 +64,19 @@ _SERVICES = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
 
 
 def encode_request(
-    request: Request, bundle: CodecBundle, scenario: Scenario | None = None, search: bool = True
+    request: Request,
+    bundle: CodecBundle,
+    scenario: Scenario | None = None,
+    search: bool | None = None,
 ) -> Encoded:
     """An uplink message.
 
     Args:
         request: what is asked.
         bundle: must be the receiver's, too.
-        scenario: entropy model of the image tokens; None takes the smallest result.
-        search: with `scenario` None, try every model that Table I allows and not just the first.
+        scenario: entropy model of the image tokens; None takes the smallest result of those tried.
+        search: with `scenario` None, try every model that Table I allows (True) or just the first
+            (False); None does what pays for this message, as `tasks.TABLE` says.
 
     Raises:
         PromptError: the text is longer than the bundle allows.
@@ -82,12 +87,13 @@ def encode_request(
         raise InvalidInputError("a stored image is not a request", "use encode_image")
     _check_text(request.text, bundle, bundle.max_text_tokens)
     mask = None if request.mask is None else request.mask.flags
+    dropped = None if request.dropped is None else request.dropped.flags
     codes, context = None, None
     if request.image is not None:
         _check_image(request.image, bundle)
-        context = uplink_context(request.image.shape, mask, request.text.ids)
+        context = uplink_context(request.image.shape, request.away, request.text.ids)
         codes = request.image.codes[context.targets]
-    symbols = Symbols(request.text.ids, mask, codes)
+    symbols = Symbols(request.text.ids, mask, codes, dropped)
     _check_reply(request.options, request.task, bundle)
     extras = parameters.to_map(request, bundle.grid)
     cell = (request.task, Direction.UPLINK)
@@ -109,11 +115,12 @@ def decode_request(data: bytes, bundle: CodecBundle) -> Decoded[Request]:
         _check_reply(options, frame.task, bundle)
         text = read_text(frame, bundle, bundle.max_text_tokens)
         mask = read_mask(frame, bundle, grid)
+        dropped = read_dropped(frame, bundle, grid, mask)
         codes, context = None, None
         if Part.IMAGE in frame.parts:
-            context = uplink_context(grid, mask, text)
+            context = uplink_context(grid, _union(mask, dropped), text)
             codes = read_codes(frame, bundle, context)
-        symbols = Symbols(text, mask, codes)
+        symbols = Symbols(text, mask, codes, dropped)
         verify_checksum(frame, symbols, bundle)
         request = Request(
             task=frame.task,
@@ -122,6 +129,7 @@ def decode_request(data: bytes, bundle: CodecBundle) -> Decoded[Request]:
             mask=None if mask is None else TokenMask(mask),
             extension=extension,
             options=options,
+            dropped=None if dropped is None else TokenMask(dropped),
         )
         return Decoded(request, anatomy_of(frame, len(data), symbols, bundle))
 
@@ -131,7 +139,7 @@ def encode_response(
     request: Request,
     bundle: CodecBundle,
     scenario: Scenario | None = None,
-    search: bool = True,
+    search: bool | None = None,
 ) -> Encoded:
     """A downlink message; only what the request does not say already travels.
 
@@ -140,7 +148,7 @@ def encode_response(
         request: what was asked; both ends hold it.
         bundle: must be the receiver's, too.
         scenario: entropy model of the image tokens; None takes `request.options.reply`, else the
-            smallest result.
+            smallest result of those tried.
         search: as in `encode_request`.
 
     Raises:
@@ -168,6 +176,8 @@ def encode_response(
 def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decoded[Response]:
     """The response that `encode_response` packed, merged with what the request says.
 
+    Tokens that the request dropped are taken from `request`, whose sender holds them.
+
     Raises:
         BadMessageError: one of its subclasses, whatever is wrong with the bytes.
         BundleMismatchError: the sender has another bundle.
@@ -188,14 +198,17 @@ def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decod
         wants_text = Part.TEXT in frame.parts
         response = Response(
             task=frame.task,
-            image=image_of(context, codes, bundle),
+            image=image_of(context, codes, bundle, request.known(bundle.grid)[0]),
             text=TextTokens(text, bundle.vocabulary.text_size) if wants_text else None,
         )
         return Decoded(response, anatomy_of(frame, len(data), symbols, bundle))
 
 
 def encode_image(
-    image: ImageTokens, bundle: CodecBundle, scenario: Scenario | None = None, search: bool = True
+    image: ImageTokens,
+    bundle: CodecBundle,
+    scenario: Scenario | None = None,
+    search: bool | None = None,
 ) -> Encoded:
     """A stored image: one message that nobody has to answer.
 
@@ -241,6 +254,12 @@ def inspect(data: bytes) -> Anatomy:
     with _translated():
         frame = bitstream.unpack(data)
         return outline(frame, len(data))
+
+
+def _union(mask: Flags | None, dropped: Flags | None) -> Flags | None:
+    if mask is None or dropped is None:
+        return dropped if mask is None else mask
+    return mask | dropped
 
 
 def _check_cell(frame: Frame, direction: Direction, tasks: tuple[Task, ...]) -> None:

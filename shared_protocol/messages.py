@@ -69,10 +69,13 @@ class Request:
         mask: INPAINT only.
         extension: OUTPAINT only.
         options: see `Options`.
+        dropped: tokens of the image that are not sent, to save bytes; the receiver reads them as
+            code 0, fills them in for its own use, and does not send them back. None = all are sent.
 
     Raises:
         InvalidInputError: a part is missing or superfluous for the task.
-        MaskError: the mask's grid is not the image's, or it selects nothing.
+        MaskError: the mask's grid is not the image's, or it selects nothing; so for `dropped`,
+            which may neither overlap the mask nor, with it, leave nothing to send.
     """
 
     task: Task
@@ -81,6 +84,7 @@ class Request:
     mask: TokenMask | None = None
     extension: Extension | None = None
     options: Options = field(default_factory=Options)
+    dropped: TokenMask | None = None
 
     def __post_init__(self) -> None:
         task = Task(self.task).name.lower()
@@ -95,6 +99,25 @@ class Request:
                 raise InvalidInputError(f"{task} {verb} {name}")
         if self.image is not None and self.mask is not None:
             _check_mask(self.image, self.mask)
+        if self.dropped is not None:
+            _check_dropped(self.image, self.mask, self.dropped)
+
+    @property
+    def away(self) -> Flags | None:
+        """(H, W) bool, True where the image's token does not travel; None if all of them do."""
+        masks = [mask.flags for mask in (self.mask, self.dropped) if mask is not None]
+        return np.logical_or.reduce(masks) if masks else None
+
+    def gaps(self, grid: tuple[int, int]) -> Flags:
+        """(H', W') bool on the grid of `known`, True where tokens were dropped.
+
+        There the sender holds a token, the receiver fills in one of its own, and neither travels.
+        """
+        if self.dropped is None or self.image is None:
+            return np.zeros(self.known(grid)[1].shape, dtype=bool)
+        if self.extension is None:
+            return self.dropped.flags
+        return self.extension.place(self.dropped.flags.astype(np.int32)).astype(bool)
 
     def known(self, grid: tuple[int, int]) -> tuple[Codes, Flags]:
         """What both ends know of the result once the request has arrived.
@@ -105,7 +128,8 @@ class Request:
         Returns:
             codes (H, W) int32, 0 where unknown, and targets (H, W) bool, True where the reply
             must fill in: everything for T2I, inside the mask for INPAINT, the new border for
-            OUTPAINT, nothing for VQA.
+            OUTPAINT, nothing for VQA. Where tokens were dropped (`gaps`) the sender reads its own
+            code, the receiver 0.
         """
         if self.image is None:
             return np.zeros(grid, dtype=np.int32), np.ones(grid, dtype=bool)
@@ -126,6 +150,23 @@ def _check_mask(image: ImageTokens, mask: TokenMask) -> None:
         )
     if mask.count == 0:
         raise MaskError("the mask selects nothing to regenerate", "paint some of it white")
+
+
+def _check_dropped(image: ImageTokens | None, mask: TokenMask | None, dropped: TokenMask) -> None:
+    if image is None:
+        raise InvalidInputError("there is no image to drop tokens of", "send one, or drop none")
+    if image.shape != dropped.shape:
+        raise MaskError(
+            f"the dropped tokens are marked on {dropped.shape[0]}x{dropped.shape[1]}, "
+            f"the image is {image.shape[0]}x{image.shape[1]}"
+        )
+    overlap = 0 if mask is None else int((mask.flags & dropped.flags).sum())
+    if overlap:
+        raise MaskError(f"{overlap} dropped tokens are under the mask", "mark them once")
+    if dropped.count == 0:
+        raise MaskError("no token is dropped", "leave `dropped` out")
+    if dropped.count + (0 if mask is None else mask.count) == dropped.flags.size:
+        raise MaskError("every token would be dropped", "keep at least one")
 
 
 @dataclass(frozen=True)

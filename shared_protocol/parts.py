@@ -14,6 +14,7 @@ import numpy as np
 from shared_protocol import bitstream
 from shared_protocol.anatomy import Anatomy, Counts, Encoded, PartBytes
 from shared_protocol.bitstream import Frame, Parameters
+from shared_protocol.drop_codec import decode_dropped, encode_dropped
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import ChecksumError
 from shared_protocol.image_codec import ImageEntropy, code_bits, decode_codes, encode_codes
@@ -67,14 +68,19 @@ class Symbols:
         text: (N,) ids.
         mask: (H, W) flags.
         codes: (M,) image codes in raster order of the positions that travel.
+        dropped: (H, W) flags of tokens that stay at home; None if there are none.
     """
 
     text: Codes = field(default_factory=lambda: NO_TEXT)
     mask: Flags | None = None
     codes: Codes | None = None
+    dropped: Flags | None = None
 
     def canonical(self) -> bytes:
         """One byte string per value: counts and shapes as 32-bit words, then the values."""
+        return self._always() + (b"" if self.dropped is None else _canonical_flags(self.dropped))
+
+    def _always(self) -> bytes:
         mask = np.zeros((0, 0), dtype=bool) if self.mask is None else self.mask
         codes = NO_TEXT if self.codes is None else self.codes
         words = np.array([len(self.text), *mask.shape, len(codes)], dtype="<u4")
@@ -88,6 +94,10 @@ class Symbols:
         )
 
 
+def _canonical_flags(flags: Flags) -> bytes:
+    return np.array(flags.shape, dtype="<u4").tobytes() + np.packbits(flags).tobytes()
+
+
 def encode_parts(
     cell: tuple[Task, Direction],
     symbols: Symbols,
@@ -95,7 +105,7 @@ def encode_parts(
     extras: Parameters,
     bundle: CodecBundle,
     scenario: Scenario | None,
-    search: bool,
+    search: bool | None,
 ) -> Encoded:
     """Code the parts of one cell of Table I and frame them."""
     parts: dict[Part, bytes] = {}
@@ -110,6 +120,10 @@ def encode_parts(
         else:
             assert symbols.codes is not None
             assert context is not None
+            if symbols.dropped is not None:
+                parts[Part.DROPPED] = encode_dropped(
+                    symbols.dropped, symbols.mask, bundle.mask_prior
+                )
             used, parts[Part.IMAGE] = encode_codes(
                 symbols.codes,
                 context,
@@ -117,7 +131,7 @@ def encode_parts(
                 bundle.entropy,
                 bundle.vocabulary.codebook_size,
                 scenario,
-                search,
+                spec.search if search is None else search,
             )
     prefix = bundle.fingerprint[: bitstream.PREFIX_BYTES]
     frame = Frame(*cell, text_coder, used, prefix, 0, extras, parts)
@@ -141,6 +155,15 @@ def read_mask(frame: Frame, bundle: CodecBundle, grid: tuple[int, int]) -> Flags
     return decode_mask(frame.parts[Part.MASK], grid, bundle.mask_prior)
 
 
+def read_dropped(
+    frame: Frame, bundle: CodecBundle, grid: tuple[int, int], mask: Flags | None
+) -> Flags | None:
+    """The (H, W) tokens that a message leaves out; None if it has them all."""
+    if Part.DROPPED not in frame.parts:
+        return None
+    return decode_dropped(frame.parts[Part.DROPPED], grid, mask, bundle.mask_prior)
+
+
 def read_codes(frame: Frame, bundle: CodecBundle, context: CodingContext) -> Codes:
     """The image codes (M,) of a message that has them."""
     assert frame.scenario is not None
@@ -159,10 +182,10 @@ def scenarios_of(task: Task, direction: Direction) -> tuple[Scenario, ...]:
     return next((s.scenarios for s in TABLE[task, direction] if s.part is Part.IMAGE), ())
 
 
-def uplink_context(grid: tuple[int, int], mask: Flags | None, text: Codes) -> CodingContext:
-    """Everything outside the mask travels; what is under it is a hole. Nothing is known yet."""
+def uplink_context(grid: tuple[int, int], away: Flags | None, text: Codes) -> CodingContext:
+    """All but `away` (masked or dropped) travels; what is away is a hole. Nothing is known yet."""
     return CodingContext(
-        targets=np.ones(grid, dtype=bool) if mask is None else ~mask,
+        targets=np.ones(grid, dtype=bool) if away is None else ~away,
         known=np.zeros(grid, dtype=bool),
         known_codes=np.zeros(grid, dtype=np.int32),
         text=text,
@@ -170,18 +193,26 @@ def uplink_context(grid: tuple[int, int], mask: Flags | None, text: Codes) -> Co
 
 
 def downlink_context(request: Request, grid: tuple[int, int]) -> CodingContext:
-    """What the request leaves open travels; all else is known to both ends."""
+    """What the request leaves open travels; what it dropped is a hole, all else is known."""
     codes, targets = request.known(grid)
-    return CodingContext(targets, ~targets, codes, request.text.ids)
+    known = ~(targets | request.gaps(grid))
+    return CodingContext(targets, known, np.where(known, codes, 0), request.text.ids)
 
 
 def image_of(
-    context: CodingContext | None, codes: Codes | None, bundle: CodecBundle
+    context: CodingContext | None,
+    codes: Codes | None,
+    bundle: CodecBundle,
+    own: Codes | None = None,
 ) -> ImageTokens | None:
-    """What is known and what has arrived in one grid; None without an image part."""
+    """What is known and what has arrived in one grid; None without an image part.
+
+    Args:
+        own: (H, W) codes that this end holds, if they are more than both ends know.
+    """
     if context is None or codes is None:
         return None
-    merged = merge(context.known_codes, context.targets, codes)
+    merged = merge(context.known_codes if own is None else own, context.targets, codes)
     return ImageTokens(merged, bundle.vocabulary.codebook_size)
 
 
@@ -223,6 +254,7 @@ def anatomy_of(frame: Frame, total: int, symbols: Symbols, bundle: CodecBundle) 
         text_ids=len(symbols.text),
         mask_flags=0 if symbols.mask is None else symbols.mask.size,
         image_codes=0 if symbols.codes is None else len(symbols.codes),
+        dropped_flags=0 if symbols.dropped is None else symbols.dropped.size,
     )
     vocabulary = bundle.vocabulary
     has_text = Part.TEXT in frame.parts
@@ -231,6 +263,7 @@ def anatomy_of(frame: Frame, total: int, symbols: Symbols, bundle: CodecBundle) 
         parameters=known.sizes.parameters,
         text=packed_size(counts.text_ids, vocabulary.text_size) if has_text else 0,
         mask=(counts.mask_flags + 7) // 8,
+        dropped=(counts.dropped_flags + 7) // 8,
         image=(counts.image_codes * code_bits(vocabulary.codebook_size) + 7) // 8,
     )
     return replace(known, counts=counts, uniform=uniform)

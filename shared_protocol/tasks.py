@@ -37,7 +37,9 @@ class Part(IntEnum):
 
     TEXT = 0
     MASK = 1
-    IMAGE = 2
+    DROPPED = 2
+    """Any uplink with an image may have it: the tokens that stay at home to save bytes."""
+    IMAGE = 3
 
 
 class Subset(IntEnum):
@@ -71,11 +73,14 @@ class PartSpec:
         part: which part of the message.
         subset: for `Part.IMAGE`, which positions are sent.
         scenarios: for `Part.IMAGE`, the models that the sender may choose from, the paper's first.
+        search: whether the sender tries all of them unless told otherwise. Each costs an encoder's
+            pass; see `shared_protocol/notes/exactness.md` for where that pays.
     """
 
     part: Part
     subset: Subset = Subset.ALL
     scenarios: tuple[Scenario, ...] = ()
+    search: bool = False
 
 
 _TEXT = PartSpec(Part.TEXT)
@@ -92,10 +97,13 @@ TABLE: dict[tuple[Task, Direction], tuple[PartSpec, ...]] = {
     (Task.INPAINT, Direction.UPLINK): (
         _TEXT,
         _MASK,
-        PartSpec(Part.IMAGE, Subset.OUTSIDE_MASK, _MASKED_FIRST),
+        PartSpec(Part.IMAGE, Subset.OUTSIDE_MASK, _MASKED_FIRST, search=True),
     ),
     (Task.INPAINT, Direction.DOWNLINK): (PartSpec(Part.IMAGE, Subset.INSIDE_MASK, _ADAPTED_FIRST),),
-    (Task.OUTPAINT, Direction.UPLINK): (_TEXT, PartSpec(Part.IMAGE, Subset.ALL, _TEXT_FIRST)),
+    (Task.OUTPAINT, Direction.UPLINK): (
+        _TEXT,
+        PartSpec(Part.IMAGE, Subset.ALL, _TEXT_FIRST, search=True),
+    ),
     (Task.OUTPAINT, Direction.DOWNLINK): (
         PartSpec(Part.IMAGE, Subset.EXTRAPOLATED, _ADAPTED_FIRST),
     ),

@@ -342,3 +342,29 @@ def test_a_reader_that_hangs_up_is_no_error(run: Runner) -> None:
         ["bash", "-c", command], capture_output=True, env={"PYTHONPATH": str(root)}, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "left_out"),
+    [
+        (["vqa", "photo.png", "how many?"], 8),
+        (["outpaint", "photo.png", "a wood", "--left", "1"], 8),
+        (["inpaint", "photo.png", "a ball", "--mask", "mask.png"], 6),
+    ],
+)
+def test_fewer_tokens_are_sent_if_asked_and_the_saving_is_said(
+    run: Runner, words: list[str], left_out: int
+) -> None:
+    code, out, _ = run(*words, "--keep-ratio", "0.5")
+    assert code == 0
+    assert run.cloud.requests[0].dropped.count == left_out
+    size = len(run.cloud.messages[0])
+    assert f"{left_out} of 16 tokens are not sent: {size} bytes up, " in out
+    assert "dropped tokens" in out
+
+
+def test_a_size_that_cannot_be_reached_is_the_users_to_change(run: Runner) -> None:
+    code, _, err = run("vqa", "photo.png", "how many?", "--target-bytes", "9")
+    assert code == cli.WRONG_INPUT
+    assert "the smallest found has" in err
+    assert not run.cloud.requests

@@ -30,7 +30,12 @@ def test_a_report_is_json_and_its_parts_add_up(inpainted: Interaction) -> None:
             total = sizes.pop("total")
             assert total == sum(sizes.values())
     assert report["uplink"]["bytes"]["mask"] > 0
-    assert report["uplink"]["symbols"] == {"text": 6, "mask": 16, "image": 12}
+    assert report["uplink"]["symbols"] == {
+        "text": 6,
+        "mask": 16,
+        "dropped": 0,
+        "image": 12,
+    }
     assert report["downlink"]["symbols"]["image"] == 4
 
 

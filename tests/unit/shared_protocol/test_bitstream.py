@@ -85,8 +85,12 @@ def test_container_and_lengths_take_at_most_sixteen_bytes(whole: Frame) -> None:
     assert len(pack(whole)) - coded <= FRAMING_BYTES + max(0, long_parts - 1)
 
 
+PARTS = (Part.TEXT, Part.MASK, Part.IMAGE)
+"""Of an inpainting that sends all its tokens."""
+
+
 def test_the_header_is_as_specified() -> None:
-    data = pack(frame(parameters={}, parts=dict.fromkeys(Part, b"")))
+    data = pack(frame(parameters={}, parts=dict.fromkeys(PARTS, b"")))
     assert data.hex() == "c70b55" + "4d" + "12" + "0a" + "abcd" + "deadbeef" + "00" + "00"
 
 
@@ -167,7 +171,7 @@ def test_a_stored_image_has_no_downlink() -> None:
         unpack(with_body(lambda body: body.__setitem__(1, 0x10 | 7 << 1 | 1)))
 
 
-@pytest.mark.parametrize("bit", [0x40, 0x80])
+@pytest.mark.parametrize("bit", [0x80])
 def test_reserved_bits_are_refused(bit: int) -> None:
     with pytest.raises(BadMessageError, match="reserved"):
         unpack(with_body(lambda body: body.__setitem__(2, body[2] | bit)))
@@ -236,7 +240,7 @@ def test_parameters_in_any_other_form_are_refused(packed: str) -> None:
         body[9:9] = bytes.fromhex(packed)
 
     with pytest.raises(BadMessageError):
-        unpack(with_body(replace, frame(parameters={}, parts=dict.fromkeys(Part, b""))))
+        unpack(with_body(replace, frame(parameters={}, parts=dict.fromkeys(PARTS, b""))))
 
 
 @given(st.binary(max_size=60))

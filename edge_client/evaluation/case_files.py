@@ -1,0 +1,170 @@
+"""Evaluation cases as files: what is to be asked, and what came back, one JSON object a line.
+
+It does not know how a case is run, nor how a result is judged.
+
+::
+
+    FOLDER/data.json     name, split, seed, created_by, counts
+    FOLDER/cases.jsonl   one case a line, see `Case`
+    FOLDER/images/       the pictures that cases name
+    OUT/records.jsonl    one result a line; of several with one id the last counts
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from shared_protocol.errors import ConfigError, InvalidInputError
+
+CASES = "cases.jsonl"
+RECORDS = "records.jsonl"
+TASKS = ("t2i", "inpaint", "outpaint", "vqa")
+_SIDES = ("left", "right", "up", "down")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request and what a judge needs to know of it.
+
+    Args:
+        id: unique in its folder, and a file name.
+        task: one of `TASKS`.
+        prompt: caption, or question for vqa.
+        image: path of the picture, relative to the folder; None for t2i.
+        box: x, y, width, height in pixels of what an inpaint makes anew.
+        extend: token columns or rows by side ("left", …) that an outpaint adds.
+        answers: what a vqa may answer.
+        kind: kind of question, or number of objects.
+        wording: "trained" or "held out", as far as known.
+        seed: of the request.
+        truth: what is to be seen, for a judge alone.
+
+    Raises:
+        InvalidInputError: a part is missing for the task.
+    """
+
+    id: str
+    task: str
+    prompt: str
+    image: str | None = None
+    box: tuple[int, int, int, int] | None = None
+    extend: dict[str, int] | None = None
+    answers: tuple[str, ...] = ()
+    kind: str = ""
+    wording: str = ""
+    seed: int = 0
+    truth: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise InvalidInputError(f"case {self.id}: no task {self.task!r}", f"use one of {TASKS}")
+        if not self.id or Path(self.id).name != self.id:
+            raise InvalidInputError(
+                f"case id {self.id!r} is no file name", "use letters and digits"
+            )
+        needs = {
+            "image": self.task != "t2i",
+            "box": self.task == "inpaint",
+            "extend": self.task == "outpaint",
+        }
+        for name, needed in needs.items():
+            if needed and getattr(self, name) is None:
+                raise InvalidInputError(f"case {self.id}: {self.task} needs {name}")
+        if self.extend is not None and not set(self.extend) <= set(_SIDES):
+            raise InvalidInputError(f"case {self.id} extends {set(self.extend)}", f"use {_SIDES}")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Case:
+        """The case that a line holds; unknown names are left to later versions.
+
+        >>> Case.from_dict({"id": "a", "task": "t2i", "prompt": "a fox", "image": None}).prompt
+        'a fox'
+        """
+        known = {item.name: data[item.name] for item in fields(cls) if data.get(item.name)}
+        for name in ("box", "answers"):
+            if name in known:
+                known[name] = tuple(known[name])
+        return cls(**known)
+
+
+def load_cases(
+    folder: Path, tasks: Collection[str] = TASKS, limit: int | None = None
+) -> list[Case]:
+    """The cases of `tasks` in `folder`, in the order of the file.
+
+    Args:
+        folder: holds `cases.jsonl`.
+        tasks: which to read.
+        limit: how many at most of each series: "vqa-0001" and "easy-0001" belong to two.
+
+    Raises:
+        ConfigError: there is no such file, or a line is not a case.
+        InvalidInputError: a case contradicts itself.
+    """
+    path = folder / CASES
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no {CASES}", "make one: 'cloud-server train cases'")
+    seen: dict[str, int] = {}
+    cases = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        case = _read_case(line, f"{path}, line {number}")
+        if case.task not in tasks:
+            continue
+        series = case.id.rpartition("-")[0]
+        seen[series] = seen.get(series, 0) + 1
+        if limit is None or seen[series] <= limit:
+            cases.append(case)
+    return cases
+
+
+def _read_case(line: str, where: str) -> Case:
+    try:
+        return Case.from_dict(json.loads(line))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{where} is not a case: {error}", "write the folder anew") from error
+
+
+class Records:
+    """Results, appended one by one, so that an interrupted run goes on where it stopped.
+
+    Args:
+        path: the file; its folder is made when the first record is added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The last record of every id; a line cut short by an interruption is left out."""
+        latest: dict[str, dict[str, Any]] = {}
+        for line in self._lines():
+            try:
+                record = json.loads(line)
+                latest[record["id"]] = record
+            except (ValueError, TypeError, KeyError):
+                continue
+        return iter(latest.values())
+
+    def done(self) -> set[str]:
+        """Ids that need no further run: those that ended without an error."""
+        return {record["id"] for record in self if not record.get("error")}
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append `record`, on a line of its own even after one that was cut short."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            line = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+            file.write(f"{line}\n".encode())
+
+    def _lines(self) -> list[str]:
+        if not self.path.is_file():
+            return []
+        return self.path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,0 +1,66 @@
+"""Which codecs there are, and which of them run on this machine.
+
+It does not know what they compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from edge_client.evaluation.codecs import stills, video
+from edge_client.evaluation.codecs.base import PixelCodec, Scaled
+from shared_protocol.errors import ConfigError
+
+_MAKERS: dict[str, Callable[[], PixelCodec | None]] = {
+    "jpeg": stills.jpeg,
+    "webp": stills.webp,
+    "avif": stills.avif,
+    "jxl": stills.jxl,
+    "heic": stills.heic,
+    "hevc": video.hevc,
+    "vvc": video.vvc,
+}
+NAMES = tuple(_MAKERS)
+"""Every codec that may be asked for, simplest first."""
+
+
+@cache
+def _made(name: str) -> PixelCodec | None:
+    return _MAKERS[name]()
+
+
+def available(name: str) -> bool:
+    """Whether the codec `name` runs on this machine."""
+    return name in _MAKERS and _made(name) is not None
+
+
+def find_codec(name: str) -> PixelCodec:
+    """A codec by its name, such as "vvc", or "vvc/4" at a quarter of the size.
+
+    Raises:
+        ConfigError: there is none of this name, or it does not run here.
+    """
+    base, _, factor = name.partition("/")
+    if base not in _MAKERS or (factor and not (factor.isdecimal() and 2 <= int(factor) <= 255)):
+        raise ConfigError(f"there is no codec {name!r}", f"known are {', '.join(NAMES)}")
+    codec = _made(base)
+    if codec is None:
+        raise ConfigError(
+            f"the codec {base} is not available here",
+            "install it: pip install -c docker/constraints.txt '.[bench]'",
+        )
+    return Scaled(codec, int(factor)) if factor else codec
+
+
+def find_codecs(names: Sequence[str] = NAMES) -> tuple[list[PixelCodec], list[str]]:
+    """The codecs of these names that run here, and the names of those that do not.
+
+    Raises:
+        ConfigError: a name that no codec has.
+    """
+    unknown = [name for name in names if name.partition("/")[0] not in _MAKERS]
+    if unknown:
+        raise ConfigError(f"there is no codec {unknown[0]!r}", f"known are {', '.join(NAMES)}")
+    here = [name for name in names if available(name.partition("/")[0])]
+    return [find_codec(name) for name in here], [name for name in names if name not in here]

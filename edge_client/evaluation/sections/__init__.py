@@ -1,0 +1,1 @@
+"""One module for each subcommand of `edge-client evaluate`; each has `run(context) -> Section`."""

@@ -1,0 +1,155 @@
+"""The entropy models beside each other (the paper's Table VI): the same tokens under each of them.
+
+The tokens are those of the interactions of the four tasks, and each number is the size of a message
+that was encoded and decoded again to the same tokens. A model that Table I does not allow on a
+stream, because an end would lack what it conditions on, has no number there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge_client.evaluation.context import Context, Section
+from edge_client.evaluation.interactions import Talk, request_of, run_task
+from edge_client.evaluation.results import Cell, Plot, Series, Table
+from shared_protocol.anatomy import Anatomy
+from shared_protocol.codec import (
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
+from shared_protocol.errors import ConfigError, InternalError
+from shared_protocol.messages import Request, Response
+from shared_protocol.parts import scenarios_of
+from shared_protocol.tasks import Direction, Scenario
+from shared_protocol.tokens import ImageTokens
+
+TITLE = "Entropy models"
+TASKS = ("t2i", "inpaint", "outpaint", "vqa")
+_NAMES = tuple(scenario.name.lower() for scenario in Scenario)
+
+
+def run(context: Context) -> Section:
+    """Code the tokens of every interaction under every model."""
+    records = context.records("ablation")
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for task in TASKS:
+        if not context.cases(task):
+            continue
+        for talk in context.track(_one_a_picture(run_task(context, task)), f"ablation {task}"):
+            if talk.case.id not in records:
+                streams = measure(context, talk)
+                records.add({"id": talk.case.id, "streams": streams})
+            for name, sizes in records[talk.case.id]["streams"].items():
+                measured.setdefault(name, []).append(sizes)
+    if not measured:
+        raise ConfigError(f"{context.data.folder} holds no cases", "name other data")
+    return Section("ablation", TITLE, _tables(measured), (_plot(measured),))
+
+
+def _one_a_picture(talks: Sequence[Talk]) -> list[Talk]:
+    """Questions about one picture carry the same tokens, so that only the first one counts."""
+    first = {
+        talk.case.image if talk.case.task == "vqa" else talk.case.id: talk
+        for talk in [*talks][::-1]
+    }
+    return list(first.values())[::-1]
+
+
+def measure(context: Context, talk: Talk) -> dict[str, dict[str, Any]]:
+    """Stream -> {"tokens": number, scenario: [bytes of the image part, of the message]}.
+
+    Raises:
+        InternalError: a message does not decode to what was encoded.
+    """
+    bundle, request = context.bundle, request_of(context, talk.case)
+    found: dict[str, dict[str, Any]] = {}
+    if request.image is not None:
+        found[f"{talk.case.task} up"] = {
+            scenario.name.lower(): _uplink(context, request, scenario)
+            for scenario in _scenarios(context, request, Direction.UPLINK)
+        } | {"tokens": _count(request)}
+    if talk.record["tokens"] is not None:
+        codes = np.array(talk.record["tokens"], dtype=np.int32)
+        image = ImageTokens(codes, bundle.vocabulary.codebook_size)
+        response = Response(request.task, image=image)
+        found[f"{talk.case.task} down"] = {
+            scenario.name.lower(): _downlink(context, request, response, scenario)
+            for scenario in _scenarios(context, request, Direction.DOWNLINK)
+        } | {"tokens": int(request.known(bundle.grid)[1].sum())}
+    return found
+
+
+def _scenarios(context: Context, request: Request, way: Direction) -> list[Scenario]:
+    available = context.bundle.entropy.available()
+    return [Scenario.UNIFORM, *(s for s in scenarios_of(request.task, way) if s in available)]
+
+
+def _count(request: Request) -> int:
+    assert request.image is not None
+    return int(request.image.codes.size - (0 if request.away is None else request.away.sum()))
+
+
+def _uplink(context: Context, request: Request, scenario: Scenario) -> list[int]:
+    encoded = encode_request(request, context.bundle, scenario)
+    decoded = decode_request(encoded.data, context.bundle).value
+    assert request.image is not None
+    sent = np.ones(request.image.shape, dtype=bool) if request.away is None else ~request.away
+    same = decoded.image is not None and np.array_equal(
+        decoded.image.codes[sent], request.image.codes[sent]
+    )
+    return _sizes(encoded.anatomy, same and decoded.text == request.text)
+
+
+def _downlink(
+    context: Context, request: Request, response: Response, scenario: Scenario
+) -> list[int]:
+    encoded = encode_response(response, request, context.bundle, scenario)
+    decoded = decode_response(encoded.data, request, context.bundle).value
+    return _sizes(encoded.anatomy, decoded.image == response.image)
+
+
+def _sizes(anatomy: Anatomy, same: bool) -> list[int]:
+    if not same:
+        raise InternalError("a message did not decode to what was encoded", "report it")
+    return [anatomy.sizes.image, anatomy.sizes.total]
+
+
+def _tables(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Table, ...]:
+    bits: list[tuple[Cell, ...]] = []
+    sizes: list[tuple[Cell, ...]] = []
+    for stream, entries in measured.items():
+        tokens = sum(entry["tokens"] for entry in entries)
+        parts = {name: [e[name][0] for e in entries if name in e] for name in _NAMES}
+        wholes = {name: [e[name][1] for e in entries if name in e] for name in _NAMES}
+        head = (stream, len(entries), tokens)
+        bits.append((*head, *(8.0 * sum(parts[n]) / tokens if parts[n] else "–" for n in _NAMES)))
+        sizes.append((*head, *(float(np.mean(wholes[n])) if wholes[n] else "–" for n in _NAMES)))
+    columns = ("stream", "messages", "tokens", *_NAMES)
+    notes = (
+        "Every message was decoded again and gave the same tokens.",
+        "adapted: the text-conditioned model fitted to what the backbone draws.",
+    )
+    return (
+        Table("ablation-bits", "Bits per image token", columns, tuple(bits), notes),
+        Table("ablation-bytes", "Mean bytes of whole messages", columns, tuple(sizes)),
+    )
+
+
+def _plot(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot:
+    series = []
+    for name in _NAMES:
+        streams = [s for s, entries in measured.items() if name in entries[0]]
+        bits = [
+            8.0 * sum(e[name][0] for e in measured[s]) / sum(e["tokens"] for e in measured[s])
+            for s in streams
+        ]
+        if streams:
+            series.append(Series(name, streams, bits))
+    return Plot(
+        "ablation", "Entropy models", "stream", "bits per image token", tuple(series), "bar"
+    )
