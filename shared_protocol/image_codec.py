@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from shared_protocol.bits import pack_bits, unpack_bits
 from shared_protocol.entropy.context import CodingContext
@@ -30,6 +31,11 @@ class ImageEntropy(Protocol):
 
     def decode(self, scenario: Scenario, data: bytes, context: CodingContext) -> Codes:
         """The codes (M,) again."""
+
+    def bits_by_token(
+        self, scenario: Scenario, codes: Codes, context: CodingContext
+    ) -> npt.NDArray[np.float64]:
+        """(M,) bits that each code takes, in raster order of the targets."""
 
 
 def code_bits(codebook_size: int) -> int:

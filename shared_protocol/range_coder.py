@@ -18,7 +18,9 @@ that the intervals tile `range` and no stream, however broken, can leave it. All
 * `low` is below 2^56. An addition that reaches 2^56 is a carry: one is added to the last byte
   written, walking back over 0xFF bytes. It cannot run past the first byte, since the coded number
   is below one.
-* The stream is the shortest byte string whose value, zeros appended, lies in the last interval.
+* The stream is the shortest byte string whose value, zeros appended, lies in the last interval, and
+  the smallest of these. A receiver refuses any other, so that every flipped bit shows: there is one
+  stream for each row of symbols.
   Trailing zero bytes are dropped; at most `VIRTUAL_BYTES - 7` of them, so that a receiver that
   has read more than `VIRTUAL_BYTES` beyond the end knows that the stream was cut.
 
@@ -29,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared_protocol.errors import TrailingBytesError, TruncatedError
+from shared_protocol.errors import BadMessageError, TrailingBytesError, TruncatedError
 
 TOP_BITS = 56
 TOP = 1 << TOP_BITS
@@ -169,6 +171,7 @@ class RangeDecoder:
             TrailingBytesError: bytes are left that no symbol has used, or zeros that no encoder
                 would have written.
             TruncatedError: the stream is shorter than any encoder would have made it.
+            BadMessageError: another stream of the same symbols is the one that an encoder writes.
         """
         if self._position < len(self._data):
             extra = len(self._data) - self._position
@@ -176,6 +179,21 @@ class RangeDecoder:
         if self._data.endswith(b"\0") and len(self._data) > self._position - VIRTUAL_BYTES:
             raise TrailingBytesError("zero bytes follow the last symbol of a coded part")
         self._check_end()
+        if not self._is_shortest():
+            raise BadMessageError("a coded part is not the shortest stream of its symbols")
+
+    def _is_shortest(self) -> bool:
+        """Whether the last byte is the one that `RangeEncoder._settle` chose.
+
+        `code` is how far the stream's value lies above `low`. The encoder takes the first multiple
+        of the last byte's unit from `low` on, and only if there is none of the byte before it.
+        """
+        count = len(self._data) - self._position + HEAD_BYTES
+        if count <= 0:  # all bytes have left the window: the interval holds one such value at most
+            return True
+        unit = 1 << (TOP_BITS - 8 * count)
+        above = (256 - self._data[-1]) * unit  # to the next value that ends a byte earlier
+        return self._code < unit and self._range - self._code <= above
 
     def _next_byte(self) -> int:
         position = self._position

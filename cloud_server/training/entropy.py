@@ -161,6 +161,7 @@ class Trainer:
         self.corpus = Corpus(recipe, args, self.config.side)
         self.model = EntropyModel(self.config).to(args.device)
         self.step, self.seconds = 0, 0.0
+        self.fitted = False
         if args.start:
             self._start(args.start)
         self.optimisers = _optimisers(self.model, recipe.optimiser, args.rate)
@@ -227,6 +228,7 @@ class Trainer:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "seconds": self.seconds,
+            "adapted": self._is_fitted(),
         }
         part = self.args.out / f"{CHECKPOINT}.part"
         torch.save(state, part)
@@ -260,8 +262,8 @@ class Trainer:
         count = int(self.recipe.batches["sequences"])
         model = EntropyModel(self.config)
         model.load_state_dict(self.model.state_dict())
-        if not self.corpus.generated.pictures and self.args.scenario != "adapted":
-            _share_kind(model, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
+        if not self._is_fitted():
+            share_kind(model, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
         batches = [
             collate(self.corpus.examples(count, rng), self.config)
             for _ in range(int(self.recipe.data["calibration"]))
@@ -271,11 +273,17 @@ class Trainer:
         logger.info("exported %s", json.dumps({"file": path.name, "bytes": path.stat().st_size}))
         return path
 
+    def _is_fitted(self) -> bool:
+        """Whether the targets of `adapted` have a kind row of their own."""
+        fits = bool(self.corpus.generated.pictures) or self.args.scenario == "adapted"
+        return self.fitted or fits
+
     def _start(self, path: Path) -> None:
         state = torch.load(path, map_location=self.args.device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        if self.args.generated_tokens:
-            _share_kind(self.model, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
+        self.fitted = bool(state.get("adapted"))
+        if not self.fitted:
+            share_kind(self.model, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
 
     def _resume(self) -> None:
         path = self.args.out / CHECKPOINT
@@ -284,9 +292,10 @@ class Trainer:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.fitted = bool(state.get("adapted"))
 
 
-def _share_kind(model: EntropyModel, target: Scenario, source: Scenario) -> None:
+def share_kind(model: EntropyModel, target: Scenario, source: Scenario) -> None:
     """Give the targets of one scenario the kind row of another."""
     rows = model.kind.weight.data
     rows[KIND_TARGET + target - 1] = rows[KIND_TARGET + source - 1]

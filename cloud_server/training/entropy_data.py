@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ class Picture:
         scene: its truth, for captions; None for photographs.
         text: the caption itself, where it is fixed (generated pictures).
         scenario: the scenario that codes it with text.
+        targets: (H, W) the positions that a backbone filled in; None = no part in particular.
     """
 
     codes: Codes
     scene: Scene | None = None
     text: str | None = None
     scenario: Scenario = Scenario.TEXT_CONDITIONED
+    targets: Flags | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,14 @@ class Pool:
         if row is None:
             return Picture(codes, scenario=self.scenario)
         if "text" in row:
-            return Picture(codes, text=str(row["text"]), scenario=self.scenario)
+            targets = _flags(row["targets"], codes.shape) if "targets" in row else None
+            return Picture(codes, None, str(row["text"]), self.scenario, targets)
         return Picture(codes, Scene.from_dict(row), scenario=self.scenario)
+
+
+def _flags(text: str, shape: tuple[int, ...]) -> Flags:
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
+    return bits[: int(np.prod(shape))].reshape(shape).astype(bool)
 
 
 class Sampler:
@@ -119,7 +127,12 @@ class Sampler:
         self.weights = weights / weights.sum()
 
     def draw(self, picture: Picture, rng: np.random.Generator, way: str | None = None) -> Example:
-        """One example of `picture`; `way` fixes how (whole grid, in place), else all is random."""
+        """One example of `picture`; `way` fixes how (whole grid, in place), else all is random.
+
+        A picture with `targets` of its own is an answer to an inpainting: only they are coded.
+        """
+        if picture.targets is not None and way in (None, "text_inside"):
+            return self._example(picture.scenario, picture.codes, picture.targets, picture, rng)
         chosen = way or str(rng.choice(self.ways, p=self.weights))
         if chosen not in WAYS:
             raise ValueError(f"unknown share {chosen!r}: use {sorted(WAYS)}")
@@ -128,12 +141,22 @@ class Sampler:
             scenario = picture.scenario
         codes = picture.codes if way else self._window(picture.codes, rng)
         targets = make_targets(codes.shape, picture, rng)
+        example = self._example(scenario, codes, targets, picture, rng, known)
+        return example if way else replace(example, offset=self._offset(codes.shape, rng))
+
+    def _example(
+        self,
+        scenario: Scenario,
+        codes: Codes,
+        targets: Flags,
+        picture: Picture,
+        rng: np.random.Generator,
+        known: bool = True,
+    ) -> Example:
         held = ~targets & known
-        context = CodingContext(
-            targets, held, np.where(held, codes, 0).astype(np.int32), self.text(picture, rng)
-        )
-        offset = (0, 0) if way else self._offset(codes.shape, rng)
-        return Example(scenario, context, codes[targets], offset)
+        held_codes = np.where(held, codes, 0).astype(np.int32)
+        context = CodingContext(targets, held, held_codes, self.text(picture, rng))
+        return Example(scenario, context, codes[targets])
 
     def text(self, picture: Picture, rng: np.random.Generator) -> Codes:
         """(N,) ids of a caption; photographs have none, or one that is not theirs."""

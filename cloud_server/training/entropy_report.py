@@ -2,8 +2,11 @@
 
 Knows token shards, the entropy models of a bundle and nothing of how they were trained. Prints a
 Markdown table: ideal code lengths of the exact integer models, beside uniform coding (13 bits) and
-a static order-0 code whose counts come from the training shards of the same domain.
-`python -m cloud_server.training.entropy_report --tokens DIR --text-tokenizer FILE`
+a static order-0 code whose counts come from the training shards of the same domain; then the bytes
+that a sender saves by trying every model that the message allows; with `--float CHECKPOINT` also
+what the integers cost more than the floats that they were made from. Any folder of shards or of
+pictures will do:
+`python -m cloud_server.training.entropy_report --tokens DIR --photo-tokens DIR --pictures DIR`
 """
 
 from __future__ import annotations
@@ -16,70 +19,128 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
-from cloud_server.training.entropy_data import Example, Picture, Pool, Sampler
+from cloud_server.training.entropy import share_kind
+from cloud_server.training.entropy_data import Example, Picture, Pool, Sampler, collate
 from shared_protocol.bundles import load_bundle
 from shared_protocol.entropy.coder import EntropyModels
-from shared_protocol.tasks import Scenario
+from shared_protocol.entropy.model import EntropyModel
+from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
 from shared_protocol.tokenizers.text import TextTokenizer
+
+Floats = npt.NDArray[np.float64]
 
 BATCH = 8
 DRAWN = ("scenes", "generated")
+FILLED_IN = "text_inside"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One kind of stream.
+
+    Args:
+        way: of `entropy_data.WAYS`, which draws its context.
+        cell: the message that carries it, which says what models the sender may use.
+    """
+
+    way: str
+    cell: tuple[Task, Direction]
+
+    @property
+    def allowed(self) -> tuple[Scenario, ...]:
+        """The models that the sender may use, the paper's first."""
+        specs = (spec for spec in TABLE[self.cell] if spec.part is Part.IMAGE)
+        return next(specs).scenarios
+
+
 STREAMS = {
-    "whole image": "text",
-    "outside a mask (inpaint up)": "masked",
-    "inside a mask (inpaint down)": "text_inside",
-    "border (outpaint down)": "text_border",
+    "whole image (t2i down)": Stream("text", (Task.T2I, Direction.DOWNLINK)),
+    "outside a mask (inpaint up)": Stream("masked", (Task.INPAINT, Direction.UPLINK)),
+    "inside a mask (inpaint down)": Stream(FILLED_IN, (Task.INPAINT, Direction.DOWNLINK)),
+    "border (outpaint down)": Stream("text_border", (Task.OUTPAINT, Direction.DOWNLINK)),
 }
-"""Name of a kind of stream -> the way of `entropy_data.WAYS` that draws its context."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Mean bits per token of one kind of stream; None where a scenario has no model."""
+    """One kind of stream of one kind of picture.
+
+    Args:
+        domain: which pictures.
+        stream: name of the stream.
+        tokens: how many tokens.
+        bits: mean bits a token by "uniform", "order-0" and scenario; None without such a model.
+        exact: scenario -> bits of each stream, (N,).
+        floats: the same by the float network; empty without one.
+        allowed: the models that the sender may use, the paper's first.
+    """
 
     domain: str
     stream: str
     tokens: int
     bits: dict[str, float | None]
+    exact: dict[Scenario, Floats]
+    floats: dict[Scenario, Floats]
+    allowed: tuple[Scenario, ...]
+
+    def sizes(self, scenarios: Iterable[Scenario]) -> npt.NDArray[np.int64]:
+        """(N,) bytes of each stream under the best of `scenarios`."""
+        known = [self.exact[scenario] for scenario in scenarios if scenario in self.exact]
+        sizes: npt.NDArray[np.int64] = np.ceil(np.min(known, axis=0) / 8).astype(np.int64)
+        return sizes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--tokens", type=Path, required=True, help="folder of scene shards")
+    parser.add_argument("--tokens", type=Path, help="folder of scene shards")
     parser.add_argument("--photo-tokens", type=Path, help="folder of photograph shards")
     parser.add_argument("--generated-tokens", type=Path, help="folder of a backbone's outputs")
     parser.add_argument("--pictures", type=Path, help="further photographs, never trained on")
-    parser.add_argument("--image-tokenizer", type=Path, help="file that tokenises --pictures")
-    parser.add_argument("--text-tokenizer", type=Path, required=True)
+    parser.add_argument("--image-tokenizer", type=Path, help="default: the bundle's")
+    parser.add_argument("--text-tokenizer", type=Path, help="default: the bundle's")
     parser.add_argument("--bundle", default="builtin", help="name or folder of the bundle")
     parser.add_argument("--weights", type=Path, help="one file for all scenarios, not the bundle's")
+    parser.add_argument("--float", type=Path, help="checkpoint.pt that the weights were made from")
     parser.add_argument("--count", type=int, default=200, help="pictures a domain at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; returns the process's exit status."""
-    models = _models(args)
-    sampler = Sampler(TextTokenizer.load(args.text_tokenizer), {"text": 1.0}, {}, 0, split="test")
+    """Print the tables; returns the process's exit status."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    models, network = _models(args), _network(args)
+    tokenizer = args.text_tokenizer or load_bundle(args.bundle).path("text_tokenizer")
+    sampler = Sampler(TextTokenizer.load(tokenizer), {"text": 1.0}, {}, 0, split="test")
     drawn = static_costs(train_codes([args.tokens]))
     photographed = static_costs(train_codes([args.photo_tokens]))
-    rows = [
-        measure(
-            domain,
-            stream,
-            pictures[: args.count],
-            models,
-            sampler,
-            drawn if domain in DRAWN else photographed,
-            args.seed,
-        )
-        for domain, pictures in _domains(args).items()
-        for stream in STREAMS
-        if pictures
-    ]
-    sys.stdout.write(table(rows))
+    rows = []
+    for domain, pictures in _domains(args).items():
+        order0 = drawn if domain in DRAWN else photographed
+        for stream in STREAMS:
+            shown = _shown(stream, pictures)[: args.count]
+            if shown:
+                rows.append(
+                    measure(domain, stream, shown, models, sampler, order0, args.seed, network)
+                )
+    if not rows:
+        sys.stdout.write("no pictures: name --tokens, --photo-tokens or --pictures\n")
+        return 1
+    tables = [rate_table(rows), choice_table(rows)]
+    tables += [float_table(rows)] if network is not None else []
+    sys.stdout.write("\n".join(tables))
     return 0
+
+
+def _shown(stream: str, pictures: Sequence[Picture]) -> list[Picture]:
+    """A backbone's fillings are shown where fillings travel, whole pictures elsewhere."""
+    filled = [picture for picture in pictures if picture.targets is not None]
+    wanted = bool(filled) and STREAMS[stream].way == FILLED_IN
+    return filled if wanted else [picture for picture in pictures if picture.targets is None]
 
 
 def measure(
@@ -88,37 +149,58 @@ def measure(
     pictures: Sequence[Picture],
     models: EntropyModels,
     sampler: Sampler,
-    order0: np.ndarray,
+    order0: Floats,
     seed: int,
+    network: EntropyModel | None = None,
 ) -> Row:
-    """Bits per token of `pictures`, every scenario on the same streams.
+    """Bits of `pictures`, every scenario on the same streams.
 
     Args:
+        domain: name of these pictures.
+        stream: one of `STREAMS`.
+        pictures: N of them.
+        models: the exact models.
+        sampler: draws contexts and texts.
         order0: (V,) bits of each code under the static code.
+        seed: of the contexts and texts.
+        network: the float network to compare with.
     """
     rng = np.random.default_rng(seed)
-    examples = [sampler.draw(picture, rng, STREAMS[stream]) for picture in pictures]
+    examples = [sampler.draw(picture, rng, STREAMS[stream].way) for picture in pictures]
     codes = np.concatenate([example.codes for example in examples])
+    known = models.available()
+    floats = {} if network is None else {s: float_bits(network, s, examples) for s in known}
+    exact = {scenario: exact_bits(models, scenario, examples) for scenario in known}
     bits: dict[str, float | None] = {
         "uniform": math.log2(len(order0)),
         "order-0": float(order0[codes].mean()),
     }
     for scenario in Scenario:
         if scenario is not Scenario.UNIFORM:
-            known = scenario in models.available()
-            total = total_bits(models, scenario, examples) if known else None
+            total = float(exact[scenario].sum()) if scenario in exact else None
             bits[scenario.name.lower()] = None if total is None else total / len(codes)
-    return Row(domain, stream, len(codes), bits)
+    return Row(domain, stream, len(codes), bits, exact, floats, STREAMS[stream].allowed)
 
 
-def total_bits(models: EntropyModels, scenario: Scenario, examples: Sequence[Example]) -> float:
-    """Ideal code length of all examples under one scenario."""
+def exact_bits(models: EntropyModels, scenario: Scenario, examples: Sequence[Example]) -> Floats:
+    """(N,) ideal code length of each example under one scenario."""
     chunks = [examples[i : i + BATCH] for i in range(0, len(examples), BATCH)]
-    lengths = (
+    lengths = [
         models.code_lengths(scenario, [e.codes for e in chunk], [e.context for e in chunk])
         for chunk in chunks
-    )
-    return float(sum(sum(some) for some in lengths))
+    ]
+    return np.concatenate([np.asarray(some, dtype=np.float64) for some in lengths])
+
+
+def float_bits(network: EntropyModel, scenario: Scenario, examples: Sequence[Example]) -> Floats:
+    """(N,) the same by the float network, float32 throughout."""
+    found = []
+    with torch.inference_mode():
+        for example in examples:
+            one = Example(scenario, example.context, example.codes)
+            nats = network(collate([one], network.config))
+            found.append(float(nats.double().sum()) / math.log(2))
+    return np.array(found)
 
 
 def train_codes(folders: Iterable[Path | None], codebook_size: int = 8192) -> np.ndarray:
@@ -137,19 +219,48 @@ def static_costs(counts: np.ndarray) -> np.ndarray:
     return costs
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
+def rate_table(rows: Sequence[Row]) -> str:
+    """Markdown: bits a token by scenario, and what the best of those allowed saves."""
     names = list(rows[0].bits)
-    head = ["pictures", "stream", "tokens", *names, "saved"]
-    lines = [head, ["---"] * len(head)] + [_cells(row, names) for row in rows]
+    head = ["pictures", "stream", "tokens", *names, "bytes", "saved"]
+    lines = []
+    for row in rows:
+        smallest = row.sizes(row.allowed)
+        cells = [f"{row.bits[n]:.3f}" if row.bits[n] is not None else "-" for n in names]
+        saved = 1 - 8 * smallest.sum() / (row.tokens * (row.bits["uniform"] or 1.0))
+        cells += [f"{smallest.mean():.1f}", f"{100 * saved:.1f} %"]
+        lines.append([row.domain, row.stream, str(row.tokens), *cells])
+    return _markdown(head, lines)
+
+
+def choice_table(rows: Sequence[Row]) -> str:
+    """Markdown: mean bytes under the first allowed model, and by trying them all."""
+    head = ["pictures", "stream", "first allowed", "its bytes", "bytes, smallest of", "all", "less"]
+    lines = []
+    for row in rows:
+        tried = [scenario for scenario in row.allowed if scenario in row.exact]
+        first, best = row.sizes(tried[:1]).mean(), row.sizes(tried).mean()
+        names = ", ".join(scenario.name.lower() for scenario in tried)
+        less = f"{100 * (1 - best / first):.1f} %"
+        name = tried[0].name.lower()
+        cells = [row.domain, row.stream, name, f"{first:.1f}", names, f"{best:.1f}", less]
+        lines.append(cells)
+    return _markdown(head, lines)
+
+
+def float_table(rows: Sequence[Row]) -> str:
+    """Markdown: how many more bits the exact integers take than the float network, in percent."""
+    head = ["exact over float", "stream", *(s.name.lower() for s in rows[0].floats)]
+    lines = []
+    for row in rows:
+        over = [row.exact[s].sum() / floats.sum() - 1 for s, floats in row.floats.items()]
+        lines.append([row.domain, row.stream, *(f"{100 * share:+.3f} %" for share in over)])
+    return _markdown(head, lines)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def _cells(row: Row, names: Sequence[str]) -> list[str]:
-    cells = [f"{row.bits[n]:.3f}" if row.bits[n] is not None else "-" for n in names]
-    uniform = row.bits["uniform"] or 1.0
-    best = min(bits for bits in row.bits.values() if bits is not None)
-    return [row.domain, row.stream, str(row.tokens), *cells, f"{100 * (1 - best / uniform):.1f} %"]
 
 
 def _domains(args: argparse.Namespace) -> dict[str, list[Picture]]:
@@ -163,7 +274,8 @@ def _domains(args: argparse.Namespace) -> dict[str, list[Picture]]:
         pool.refresh()
     domains = {name: pool.pictures for name, pool in pools.items()}
     if args.pictures:
-        domains[args.pictures.name] = _tokenised(args.pictures, args.image_tokenizer)
+        tokenizer = args.image_tokenizer or load_bundle(args.bundle).path("image_tokenizer")
+        domains[args.pictures.name] = _tokenised(args.pictures, tokenizer)
     return domains
 
 
@@ -181,6 +293,19 @@ def _models(args: argparse.Namespace) -> EntropyModels:
         return load_bundle(args.bundle).entropy
     scenarios = [scenario for scenario in Scenario if scenario is not Scenario.UNIFORM]
     return EntropyModels.load(dict.fromkeys(scenarios, args.weights))
+
+
+def _network(args: argparse.Namespace) -> EntropyModel | None:
+    """The float network of a training run; its sizes are the weights'."""
+    if args.float is None:
+        return None
+    models = _models(args)
+    network = EntropyModel(models.engine(models.available()[0]).config)
+    state = torch.load(args.float, weights_only=True)
+    network.load_state_dict(state["model"])
+    if not state.get("adapted"):  # as the export does
+        share_kind(network, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
+    return network.eval()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -27,6 +27,7 @@ from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact
 logger = logging.getLogger(__name__)
 
 BATCH = 20
+SMOKE_PHOTOS = 4
 SHIFT = 8
 """Half a token, in pixels."""
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", type=int, default=PHOTOS_HELD_OUT)
     parser.add_argument("--limit", type=int, help="read only the first so many")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_PHOTOS} photographs only")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = load_compact(args.tokenizer)
+    if args.smoke:
+        args.limit, args.held_out = SMOKE_PHOTOS, 1
     photos = load_photos(args.photos, args.limit)
     train = photos[: len(photos) - args.held_out]
     end = photos.shape[1] - SHIFT

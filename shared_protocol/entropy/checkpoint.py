@@ -218,7 +218,7 @@ def _head(model: EntropyModel, scales: _Scales, step: float) -> dict[str, Array]
         weight, bias = _numpy(module.weight), _numpy(module.bias)
         _put(arrays, name, _matrix(weight, step_in, step_out, bias))
     unit = arrays["low_in.scale"].astype(np.float64) * inner  # value of one step of each row's sum
-    arrays["given"] = np.rint(_numpy(model.given.weight) / unit).astype(np.int32)
+    arrays["given"] = _to_int32(_numpy(model.given.weight) / unit)
     return arrays
 
 
@@ -239,8 +239,14 @@ def _matrix(
         "scale": (row_step * step_in / step_out).astype(np.float32),
     }
     if bias is not None:
-        arrays["bias"] = np.rint(bias / (row_step * step_in)).astype(np.int32)
+        arrays["bias"] = _to_int32(bias / (row_step * step_in))
     return arrays
+
+
+def _to_int32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """Rounded; what does not fit ends at the edge, where a certificate refuses it."""
+    edge = (1 << 31) - 1
+    return np.clip(np.rint(values), -edge, edge).astype(np.int32)
 
 
 def _put(arrays: dict[str, Array], name: str, matrix: dict[str, Array]) -> None:

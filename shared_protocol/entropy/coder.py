@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from shared_protocol.entropy.config import EntropyConfig
 from shared_protocol.entropy.context import CodingContext
@@ -111,6 +112,14 @@ class EntropyModels:
             float(np.log2(intervals[..., 2] / intervals[..., 1]).sum())
             for intervals in self._intervals(scenario, codes, contexts)
         ]
+
+    def bits_by_token(
+        self, scenario: Scenario, codes: Codes, context: CodingContext
+    ) -> npt.NDArray[np.float64]:
+        """(M,) float64: `code_length`, token by token in raster order of the targets."""
+        (intervals,) = self._intervals(scenario, [codes], [context])
+        lengths = np.log2(intervals[..., 2] / intervals[..., 1])
+        return np.asarray(lengths.reshape(len(codes), -1).sum(axis=1), dtype=np.float64)
 
     def warm_up(self) -> None:
         """Read all weights and compile the decoder (seconds, once; then cached on disk)."""

@@ -13,6 +13,7 @@ padding or the number of entries computed at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -105,6 +106,8 @@ class Engine:
         self, plans: Sequence[Layout], codes: Sequence[Codes]
     ) -> list[tuple[Intervals, Intervals]]:
         """For each layout all frequencies, (M, 64) and (M, 128), by the parallel pass."""
+        if not any(plan.count for plan in plans):
+            return [self._no_tables() for _ in plans]
         with exact_arithmetic():
             high, low, _ = self._parallel_tables(plans, codes)
             pair = high.cpu().numpy(), low.cpu().numpy()
@@ -114,6 +117,8 @@ class Engine:
         self, plans: Sequence[Layout], codes: Sequence[Codes]
     ) -> list[tuple[Intervals, Intervals]]:
         """The same frequencies as `tables`, computed one target at a time."""
+        if not any(plan.count for plan in plans):
+            return [self._no_tables() for _ in plans]
         with exact_arithmetic():
             joined = _Joined.of(plans)
             grid = self._codes(joined, codes)
@@ -125,6 +130,11 @@ class Engine:
                 steps.advance(grid[:, t].cpu().numpy().astype(np.int32))
             high, low = torch.stack(highs, 1).cpu().numpy(), torch.stack(lows, 1).cpu().numpy()
         return [(high[i, : p.count], low[i, : p.count]) for i, p in enumerate(plans)]
+
+    def _no_tables(self) -> tuple[Intervals, Intervals]:
+        sizes = self.config.high_size, self.config.low_size
+        high, low = (np.zeros((0, size), dtype=np.int64) for size in sizes)
+        return high, low
 
     def _parallel_tables(
         self, plans: Sequence[Layout], codes: Sequence[Codes]
@@ -149,7 +159,11 @@ class Engine:
         kernel = self.kernel
         if kernel is None or self.model.device.type != "cpu":
             return self._decode_eagerly(plans, streams)
-        return [self._decode_one(kernel, p, s) for p, s in zip(plans, streams, strict=True)]
+        workers = min(len(plans), torch.get_num_threads())
+        if workers < 2:
+            return [self._decode_one(kernel, p, s) for p, s in zip(plans, streams, strict=True)]
+        with ThreadPoolExecutor(workers) as pool:  # the kernel does not hold the interpreter's lock
+            return list(pool.map(self._decode_one, [kernel] * len(plans), plans, streams))
 
     def kernel_tables(self, plan: Layout, data: bytes) -> tuple[Intervals, Intervals]:
         """All frequencies that the compiled decoder meets while it decodes `data`."""

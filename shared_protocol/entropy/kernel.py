@@ -3,8 +3,10 @@
 It does not know scenarios or files. `exact` is the oracle it is tested against, bit for bit, and
 the fallback where numba is missing; `range_coder.RangeDecoder` is the mirror of its decoder.
 
-Speed rests on two habits: 2-D slices inside the loops (flat offsets ran ten times slower), and
-int8 weights against int16 activations with an int32 sum, which becomes one vector instruction.
+Speed rests on three habits: 2-D slices inside the loops (flat offsets ran ten times slower); int8
+weights against int16 activations with every product and sum cast back to int32 (numba makes them
+int64 otherwise, which ran three times slower), so that they become one vector instruction; and all
+sums of a matrix before their roundings, so that the roundings are vectors as well.
 """
 
 from __future__ import annotations
@@ -33,12 +35,13 @@ from shared_protocol.range_coder import (
     BOTTOM,
     HEAD_BYTES,
     TOP,
+    TOP_BITS,
     VIRTUAL_BYTES,
 )
 from shared_protocol.tokens import Codes
 
 _NEIGHBOURS = np.array(NEIGHBOURS, dtype=np.int64)
-_OK, _TRUNCATED, _TRAILING = 0, 1, 2
+_OK, _TRUNCATED, _TRAILING, _NOT_SHORTEST = 0, 1, 2, 3
 
 Caches = npt.NDArray[np.int8]
 
@@ -54,39 +57,45 @@ def _jit(function: Callable[..., Any]) -> Any:
 @_jit
 def _requantise(total, scale, limit):  # type: ignore[no-untyped-def]
     """One float32 multiplication, round half to even, clamp."""
-    value = np.rint(np.float32(total) * scale)
-    if value > limit:
-        return np.int32(limit)
-    if value < -limit:
-        return np.int32(-limit)
-    return np.int32(value)
+    high = np.float32(limit)
+    return np.int32(min(max(np.rint(np.float32(total) * scale), -high), high))
 
 
 @_jit
 def _dot(row, x):  # type: ignore[no-untyped-def]
+    """Sum of products; every partial sum fits 32 bits, as the certificates say."""
     total = np.int32(0)
     for k in range(x.shape[0]):
-        total += np.int32(row[k]) * np.int32(x[k])
+        total = np.int32(total + np.int32(np.int32(row[k]) * np.int32(x[k])))
     return total
 
 
 @_jit
-def _linear(weight, scale, x, limit, out):  # type: ignore[no-untyped-def]
-    for r in range(weight.shape[0]):
-        out[r] = _requantise(_dot(weight[r], x), scale[r], limit)
+def _linear(weight, scale, x, limit, sums, out):  # type: ignore[no-untyped-def]
+    rows = weight.shape[0]
+    for r in range(rows):
+        sums[r] = _dot(weight[r], x)
+    for r in range(rows):
+        out[r] = _requantise(sums[r], scale[r], limit)
 
 
 @_jit
-def _linear_biased(weight, scale, bias, x, limit, out):  # type: ignore[no-untyped-def]
-    for r in range(weight.shape[0]):
-        out[r] = _requantise(_dot(weight[r], x) + bias[r], scale[r], limit)
+def _linear_biased(weight, scale, bias, x, limit, sums, out):  # type: ignore[no-untyped-def]
+    rows = weight.shape[0]
+    for r in range(rows):
+        sums[r] = np.int32(_dot(weight[r], x) + bias[r])
+    for r in range(rows):
+        out[r] = _requantise(sums[r], scale[r], limit)
 
 
 @_jit
-def _add(weight, scale, x, residual):  # type: ignore[no-untyped-def]
-    for r in range(weight.shape[0]):
-        value = residual[r] + _requantise(_dot(weight[r], x), scale[r], RESIDUAL_MAX)
-        residual[r] = min(max(value, -RESIDUAL_MAX), RESIDUAL_MAX)
+def _add(weight, scale, x, sums, residual):  # type: ignore[no-untyped-def]
+    rows = weight.shape[0]
+    for r in range(rows):
+        sums[r] = _dot(weight[r], x)
+    for r in range(rows):
+        value = np.int32(residual[r] + _requantise(sums[r], scale[r], RESIDUAL_MAX))
+        residual[r] = min(max(value, np.int32(-RESIDUAL_MAX)), np.int32(RESIDUAL_MAX))
 
 
 @_jit
@@ -100,40 +109,45 @@ def _norm(residual, numerator, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _attend(query, keys, values, count, scale, multiplier, table, scores, sums, out):  # type: ignore[no-untyped-def]
+def _attend(query, keys, values, count, scale, multiplier, table, scores, mixed, out):  # type: ignore[no-untyped-def]
     """One head: `count` keys and values of int8, result in `out` (int16)."""
+    for j in range(count):
+        scores[j] = _dot(keys[j], query)
     best = np.int32(-(2**30))
     for j in range(count):
-        scores[j] = np.int32(np.rint(np.float32(_dot(keys[j], query)) * scale))
+        scores[j] = np.int32(np.rint(np.float32(scores[j]) * scale))
         best = max(best, scores[j])
-    last = table.shape[0] - 1
+    last = np.int32(table.shape[0] - 1)
     total = np.int32(0)
     for j in range(count):
-        scores[j] = table[min(best - scores[j], last)]
-        total += scores[j]
+        share = table[min(np.int32(best - scores[j]), last)]
+        scores[j] = share
+        total = np.int32(total + share)
     factor = np.float32(ATTENTION_SUM) / np.float32(total)
-    sums[:] = 0
+    mixed[:] = 0
     for j in range(count):
         share = np.int32(np.rint(np.float32(scores[j]) * factor))
         if share != 0:
             row = values[j]
             for k in range(row.shape[0]):
-                sums[k] += share * np.int32(row[k])
-    for k in range(sums.shape[0]):
-        out[k] = _requantise(sums[k], multiplier, 127)
+                mixed[k] = np.int32(mixed[k] + np.int32(share * np.int32(row[k])))
+    for k in range(mixed.shape[0]):
+        out[k] = _requantise(mixed[k], multiplier, 127)
 
 
 @_jit
 def _frequencies(weight, scale, bias, x, table, steps, out):  # type: ignore[no-untyped-def]
     """Frequencies of one symbol into `out` (int64); returns their sum."""
+    for r in range(weight.shape[0]):
+        steps[r] = np.int32(_dot(weight[r], x) + bias[r])
     best = np.int32(-(2**30))
     for r in range(weight.shape[0]):
-        steps[r] = np.int32(np.rint(np.float32(_dot(weight[r], x) + bias[r]) * scale[r]))
+        steps[r] = np.int32(np.rint(np.float32(steps[r]) * scale[r]))
         best = max(best, steps[r])
-    last = table.shape[0] - 1
+    last = np.int32(table.shape[0] - 1)
     shares = np.int64(0)
     for r in range(weight.shape[0]):
-        steps[r] = table[min(best - steps[r], last)]
+        steps[r] = table[min(np.int32(best - steps[r]), last)]
         shares += steps[r]
     factor = np.float64(FREQUENCY_SUM) / np.float64(shares)
     total = np.int64(0)
@@ -170,7 +184,26 @@ def _decode_symbol(data, coder, table, size, total):  # type: ignore[no-untyped-
 
 
 @_jit
-def _embed(w, row, column, kind, previous, board, joined, residual):  # type: ignore[no-untyped-def]
+def _finish(data, coder):  # type: ignore[no-untyped-def]
+    """`RangeDecoder.finish`: a status."""
+    length, position = data.shape[0], coder[2]
+    if position < length:
+        return _TRAILING
+    if length > 0 and data[length - 1] == 0 and length > position - VIRTUAL_BYTES:
+        return _TRAILING
+    if position - length > VIRTUAL_BYTES:
+        return _TRUNCATED
+    count = length - position + HEAD_BYTES
+    if count > 0:
+        unit = np.int64(1) << (TOP_BITS - 8 * count)
+        above = np.int64(256 - np.int64(data[length - 1])) * unit
+        if coder[0] >= unit or coder[1] - coder[0] > above:
+            return _NOT_SHORTEST
+    return _OK
+
+
+@_jit
+def _embed(w, row, column, kind, previous, board, joined, sums, residual):  # type: ignore[no-untyped-def]
     """The residual stream of a target entry; (row, column) without the board's border."""
     table, weight, scale, rows, columns, kinds = w
     width = table.shape[1]
@@ -179,35 +212,36 @@ def _embed(w, row, column, kind, previous, board, joined, residual):  # type: ig
         down, right = _NEIGHBOURS[slot, 0], _NEIGHBOURS[slot, 1]
         code = board[row + 1 + down, column + 1 + right]
         joined[(slot + 1) * width : (slot + 2) * width] = table[code]
-    _linear(weight, scale, joined, RESIDUAL_MAX, residual)
+    _linear(weight, scale, joined, RESIDUAL_MAX, sums, residual)
     row, column = min(row, rows.shape[0] - 1), min(column, columns.shape[0] - 1)
     for k in range(residual.shape[0]):
         place = np.int32(rows[row, k]) + np.int32(columns[column, k]) + np.int32(kinds[kind, k])
-        residual[k] = min(max(residual[k] + place, -RESIDUAL_MAX), RESIDUAL_MAX)
+        value = np.int32(residual[k] + place)
+        residual[k] = min(max(value, np.int32(-RESIDUAL_MAX)), np.int32(RESIDUAL_MAX))
 
 
 @_jit
-def _block(w, layer, residual, normed, qkv, mixed, inner, scores, sums, keys, values, at):  # type: ignore[no-untyped-def]
+def _block(w, layer, residual, normed, qkv, mixed, inner, scores, head, sums, keys, values, at):  # type: ignore[no-untyped-def]
     """One Transformer block for one entry; its key and value go to position `at`."""
     norms, qkv_w, qkv_s, score, mix, out_w, out_s, up_w, up_s, up_b, gelu, down_w, down_s, table = w
     heads, head_width = keys.shape[1], keys.shape[3]
     width = residual.shape[0]
     _norm(residual, norms[2 * layer], normed)
-    _linear(qkv_w[layer], qkv_s[layer], normed, 127, qkv)
+    _linear(qkv_w[layer], qkv_s[layer], normed, 127, sums, qkv)
     for h in range(heads):
         left, right = h * head_width, (h + 1) * head_width
         keys[layer, h, at] = qkv[width + left : width + right]
         values[layer, h, at] = qkv[2 * width + left : 2 * width + right]
         _attend(
             qkv[left:right], keys[layer, h], values[layer, h], at + 1,
-            score[layer, h], mix[layer], table, scores, sums, mixed[left:right],
+            score[layer, h], mix[layer], table, scores, head, mixed[left:right],
         )  # fmt: skip
-    _add(out_w[layer], out_s[layer], mixed, residual)
+    _add(out_w[layer], out_s[layer], mixed, sums, residual)
     _norm(residual, norms[2 * layer + 1], normed)
-    _linear_biased(up_w[layer], up_s[layer], up_b[layer], normed, GELU_HALF, inner)
+    _linear_biased(up_w[layer], up_s[layer], up_b[layer], normed, GELU_HALF, sums, inner)
     for k in range(inner.shape[0]):
         inner[k] = gelu[layer, inner[k] + GELU_HALF]
-    _add(down_w[layer], down_s[layer], inner, residual)
+    _add(down_w[layer], down_s[layer], inner, sums, residual)
 
 
 @_jit
@@ -223,7 +257,8 @@ def _decode(  # type: ignore[no-untyped-def]
     qkv = np.zeros(3 * width, np.int16)
     inner = np.zeros(block[7].shape[1], np.int16)
     low = np.zeros(in_w.shape[0], np.int16)
-    scores, sums = np.zeros(keys.shape[2], np.int32), np.zeros(keys.shape[3], np.int32)
+    scores, one_head = np.zeros(keys.shape[2], np.int32), np.zeros(keys.shape[3], np.int32)
+    sums = np.zeros(max(qkv.shape[0], inner.shape[0], low.shape[0]), np.int32)
     steps = np.zeros(max(hi_w.shape[0], lo_w.shape[0]), np.int32)
     frequency = np.zeros(steps.shape[0], np.int64)
     coder = np.zeros(3, np.int64)
@@ -234,10 +269,10 @@ def _decode(  # type: ignore[no-untyped-def]
     previous = np.int64(outside)
     for t in range(places.shape[0]):
         row, column = places[t, 0], places[t, 1]
-        _embed(entry, row, column, kind, previous, board, joined, residual)
+        _embed(entry, row, column, kind, previous, board, joined, sums, residual)
         for layer in range(keys.shape[0]):
             _block(
-                block, layer, residual, normed, qkv, mixed, inner, scores, sums,
+                block, layer, residual, normed, qkv, mixed, inner, scores, one_head, sums,
                 keys, values, start + t,
             )  # fmt: skip
         _norm(residual, norm, normed)
@@ -248,8 +283,9 @@ def _decode(  # type: ignore[no-untyped-def]
         if high < 0:
             return _TRUNCATED
         for r in range(in_w.shape[0]):
-            total_in = _dot(in_w[r], normed) + in_b[r] + given[high, r]
-            low[r] = low_gelu[_requantise(total_in, in_s[r], GELU_HALF) + GELU_HALF]
+            sums[r] = np.int32(np.int32(_dot(in_w[r], normed) + in_b[r]) + given[high, r])
+        for r in range(in_w.shape[0]):
+            low[r] = low_gelu[_requantise(sums[r], in_s[r], GELU_HALF) + GELU_HALF]
         total = _frequencies(lo_w, lo_s, lo_b, low, table, steps, frequency)
         if t < record.shape[0]:
             record[t, 1] = frequency
@@ -259,9 +295,7 @@ def _decode(  # type: ignore[no-untyped-def]
         previous = high * lo_w.shape[0] + symbol
         codes[t] = previous
         board[row + 1, column + 1] = previous
-    if coder[2] < data.shape[0]:
-        return _TRAILING
-    return _OK if coder[2] - data.shape[0] <= VIRTUAL_BYTES else _TRUNCATED
+    return _finish(data, coder)
 
 
 class Kernel:
@@ -311,7 +345,7 @@ class Kernel:
             (M,) int32.
 
         Raises:
-            TruncatedError, TrailingBytesError: as `RangeDecoder` does.
+            TruncatedError, TrailingBytesError, BadMessageError: as `RangeDecoder` does.
         """
         codes = np.zeros(plan.count, dtype=np.int32)
         stream = np.frombuffer(data, dtype=np.uint8).copy()
@@ -325,6 +359,8 @@ class Kernel:
             raise TruncatedError(f"a coded part of {len(data)} bytes ends too early")
         if status == _TRAILING:
             raise TrailingBytesError("bytes follow the last symbol of a coded part")
+        if status == _NOT_SHORTEST:
+            raise BadMessageError("a coded part is not the shortest stream of its symbols")
         return codes
 
 

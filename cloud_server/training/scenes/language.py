@@ -79,8 +79,14 @@ RELATION_WORDINGS: dict[str, tuple[str, ...]] = {
         "to the right of", "right of", "on the right of", "at the right of",
         "further right than", HELD_OUT, "on the right side of",
     ),
-    ABOVE: ("above", "over", "higher up than", "on top of", HELD_OUT, "higher than"),
-    BELOW: ("below", "under", "lower down than", "beneath", HELD_OUT, "lower than"),
+    ABOVE: (
+        "above", "over", "higher up than", "on top of", "further up than",
+        "at a higher place than", HELD_OUT, "higher than",
+    ),
+    BELOW: (
+        "below", "under", "lower down than", "beneath", "further down than",
+        "at a lower place than", HELD_OUT, "lower than",
+    ),
 }  # fmt: skip
 OPPOSITE = {LEFT: RIGHT, RIGHT: LEFT, ABOVE: BELOW, BELOW: ABOVE}
 
@@ -103,40 +109,45 @@ PRESENCE = (
     "is there {a} in the picture?", "is there {a}?", "can you see {a}?",
     "does the picture show {a}?", "does the image contain {a}?", "is {a} in the image?",
     "is there {a} anywhere?", "do you see {a}?", "is {a} visible somewhere?",
-    "tell me if there is {a}.", "can {a} be seen in the picture?",
+    "tell me if there is {a}.", "tell me, is there {a}?", "tell me, can you see {a}?",
+    "can {a} be seen in the picture?",
     HELD_OUT, "do you see {a} anywhere?",
 )  # fmt: skip
 COUNT = (
     "how many objects are there?", "how many objects are in the picture?",
     "how many things can you see?", "how many things are in the image?", "count the objects.",
     "count the things in the picture.", "what number of things do you see?",
-    "tell me the number of objects.", "how many objects does the image show?",
+    "tell me the number of objects.", "tell me, how many objects are there?",
+    "how many objects does the image show?",
     HELD_OUT, "what is the number of objects?",
 )  # fmt: skip
 RELATION = (
     "what is {relation} {the}?", "which object is {relation} {the}?",
     "which thing is {relation} {the}?", "what can you see {relation} {the}?",
     "what object do you see {relation} {the}?", "what stands {relation} {the}?",
-    "tell me what is {relation} {the}.", "name the object {relation} {the}.",
+    "tell me what is {relation} {the}.", "tell me, what is {relation} {the}?",
+    "name the object {relation} {the}.",
     HELD_OUT, "what do you see {relation} {the}?",
 )  # fmt: skip
 RELATION_CHECK = (
     "is {the} {relation} {other}?", "is it true that {the} is {relation} {other}?",
     "do you see {the} {relation} {other}?", "does {the} stand {relation} {other}?",
     "tell me if {the} is {relation} {other}.", "say, is {the} {relation} {other}?",
+    "please, is {the} {relation} {other}?", "tell me, can you see {the} {relation} {other}?",
     "can you see {the} {relation} {other}?", HELD_OUT, "tell me, is {the} {relation} {other}?",
 )  # fmt: skip
 WHERE = (
     "where is {the}?", "where in the picture is {the}?",
     "where can you see {the}?", "where do you see {the}?", "at which place is {the}?",
     "in which corner or part is {the}?", "in what part of the image is {the}?",
-    "tell me where {the} is.", "which part of the image shows {the}?",
+    "tell me where {the} is.", "tell me, where is {the}?", "which part of the image shows {the}?",
     HELD_OUT, "in which part of the picture is {the}?",
 )  # fmt: skip
 AT = (
     "what is at the {zone}?", "what object is at the {zone}?",
     "what can you see at the {zone}?", "what do you see at the {zone}?", "what is in the {zone}?",
     "which thing is seen at the {zone}?", "tell me what is at the {zone}.",
+    "tell me, what is at the {zone}?",
     "name the object at the {zone}.", HELD_OUT, "what can be seen at the {zone}?",
 )  # fmt: skip
 BACKGROUND = (

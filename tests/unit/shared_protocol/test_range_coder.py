@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_protocol.errors import TrailingBytesError, TruncatedError
+from shared_protocol.errors import BadMessageError, TrailingBytesError, TruncatedError
 from shared_protocol.range_coder import (
     MAX_TOTAL,
     VIRTUAL_BYTES,
@@ -120,6 +120,41 @@ def test_bytes_after_the_last_symbol_are_an_error() -> None:
     message = [(1, [3, 4, 5])] * 30
     with pytest.raises(TrailingBytesError):
         decode(encode(message) + bytes(8), [t for _, t in message])
+
+
+@given(symbols)
+@settings(max_examples=40, deadline=None)
+def test_every_flipped_bit_gives_other_symbols_or_an_error(message: list[Symbol]) -> None:
+    tables = [table for _, table in message]
+    data = encode(message)
+    for position in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << bit
+            try:
+                found = decode(bytes(damaged), tables)
+            except BadMessageError:
+                continue
+            assert found != [symbol for symbol, _ in message]
+
+
+@given(st.binary(max_size=12), st.lists(st.integers(1, 300), min_size=2, max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_a_stream_is_taken_only_if_its_symbols_encode_to_it(data: bytes, table: list[int]) -> None:
+    tables = [table] * 10
+    try:
+        found = decode(data, tables)
+    except BadMessageError:
+        return
+    assert encode(list(zip(found, tables, strict=True))) == data
+
+
+@pytest.mark.parametrize("last", [0x41, 0x7F, 0xFF])
+def test_another_value_of_the_same_interval_is_refused(last: int) -> None:
+    message = [(1, [64, 192])]
+    assert encode(message) == bytes([0x40])
+    with pytest.raises(BadMessageError, match="shortest"):
+        decode(bytes([last]), [[64, 192]])
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 99)), max_size=100))

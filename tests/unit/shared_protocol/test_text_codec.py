@@ -31,10 +31,12 @@ from shared_protocol.text_codec import (
     save_text_prior,
 )
 from shared_protocol.tokenizers.text import TextTokenizer
-from shared_protocol.tokens import Codes
+from shared_protocol.tokens import Codes, TextTokens
 
 PRIOR = toy_text_prior()
 BUILTIN = Path(__file__).parents[3] / "shared_protocol" / "weights" / "builtin"
+BUILTIN_PRIOR = load_text_prior(BUILTIN / "text_prior.msgpack")
+BUILTIN_TOKENIZER = TextTokenizer.load(BUILTIN / "text_tokenizer.json")
 TEXT_RATE = 0.35
 """Coded bytes per byte of UTF-8 that the built-in prior must reach on everyday sentences."""
 
@@ -248,3 +250,12 @@ def test_everyday_sentences_take_at_most_the_promised_share_of_their_bytes() -> 
     ]
     assert sum(coded) / sum(raw) <= TEXT_RATE
     assert sum(c / r for c, r in zip(coded, raw, strict=True)) / len(raw) <= TEXT_RATE
+
+
+@given(words=st.text(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_any_unicode_text_comes_back_through_the_built_in_prior(words: str) -> None:
+    tokens = BUILTIN_TOKENIZER.encode(words)
+    coder, data = encode_text(tokens.ids, tokens.vocabulary_size, BUILTIN_PRIOR)
+    back = decode_text(data, coder, tokens.vocabulary_size, BUILTIN_PRIOR)
+    assert BUILTIN_TOKENIZER.decode(TextTokens(back, tokens.vocabulary_size)) == words

@@ -2,17 +2,21 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cloud_server.training import entropy
+from cloud_server.training import entropy, entropy_report
 from cloud_server.training.entropy_data import WAYS, Picture, Pool, Sampler, collate, region
-from cloud_server.training.entropy_report import static_costs
+from cloud_server.training.entropy_report import STREAMS, static_costs
 from shared_protocol.entropy.checkpoint import load
+from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.config import EntropyConfig
+from shared_protocol.tasks import Scenario
 
+TINY = Path(__file__).parents[2] / "golden" / "entropy" / "tiny.safetensors"
 OPTIONS = {"window_share": 0.5, "offset_share": 0.5}
 SHARES = dict.fromkeys(WAYS, 1.0)
 CONFIG = EntropyConfig()
@@ -74,3 +78,42 @@ def test_a_smoke_run_exports_certified_weights_and_resumes(tmp_path) -> None:
 def test_the_static_code_is_complete() -> None:
     costs = static_costs(np.array([5, 0, 3, 0]))
     assert np.exp2(-costs).sum() == pytest.approx(1.0)
+
+
+def test_the_report_tells_each_scenario_on_each_stream_and_what_choosing_saves(
+    tmp_path, capsys
+) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}_0.npy", rng.integers(0, 8192, (3, 6, 6)).astype(np.uint16))
+    parser = argparse.ArgumentParser()
+    entropy_report.add_arguments(parser)
+    words = ["--photo-tokens", str(tmp_path), "--weights", str(TINY), "--threads", "1"]
+    assert entropy_report.run(parser.parse_args(words)) == 0
+    rates, choices = capsys.readouterr().out.split("\n\n")
+    for stream in STREAMS:
+        assert f"| photographs | {stream} |" in rates
+        assert f"| photographs | {stream} |" in choices
+    assert entropy_report.run(parser.parse_args([])) == 1
+
+
+def test_a_row_adds_up_the_exact_models_and_chooses_among_those_allowed() -> None:
+    models = EntropyModels.load({Scenario.GENERIC: TINY, Scenario.MASKED: TINY})
+    sampler = Sampler(None, {"text": 1.0}, {}, 0)
+    order0 = np.full(8192, 13.0)
+    name = "outside a mask (inpaint up)"
+    shown = [picture(seed) for seed in range(3)]
+    row = entropy_report.measure("photographs", name, shown, models, sampler, order0, 0)
+    assert (row.bits["uniform"], row.bits["order-0"], row.bits["adapted"]) == (13.0, 13.0, None)
+    masked = row.bits["masked"]
+    assert masked == pytest.approx(row.exact[Scenario.MASKED].sum() / row.tokens)
+    best = row.sizes([Scenario.GENERIC, Scenario.MASKED])
+    assert (best <= row.sizes([Scenario.GENERIC])).all()
+    assert (best <= row.sizes([Scenario.MASKED])).all()
+
+
+def test_the_float_network_is_compared_on_the_same_streams(tmp_path) -> None:
+    network = entropy_report.EntropyModel(load(TINY).config)
+    example = Sampler(None, {"text": 1.0}, {}, 0).draw(picture(1), np.random.default_rng(0), "text")
+    (bits,) = entropy_report.float_bits(network.eval(), Scenario.GENERIC, [example])
+    assert bits == pytest.approx(13 * 256, rel=1e-5)  # an untrained head is uniform

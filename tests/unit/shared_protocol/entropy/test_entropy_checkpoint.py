@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from entropy_streams import TINY, draw_stream
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from shared_protocol.entropy import checkpoint
 from shared_protocol.entropy.coder import EntropyModels
@@ -84,6 +86,26 @@ def test_a_bias_that_could_overflow_is_refused(name: str) -> None:
     array.flat[0] = 1 << 24
     with pytest.raises(CheckpointError):
         ExactWeights(weights.config, changed(name, array))
+
+
+def test_a_file_that_breaks_a_bound_is_refused_when_it_is_loaded(tmp_path) -> None:
+    weights = checkpoint.load(TINY)
+    bias = weights["high.bias"].copy()
+    bias[0] = 1 << 24
+    with safe_open(TINY, framework="numpy") as file:
+        metadata = file.metadata()
+    save_file(changed("high.bias", bias), tmp_path / "w.safetensors", metadata)
+    with pytest.raises(CheckpointError, match="high sum"):
+        checkpoint.load(tmp_path / "w.safetensors")
+
+
+def test_a_network_that_would_break_a_bound_is_not_exported(network: EntropyModel) -> None:
+    broken = EntropyModel(network.config)
+    broken.load_state_dict(network.state_dict())
+    torch.nn.init.constant_(broken.high.bias, 1e6)
+    batch, _ = batch_of(Scenario.GENERIC, 1, network.config)
+    with pytest.raises(CheckpointError, match="high"):
+        checkpoint.quantise(broken, [batch])
 
 
 def test_a_weight_of_minus_128_is_refused() -> None:

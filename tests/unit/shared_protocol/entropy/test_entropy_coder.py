@@ -4,13 +4,14 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from entropy_streams import GOLDEN, SCENARIOS, TINY, draw_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.context import CodingContext, nothing_known
-from shared_protocol.entropy.selfcheck import probe
+from shared_protocol.entropy.probes import probe
 from shared_protocol.errors import (
     BadMessageError,
     CheckpointError,
@@ -73,7 +74,7 @@ def test_streams_are_close_to_their_ideal_length(shared: EntropyModels, scenario
 def test_golden_streams_keep_their_bytes(shared: EntropyModels) -> None:
     for case in json.loads((GOLDEN / "golden.json").read_text())["streams"]:
         scenario = Scenario[case["scenario"].upper()]
-        codes, context = probe(case["seed"], case["side"], 8192, 4096)
+        codes, context = probe(case["seed"], (case["side"], case["side"]), 8192, 4096)
         assert shared.encode(scenario, codes, context).hex() == case["hex"]
         assert np.array_equal(shared.decode(scenario, bytes.fromhex(case["hex"]), context), codes)
 
@@ -129,7 +130,31 @@ def test_no_targets_make_an_empty_stream(shared: EntropyModels) -> None:
         shared.decode(Scenario.ADAPTED, bytes(9), context)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (16, 32), (34, 3)])
+@pytest.mark.parametrize("length", [0, 1, 62, 63, 64, 65])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_texts_of_every_length_up_to_the_limit_work(
+    shared: EntropyModels, eager: EntropyModels, scenario: Scenario, length: int
+) -> None:
+    codes, context = draw_stream(7, 3, 4)
+    text = (np.arange(length) * 31 % 4096).astype(np.int32)
+    context = CodingContext(context.targets, context.known, context.known_codes, text)
+    data = shared.encode(scenario, codes, context)
+    for models in (shared, eager):
+        assert np.array_equal(models.decode(scenario, data, context), codes)
+
+
+def test_two_threads_decode_a_batch_as_one_does(shared: EntropyModels) -> None:
+    pairs = [draw_stream(seed, 5, 5) for seed in range(6)]
+    contexts = [context for _, context in pairs]
+    streams = shared.encode_batch(Scenario.MASKED, [codes for codes, _ in pairs], contexts)
+    torch.set_num_threads(2)
+    decoded = shared.decode_batch(Scenario.MASKED, streams, contexts)
+    assert all(np.array_equal(a, b) for a, (b, _) in zip(decoded, pairs, strict=True))
+    with pytest.raises(BadMessageError):
+        shared.decode_batch(Scenario.MASKED, [*streams[:-1], bytes(40)], contexts)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (16, 32), (34, 3), (32, 32)])
 def test_unusual_canvases_work(shared: EntropyModels, shape: tuple[int, int]) -> None:
     context = nothing_known(*shape, text=np.arange(70, dtype=np.int32))
     codes = (np.arange(context.count) * 37 % 8192).astype(np.int32)

@@ -1,4 +1,3 @@
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -7,11 +6,11 @@ import torch
 from entropy_streams import SCENARIOS, TINY, draw_plans, draw_stream
 
 from shared_protocol.entropy import exact
+from shared_protocol.entropy.battery import PROCESSORS, battery, elsewhere
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.coder import EntropyModels, write_stream
 from shared_protocol.entropy.engine import Engine
 from shared_protocol.entropy.scenarios import layout
-from shared_protocol.entropy.selfcheck import battery, other_processor_digest, selfcheck_digest
 from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Scenario
 
@@ -74,14 +73,12 @@ def test_a_gpu_gives_the_same_tables(engine: Engine) -> None:
     assert same(engine.tables(plans, codes), gpu.stepwise_tables(plans, codes))
 
 
-def test_kernels_for_older_processors_give_the_same_digest(models: EntropyModels) -> None:
-    capabilities = (
-        ["default", "avx2"] if torch.backends.cpu.get_cpu_capability() != "DEFAULT" else []
-    )
-    one = EntropyModels.load({Scenario.GENERIC: models.paths[Scenario.GENERIC]})
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for capability in capabilities:
-        assert other_processor_digest(one, capability) == selfcheck_digest(one)
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_kernels_for_older_processors_give_the_same_tables(
+    models: EntropyModels, processor: str
+) -> None:
+    here = elsewhere(models, Scenario.TEXT_CONDITIONED, 10, {})
+    assert elsewhere(models, Scenario.TEXT_CONDITIONED, 10, PROCESSORS[processor]) == here
 
 
 @pytest.mark.parametrize("changed", [0, 5, 20])
@@ -117,9 +114,11 @@ def float_frequencies(logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor
 def test_a_planted_float_operation_is_found(
     models: EntropyModels, monkeypatch: pytest.MonkeyPatch, name: str, planted: Callable
 ) -> None:
-    assert all(check.ok for check in battery(models, Scenario.MASKED, count=2))
+    before = battery(models, Scenario.MASKED, sequences=6)
+    assert len(before) >= 13
+    assert all(check.ok for check in before)
     monkeypatch.setattr(exact, name, planted)
-    assert not all(check.ok for check in battery(models, Scenario.MASKED, count=2))
+    assert not all(check.ok for check in battery(models, Scenario.MASKED, sequences=6))
 
 
 def test_autocast_is_refused(models: EntropyModels) -> None:
