@@ -145,6 +145,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="weights of the transformer, where they do not lie with the bundle",
     )
     group.add_argument(
+        "--entropy",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="entropy models of your own for the bundle ('train entropy --bundle'); edges fetch "
+        "them with 'edge-client fetch'",
+    )
+    group.add_argument(
         "--dtype",
         choices=DTYPES,
         default=_DEFAULTS.dtype,

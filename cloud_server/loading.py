@@ -30,6 +30,7 @@ from shared_protocol.bundles import BUILTIN, Bundle, load_bundle
 from shared_protocol.codec import encode_request
 from shared_protocol.entropy.roundtrip import round_trip_digest
 from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.extended import with_entropy
 from shared_protocol.messages import Options, Request
 from shared_protocol.published import CATALOGUE, find_transformer
 from shared_protocol.tasks import Task
@@ -53,7 +54,7 @@ def load_model(settings: Settings) -> Model:
     device = choose_device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    bundle = load_bundle(settings.bundle)
+    bundle = open_bundle(settings)
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
     model = Model(
         bundle=bundle,
@@ -75,6 +76,17 @@ def load_model(settings: Settings) -> Model:
     )
     warm(model, bundle)
     return model
+
+
+def open_bundle(settings: Settings) -> Bundle:
+    """The bundle that `settings` name, with the entropy models that they name.
+
+    Raises:
+        ConfigError: no such bundle.
+        CheckpointError: files of it are missing, or the entropy models are not made for it.
+    """
+    bundle = load_bundle(settings.bundle)
+    return bundle if settings.entropy is None else with_entropy(bundle, settings.entropy)
 
 
 def shared_files(bundle: Bundle) -> dict[str, SharedFile]:

@@ -33,6 +33,7 @@ class Settings:
         bundle: "builtin", a published bundle such as "show-o", the name of an installed one, or a
             folder.
         backbone: file or folder with the transformer's weights; None = those of the bundle.
+        entropy: file with entropy models for the bundle; None = those that it has, if any.
         dtype: of the transformer's weights, one of `DTYPES`; "auto" takes float32 for compact
             weights and bfloat16 for Show-o's.
         sampling: the order in which picture tokens are fixed, one of `SAMPLINGS`; "auto" takes
@@ -66,6 +67,7 @@ class Settings:
     port: int = 8400
     bundle: str = "builtin"
     backbone: Path | None = None
+    entropy: Path | None = None
     dtype: str = "auto"
     sampling: str = "auto"
     device: str = "auto"

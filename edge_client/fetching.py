@@ -7,6 +7,8 @@ for each. It does not know what is inside the files.
 
     /v1/info ─► fingerprint ─► listing ─► bundle.json (its SHA-256 is the fingerprint)
                                              └─► digests ─► files ─► verified ─► installed
+
+Files that another variant of the same bundle has here already are not fetched again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -147,12 +150,6 @@ def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fe
     staging = cache_folder() / _PLACE / f".{fingerprint[:32]}"
     staging.mkdir(parents=True, exist_ok=True)
     total = sum(sizes.values())
-    present = sum(file.stat().st_size for file in staging.iterdir())
-    if shutil.disk_usage(staging).free < total - present:
-        raise ConfigError(
-            f"{staging.parent} has no room for {total / _MB:,.1f} MB",
-            "make room, or name another folder in UNIMIC_CACHE",
-        )
     done = received = 0
 
     def get(file: str, digest: str) -> Path:
@@ -170,7 +167,10 @@ def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fe
         done += sizes[file]
         return path
 
+    _check_room(staging, sizes.get(MANIFEST, 0))
     manifest = _manifest(get(MANIFEST, fingerprint))
+    _take_over(manifest, staging)
+    _check_room(staging, total)
     for file, digest in manifest.sha256.items():
         get(file, digest)
     place = cache_folder() / _PLACE / name
@@ -178,6 +178,31 @@ def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fe
         shutil.rmtree(place)
     staging.rename(place)
     return Fetched(name, fingerprint, place, received)
+
+
+def _check_room(staging: Path, total: int) -> None:
+    """See that the rest of `total` bytes fits the disk."""
+    present = sum(file.stat().st_size for file in staging.iterdir())
+    if shutil.disk_usage(staging).free < total - present:
+        raise ConfigError(
+            f"{staging.parent} has no room for {total / _MB:,.1f} MB",
+            "make room, or name another folder in UNIMIC_CACHE",
+        )
+
+
+def _take_over(manifest: Manifest, staging: Path) -> None:
+    """Copy into `staging` what the bundle of the same name on this device has of the wanted."""
+    if not _NAME.fullmatch(manifest.name):
+        return
+    try:
+        held = load_bundle(manifest.name)
+    except ConfigError:
+        return
+    named = {digest: name for name, digest in held.manifest.sha256.items()}
+    for file, digest in manifest.sha256.items():
+        if digest in named and not (staging / file).exists():
+            with suppress(CheckpointError):  # damaged here: it is fetched
+                shutil.copyfile(held.file(named[digest]), staging / file)
 
 
 def _get(

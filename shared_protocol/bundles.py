@@ -246,8 +246,9 @@ class Bundle:
         """
         from shared_protocol.entropy.selfcheck import DIGESTS_FILE, check_digests
 
-        if (self.folder / DIGESTS_FILE).is_file():
-            check_digests(self.entropy, self.folder)
+        for folder in {path.parent for path in self.entropy.paths.values()}:
+            if (folder / DIGESTS_FILE).is_file():
+                check_digests(self.entropy, folder)
 
     def _entropy_files(self) -> dict[Scenario, Path]:
         roles = {scenario: f"entropy_{scenario.name.lower()}" for scenario in Scenario}

@@ -4,7 +4,8 @@ Knows the schedule, the optimisers and the files; sequences come from `entropy_d
 and its integer form from `shared_protocol.entropy`. One network is trained on a mixture of all
 scenarios; `--scenario` narrows the mixture, `--start` begins with the weights of another run, so
 that specialised models are a short fine-tuning. Device, precision and length are flags:
-`cloud-server train entropy --tokens DIR --text-tokenizer FILE --out DIR --minutes 60`.
+`cloud-server train entropy --tokens DIR --text-tokenizer FILE --out DIR --minutes 60`, or, for any
+bundle, `… --bundle show-o --images DIR --captions FILE --out DIR`, see `bundle_entropy`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cloud_server.training.entropy_data import Example, Picture, Pool, Sampler, 
 from shared_protocol.entropy.checkpoint import quantise, save
 from shared_protocol.entropy.config import KIND_TARGET, EntropyConfig
 from shared_protocol.entropy.model import Batch, EntropyModel
+from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokenizers.text import TextTokenizer
 
@@ -77,7 +79,10 @@ class Recipe:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of this recipe."""
-    parser.add_argument("--tokens", type=Path, required=True, help="folder of train_*.npy + .jsonl")
+    from cloud_server.training import bundle_entropy  # which imports this module
+
+    bundle_entropy.add_arguments(parser)
+    parser.add_argument("--tokens", type=Path, help="folder of train_*.npy + .jsonl")
     parser.add_argument("--photo-tokens", type=Path, help="folder of train_*.npy of photographs")
     parser.add_argument("--generated-tokens", type=Path, help="a backbone's outputs, with texts")
     parser.add_argument("--text-tokenizer", type=Path, help="JSON file; without it, no texts")
@@ -87,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=Path, help="checkpoint of another run to begin with")
     parser.add_argument("--minutes", type=float, default=60.0, help="planned length by the clock")
     parser.add_argument("--steps", type=int, help="planned length in steps, instead of --minutes")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", help="[auto with --bundle, else cpu]")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
@@ -98,10 +103,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, evaluate and export; returns the process's exit status."""
+    """Train, evaluate and export; returns the process's exit status.
+
+    Raises:
+        ConfigError: nothing names what to learn from.
+    """
+    if (args.bundle is None) == (args.tokens is None):
+        raise ConfigError("what to learn from is not clear", "name either --tokens or --bundle")
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.bundle is not None:
+        from cloud_server.training import bundle_entropy  # which imports this module
+
+        return bundle_entropy.run(args)
+    args.device = args.device or "cpu"
     recipe = Recipe.load(args.config).narrowed(args.scenario)
     if args.smoke:
         recipe, args.steps = recipe.tiny(), SMOKE_STEPS

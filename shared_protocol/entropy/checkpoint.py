@@ -54,8 +54,18 @@ def save(weights: ExactWeights, path: Path) -> None:
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.arrays.items()}
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(to_bytes(arrays, metadata))
+    part.write_bytes(_ordered(to_bytes(arrays, metadata)))
     part.replace(path)
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with its metadata in order, so that equal weights are equal bytes."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) <= end - 8, "only the order changes"
+    return data[:8] + text.ljust(end - 8) + data[end:]
 
 
 def load(path: Path) -> ExactWeights:

@@ -95,6 +95,22 @@ def test_a_newer_bundle_takes_the_place_of_the_older(cache: Path) -> None:
     assert load_bundle("theirs").max_text_tokens == 31
 
 
+def test_files_that_another_variant_has_here_are_not_fetched_again() -> None:
+    Server().fetch()
+    newer = Server({**CONTENT, "max_text_tokens": 31})
+    assert newer.fetch().received == len(newer.manifest)
+    assert newer.ranges == []
+    assert load_bundle("theirs").file("text.json").read_bytes() == WORDS
+
+
+def test_files_that_were_damaged_here_are_fetched_again(cache: Path) -> None:
+    Server().fetch()
+    (cache / "theirs" / "text.json").write_bytes(WORDS[::-1])
+    newer = Server({**CONTENT, "max_text_tokens": 31})
+    assert newer.fetch().received == len(newer.manifest) + len(WORDS)
+    assert load_bundle("theirs").file("text.json").read_bytes() == WORDS
+
+
 def test_another_builtin_bundle_gets_a_name_of_its_own() -> None:
     server = Server({**CONTENT, "name": "builtin"})
     fetched = server.fetch()
