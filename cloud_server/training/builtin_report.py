@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--entropy-pictures", type=int, default=ENTROPY_PICTURES, help="of each domain at most"
     )
     parser.add_argument("--seed", type=int, default=SEED, help="of the tokenizer's scenes")
+    parser.add_argument("--note", help="conditions of the run that a reader must know")
     parser.add_argument("--world", type=Path, help="another world.toml")
     parser.add_argument("--cache", type=Path, help="folder for downloads (default: $UNIMIC_CACHE)")
     parser.add_argument("--smoke", action="store_true", help="a handful of scenes only")
@@ -164,6 +165,7 @@ def facts(
     args: argparse.Namespace, bundle: Bundle, evaluation: Evaluation, judge: Judge
 ) -> dict[str, Any]:
     """What a reader must know to make the numbers again."""
+    noted = {"conditions": args.note} if args.note else {}
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
@@ -177,6 +179,7 @@ def facts(
         f"guidance {evaluation.run.get('guidance') or 'of the bundle'}",
         "judge": ", ".join(f"{key} {value}" for key, value in judge.about.items()),
         "seed of the tokenizer's scenes": args.seed,
+        **noted,
     }
 
 
