@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cloud_server.settings import (
     API_KEY_VARIABLE,
@@ -117,51 +118,57 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add(group: argparse._ArgumentGroup, flag: str, text: str, kind: type = str) -> None:
     """Declare a flag whose default is that of `Settings`."""
-    name = flag.removeprefix("--").replace("-", "_")
     metavar = {int: "N", float: "SECONDS"}.get(kind)
-    default = getattr(_DEFAULTS, name)
-    group.add_argument(flag, type=kind, default=default, metavar=metavar, help=text)
+    group.add_argument(flag, type=kind, default=_default(flag), metavar=metavar, help=text)
+
+
+def _add_choice(
+    group: argparse._ArgumentGroup, flag: str, choices: Sequence[str], text: str
+) -> None:
+    """Declare a flag of a few values whose default is that of `Settings`."""
+    group.add_argument(flag, choices=choices, default=_default(flag), help=text)
+
+
+def _add_path(group: argparse._ArgumentGroup, flag: str, text: str) -> None:
+    """Declare a flag for a path that `Settings` need not have."""
+    group.add_argument(flag, type=Path, default=argparse.SUPPRESS, help=text)
+
+
+def _default(flag: str) -> Any:
+    return getattr(_DEFAULTS, flag.removeprefix("--").replace("-", "_"))
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where")
     _add(group, "--host", "address to listen on")
     _add(group, "--port", "TCP port; 0 takes a free one and prints the URL", int)
-    group.add_argument(
-        "--ready-file", type=Path, default=argparse.SUPPRESS, help="gets the URL once ready"
-    )
-    group.add_argument(
-        "--log-level", choices=LOG_LEVELS, default=_DEFAULTS.log_level, help="detail"
-    )
+    _add_path(group, "--ready-file", "gets the URL once ready")
+    _add_choice(group, "--log-level", LOG_LEVELS, "detail")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     _add(group, "--bundle", "builtin, show-o, show-o-512 or a folder; both ends hold the same")
-    group.add_argument(
-        "--backbone",
-        type=Path,
-        default=argparse.SUPPRESS,
-        help="weights of the transformer, where they do not lie with the bundle",
+    _add_path(
+        group, "--backbone", "weights of the transformer, where they do not lie with the bundle"
     )
-    group.add_argument(
+    _add_path(
+        group,
         "--entropy",
-        type=Path,
-        default=argparse.SUPPRESS,
-        help="entropy models of your own for the bundle ('train entropy --bundle'); edges fetch "
-        "them with 'edge-client fetch'",
+        "entropy models of your own for the bundle ('train entropy --bundle'); edges fetch them "
+        "with 'edge-client fetch'",
     )
-    group.add_argument(
+    _add_choice(
+        group,
         "--dtype",
-        choices=DTYPES,
-        default=_DEFAULTS.dtype,
-        help="of the transformer; auto = bfloat16 for Show-o's weights, else float32",
+        DTYPES,
+        "of the transformer; auto = bfloat16 for Show-o's weights, else float32",
     )
-    group.add_argument(
+    _add_choice(
+        group,
         "--sampling",
-        choices=SAMPLINGS,
-        default=_DEFAULTS.sampling,
-        help="order of decoding; auto = reference for Show-o's weights, else standard",
+        SAMPLINGS,
+        "order of decoding; auto = reference for Show-o's weights, else standard",
     )
     _add(group, "--device", "auto, cpu, cuda or cuda:N")
     _add(group, "--threads", "CPU threads of the model; 0 = automatic", int)

@@ -108,9 +108,7 @@ def decode_request(data: bytes, bundle: CodecBundle) -> Decoded[Request]:
         BundleMismatchError: the sender has another bundle.
     """
     with _translated():
-        frame = bitstream.unpack(data)
-        _check_cell(frame, Direction.UPLINK, _SERVICES)
-        _check_bundle(frame, bundle)
+        frame = _opened(data, bundle, Direction.UPLINK, _SERVICES)
         grid, extension, options = parameters.from_map(frame.parameters, bundle.grid)
         _check_reply(options, frame.task, bundle)
         text = read_text(frame, bundle, bundle.max_text_tokens)
@@ -183,9 +181,7 @@ def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decod
         BundleMismatchError: the sender has another bundle.
     """
     with _translated():
-        frame = bitstream.unpack(data)
-        _check_cell(frame, Direction.DOWNLINK, (request.task,))
-        _check_bundle(frame, bundle)
+        frame = _opened(data, bundle, Direction.DOWNLINK, (request.task,))
         if frame.parameters:
             raise BadMessageError("a downlink message has no parameters")
         text = read_text(frame, bundle, MAX_NEW_TOKENS)
@@ -232,9 +228,7 @@ def decode_image(data: bytes, bundle: CodecBundle) -> Decoded[ImageTokens]:
         BundleMismatchError: the sender has another bundle.
     """
     with _translated():
-        frame = bitstream.unpack(data)
-        _check_cell(frame, Direction.UPLINK, (Task.STORE,))
-        _check_bundle(frame, bundle)
+        frame = _opened(data, bundle, Direction.UPLINK, (Task.STORE,))
         grid = parameters.grid_from_map(frame.parameters, bundle.grid)
         context = uplink_context(grid, None, NO_TEXT)
         codes = read_codes(frame, bundle, context)
@@ -260,6 +254,16 @@ def _union(mask: Flags | None, dropped: Flags | None) -> Flags | None:
     if mask is None or dropped is None:
         return dropped if mask is None else mask
     return mask | dropped
+
+
+def _opened(
+    data: bytes, bundle: CodecBundle, direction: Direction, tasks: tuple[Task, ...]
+) -> Frame:
+    """The frame of a message that goes this way, is for one of the tasks and fits the bundle."""
+    frame = bitstream.unpack(data)
+    _check_cell(frame, direction, tasks)
+    _check_bundle(frame, bundle)
+    return frame
 
 
 def _check_cell(frame: Frame, direction: Direction, tasks: tuple[Task, ...]) -> None:

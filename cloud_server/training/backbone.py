@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -46,11 +45,15 @@ from cloud_server.training.backbone_eval import (
 )
 from cloud_server.training.backbone_model import TrainedBackbone
 from cloud_server.training.easy_vqa import load as load_easy_vqa
+from cloud_server.training.optimisers import Optimisers, Rates
 from cloud_server.training.runs import (
+    CHECKPOINT,
     SMOKE_STEPS,
     Progress,
+    add_run_arguments,
     autocast,
     load_checkpoint,
+    read_recipe,
     save_checkpoint,
 )
 from cloud_server.training.scenes.world import World
@@ -60,7 +63,6 @@ from shared_protocol.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "backbone.toml"
-CHECKPOINT = "checkpoint.pt"
 HELD_OUT_SCENES = 160
 SCORED_SCENES = 80
 SHEET_SCENES = 8
@@ -84,7 +86,7 @@ class Recipe:
     @classmethod
     def load(cls, path: Path | None = None) -> Recipe:
         """Reads a TOML file; without `path`, the shipped recipe."""
-        return cls(**tomllib.loads((path or DEFAULT_CONFIG).read_text(encoding="utf-8")))
+        return read_recipe(cls, path or DEFAULT_CONFIG)
 
     def architecture(self, vocabulary: Vocabulary) -> ShowoConfig:
         names = (
@@ -106,18 +108,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-tokenizer", type=Path, help="weights that draw the sample sheets")
     parser.add_argument("--easy-vqa", type=Path, help="folder of `train easy-vqa`")
     parser.add_argument("--export", type=Path, help="folder for the compact weights")
-    parser.add_argument("--minutes", type=float, default=70.0, help="planned length by the clock")
-    parser.add_argument("--steps", type=int, help="planned length in steps, instead of --minutes")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_run_arguments(parser, minutes=70.0)
     parser.add_argument("--evaluate-minutes", type=float, default=10.0)
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
     parser.add_argument("--config", type=Path, help="another backbone.toml")
     parser.add_argument("--world", type=Path, help="another world.toml")
-    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_STEPS} tiny steps, no scores")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -135,46 +130,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class Optimisers:
-    """Muon for the inner matrices, AdamW for tables, norms and biases, one schedule for both."""
-
-    def __init__(self, net: TrainedBackbone, rates: dict[str, float]) -> None:
-        matrices = [p for p in net.inner.parameters() if p.ndim == 2]
-        chosen = {id(p) for p in matrices}
-        others = [p for p in net.parameters() if id(p) not in chosen]
-        decay = rates["weight_decay"]
-        self._rates = rates
-        self._all: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
-                matrices,
-                lr=rates["matrix_rate"],
-                weight_decay=decay,
-                adjust_lr_fn="match_rms_adamw",
-            ),
-            torch.optim.AdamW(
-                others, lr=rates["table_rate"], betas=(0.9, 0.98), weight_decay=decay
-            ),
-        ]
-        self._bases = (rates["matrix_rate"], rates["table_rate"])
-
-    def factor(self, share: float) -> float:
-        """Learning-rate factor at a share of the run: warm-up, plateau, linear cool-down."""
-        warm, cool = self._rates["warm_up_share"], self._rates["cool_down_share"]
-        return max(0.0, min(share / warm + 0.02, 1.0, (1.0 - share) / cool))
-
-    def step(self, share: float) -> None:
-        for optimiser, base in zip(self._all, self._bases, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = base * self.factor(share)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-
-    def state(self) -> list[dict[str, Any]]:
-        return [optimiser.state_dict() for optimiser in self._all]
-
-    def load(self, states: list[dict[str, Any]]) -> None:
-        for optimiser, state in zip(self._all, states, strict=True):
-            optimiser.load_state_dict(state)
+def rate_factor(share: float, rates: dict[str, float]) -> float:
+    """Learning-rate factor at a share of the run: warm-up, plateau, linear cool-down."""
+    warm, cool = rates["warm_up_share"], rates["cool_down_share"]
+    return max(0.0, min(share / warm + 0.02, 1.0, (1.0 - share) / cool))
 
 
 class Averages:
@@ -216,7 +175,12 @@ class Trainer:
             self.maker.probe_classes,
             recipe.network["probe_layer"],
         ).to(args.device)
-        self.optimisers = Optimisers(self.net, recipe.optimiser)
+        rates, decay = recipe.optimiser, recipe.optimiser["weight_decay"]
+        self.optimisers = Optimisers(
+            self.net.parameters(),
+            self.net.inner.parameters(),
+            Rates(rates["matrix_rate"], decay, rates["table_rate"], decay),
+        )
         self.averages = Averages(self.net, recipe.optimiser["ema"])
         self.sums: dict[str, list[float]] = defaultdict(list)
         if args.resume and (args.out / CHECKPOINT).is_file():
@@ -257,7 +221,7 @@ class Trainer:
         for name, batch in self._batches(share):
             self._accumulate(name, batch.to(self.args.device))
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.optimiser["clip_norm"])
-        self.optimisers.step(share)
+        self.optimisers.step(rate_factor(share, self.recipe.optimiser))
         self.averages.update(self.net, self.progress.step)
 
     def _batches(self, share: float) -> Iterator[tuple[str, Batch]]:

@@ -27,6 +27,8 @@ from torch import Tensor
 
 from cloud_server.prompting import pad_left, pad_right, t2i_mask, text_block
 from cloud_server.training.easy_vqa import SHAPES, QuestionedImage
+from cloud_server.training.hidden_tokens import HidingConfig, TokenHider
+from cloud_server.training.scene_grid import Rectangle, SceneGrid
 from cloud_server.training.scenes.language import PHRASES, QA, caption, describe, phrase, questions
 from cloud_server.training.scenes.world import Scene, World
 from shared_protocol.vocabulary import Vocabulary
@@ -36,27 +38,8 @@ QUESTION_AFTER = " ASSISTANT:"
 END_OF_TEXT = "<|endoftext|>"
 IGNORED = -100
 _OFFERS = 3
-_MISSING_SHARE, _WHOLE_SHARE = 0.6, 0.2
-"""Of the objects of a half-drawn picture; the others are partly drawn."""
 _WHOLE_PICTURE = frozenset({"count", "relation", "relation_check"})
 """Kinds of questions that a part of a picture cannot answer."""
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """A part of the token grid."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def index(self) -> tuple[slice, slice]:
-        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
-
-    def raster(self, side: int) -> np.ndarray:
-        """(height * width,) positions of its cells in the raster order of the whole grid."""
-        return np.arange(side * side).reshape(side, side)[self.index()].reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -217,7 +200,9 @@ class DataConfig:
         block_share: share of t2i examples that hide one object only (inpainting).
         side_share: share of t2i examples that hide one side of the picture (outpainting).
         unbegun_share: share of t2i examples that look like pictures half drawn: objects hidden as
-            a whole, background known here and there.
+            a whole, background known here and there. All their tokens are predicted and count
+            alike, so that holes are filled as often with background as they should be.
+        finished_share: share of those in which every object is there already.
         describe_share: share of t2i prompts that say where everything is.
         dropout: share of t2i prompts that are empty.
         background_share: share of masked background tokens that are predicted.
@@ -234,6 +219,7 @@ class DataConfig:
     block_share: float = 0.15
     side_share: float = 0.12
     unbegun_share: float = 0.0
+    finished_share: float = 0.0
     describe_share: float = 0.25
     dropout: float = 0.1
     background_share: float = 0.35
@@ -241,6 +227,12 @@ class DataConfig:
     window: int = 8
     noise_share: float = 0.0
     crowded_share: float = 0.0
+
+    def hiding(self) -> HidingConfig:
+        """The shares of t2i examples by what they hide."""
+        return HidingConfig(
+            self.block_share, self.side_share, self.unbegun_share, self.finished_share
+        )
 
 
 class BatchMaker:
@@ -266,75 +258,15 @@ class BatchMaker:
     ) -> None:
         self.config, self.vocabulary, self.coder, self.world = config, vocabulary, coder, world
         self.side, self.max_text_len = side, max_text_len
-        self._objects = {name: number for number, name in enumerate(world.names)}
-        self._backgrounds = {
-            name: len(world.names) + number for number, name in enumerate(world.backgrounds)
-        }
-
+        self.grid = SceneGrid(world, side)
+        self._hider = TokenHider(config.hiding(), self.grid)
         self._named = self._names_by_token()
-
-    @property
-    def object_side(self) -> int:
-        """Tokens per side of an object."""
-        return -(-self.world.sprite_size // self.world.stride)
-
-    @property
-    def object_parts(self) -> int:
-        """Tokens of an object; also the number that stands for "background"."""
-        return self.object_side**2
 
     @property
     def probe_classes(self) -> tuple[int, int, int, int]:
         """Sizes of what the probe tells: things, parts, rows, columns."""
-        things = len(self._objects) + len(self._backgrounds) + len(SHAPES)
-        return things, self.object_parts + 1, self.side, self.side
-
-    # -- truth ----------------------------------------------------------------------------------
-
-    def truth(self, scene: Scene) -> np.ndarray:
-        """(side, side, 4) of each token: what it shows, which part of it, its row, its column."""
-        rows, columns = np.mgrid[: self.side, : self.side]
-        things = np.full_like(rows, self._backgrounds[scene.background])
-        parts = np.full_like(rows, self.object_parts)
-        for thing in scene.objects:
-            box = self.box(thing.x, thing.y, thing.size)
-            things[box] = self._objects[thing.name]
-            cells = (rows - box[0].start) * self.object_side + columns - box[1].start
-            parts[box] = cells[box].clip(max=self.object_parts - 1)
-        return np.stack([things, parts, rows, columns], axis=-1)
-
-    def box(self, x: int, y: int, size: int) -> tuple[slice, slice]:
-        """The tokens that a box in pixels mostly covers."""
-        stride = self.world.stride
-        rows, columns = (
-            slice(max(0, round(start / stride)), round((start + size) / stride)) for start in (y, x)
-        )
-        return rows, columns
-
-    def full(self) -> Rectangle:
-        return Rectangle(0, 0, self.side, self.side)
-
-    def window_around(self, scene: Scene, rng: np.random.Generator) -> Rectangle:
-        """A window that holds one object of the scene, most often the only one inside."""
-        size = self.config.window
-        thing = scene.objects[int(rng.integers(len(scene.objects)))]
-        rows, columns = self.box(thing.x, thing.y, thing.size)
-        top, left = (
-            int(rng.integers(max(0, part.stop - size), min(part.start, self.side - size) + 1))
-            for part in (rows, columns)
-        )
-        return Rectangle(top, left, size, size)
-
-    def inside(self, scene: Scene, part: Rectangle) -> Scene:
-        """The scene with only the objects that lie wholly inside `part`."""
-        kept = []
-        for thing in scene.objects:
-            rows, columns = self.box(thing.x, thing.y, thing.size)
-            tall = part.top <= rows.start and rows.stop <= part.top + part.height
-            wide = part.left <= columns.start and columns.stop <= part.left + part.width
-            if tall and wide:
-                kept.append(thing)
-        return replace(scene, objects=tuple(kept))
+        things = len(self.grid.things) + len(SHAPES)
+        return things, self.grid.object_parts + 1, self.side, self.side
 
     # -- text to image --------------------------------------------------------------------------
 
@@ -342,20 +274,28 @@ class BatchMaker:
         """Masked image tokens to be predicted from a caption and the other tokens."""
         side, offset = self.side, self.max_text_len + 2
         blocks, images, places, labels, truths = [], [], [], [], []
+        half_drawn = []
         for item in items:
-            part = self.window_around(item.scene, rng) if window else self.full()
-            truth = self.truth(item.scene)
-            masked, scene = self._mask(item.scene, part, rng)
-            blocks.append(self._prompt(scene, rng))
+            part = self._part(item.scene, rng, window)
+            truth = self.grid.truth(item.scene)
+            hiding = self._hider.draw(item.scene, part, rng)
+            half_drawn.append(hiding.half_drawn)
+            blocks.append(self._prompt(hiding.spoken, rng))
             ids = (
                 item.codes[part.index()].reshape(-1).astype(np.int64) + self.vocabulary.image_offset
             )
-            hidden = masked[part.index()].reshape(-1)
+            hidden = hiding.flags[part.index()].reshape(-1)
             images.append(np.where(hidden, self.vocabulary.mask_id, ids))
             labels.append(np.where(hidden, ids, IGNORED))
             truths.append(truth[part.index()].reshape(-1, truth.shape[-1]))
             places.append(part.raster(side) + offset)
-        return self._t2i_batch(blocks, images, places, labels, truths, rng)
+        return self._t2i_batch(blocks, images, places, labels, truths, half_drawn, rng)
+
+    def _part(self, scene: Scene, rng: np.random.Generator, window: bool) -> Rectangle:
+        """The whole grid, or a window around one object."""
+        if not window:
+            return self.grid.full()
+        return self.grid.window_around(scene, self.config.window, rng)
 
     def _prompt(self, scene: Scene, rng: np.random.Generator) -> list[int]:
         draw = rng.random()
@@ -382,84 +322,6 @@ class BatchMaker:
                 ids.insert(int(rng.integers(len(ids) + 1)), stray)
         return ids
 
-    def _mask(
-        self, scene: Scene, part: Rectangle, rng: np.random.Generator
-    ) -> tuple[np.ndarray, Scene]:
-        """(side, side) bool of hidden tokens, and the scene that the caption speaks of."""
-        region = np.zeros((self.side, self.side), dtype=bool)
-        spoken = self.inside(scene, part)
-        draw = rng.random()
-        if draw >= 1.0 - self.config.unbegun_share and spoken.objects:
-            hidden = self._unbegun(scene, rng)
-            region[part.index()] = hidden[part.index()]
-            if region.any():
-                return region, spoken
-        if draw < self.config.block_share and spoken.objects:
-            thing = spoken.objects[int(rng.integers(len(spoken.objects)))]
-            region[self._loose_box(thing.x, thing.y, thing.size, rng)] = True
-            if rng.random() < 0.5:
-                spoken = replace(spoken, objects=(thing,))
-        elif draw < self.config.block_share + self.config.side_share:
-            region[self._one_side(part, rng)] = True
-        else:
-            region[part.index()] = True
-        inner = np.zeros_like(region)
-        inner[part.index()] = region[part.index()]
-        return self._thin_out(inner, rng), spoken
-
-    def _unbegun(self, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-        """What masked decoding meets: background known here and there, objects not begun yet.
-
-        The surest tokens are fixed first, so a picture that is being drawn has holes in which
-        some objects are whole, some begun, some missing, and some holes hold nothing.
-        """
-        hidden = rng.random((self.side, self.side)) < rng.random()
-        for _ in range(int(rng.integers(0, 4))):
-            top, left = rng.integers(0, self.side - self.object_side + 1, size=2)
-            hidden[top : top + self.object_side, left : left + self.object_side] = True
-        fates = rng.random(len(scene.objects))
-        fates[int(rng.integers(len(fates)))] = 0.0
-        for thing, fate in zip(scene.objects, fates, strict=True):
-            box = self.box(thing.x, thing.y, thing.size)
-            if fate < _MISSING_SHARE:
-                hidden[self._loose_box(thing.x, thing.y, thing.size, rng)] = True
-            elif fate < _MISSING_SHARE + _WHOLE_SHARE:
-                hidden[box] = False
-            else:
-                hidden[box] = rng.random(hidden[box].shape) < rng.random()
-        return hidden
-
-    def _loose_box(
-        self, x: int, y: int, size: int, rng: np.random.Generator
-    ) -> tuple[slice, slice]:
-        """An object's box, up to one token larger on each side."""
-        rows, columns = self.box(x, y, size)
-        grow = rng.integers(0, 2, size=4)
-        return (
-            slice(max(0, rows.start - grow[0]), rows.stop + grow[1]),
-            slice(max(0, columns.start - grow[2]), columns.stop + grow[3]),
-        )
-
-    def _one_side(self, part: Rectangle, rng: np.random.Generator) -> tuple[slice, slice]:
-        rows, columns = part.index()
-        count = int(rng.integers(part.width // 4, 3 * part.width // 4 + 1))
-        direction = int(rng.integers(4))
-        if direction == 0:
-            return rows, slice(part.left, part.left + count)
-        if direction == 1:
-            return rows, slice(part.left + part.width - count, part.left + part.width)
-        if direction == 2:
-            return slice(part.top, part.top + count), columns
-        return slice(part.top + part.height - count, part.top + part.height), columns
-
-    def _thin_out(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A random part of the region, of a share cos(u pi/2): Show-o's corruption."""
-        cells = np.flatnonzero(region)
-        count = max(1, round(len(cells) * float(np.cos(rng.random() * np.pi / 2))))
-        hidden = np.zeros(region.size, dtype=bool)
-        hidden[rng.permutation(cells)[:count]] = True
-        return hidden.reshape(region.shape)
-
     def _t2i_batch(
         self,
         blocks: Sequence[list[int]],
@@ -467,6 +329,7 @@ class BatchMaker:
         places: Sequence[np.ndarray],
         labels: Sequence[np.ndarray],
         truths: Sequence[np.ndarray],
+        half_drawn: Sequence[bool],
         rng: np.random.Generator,
     ) -> Batch:
         length = max(len(block) for block in blocks)
@@ -486,11 +349,12 @@ class BatchMaker:
         )
         index = torch.arange(rows)[:, None] * ids.shape[1] + length + 1 + torch.arange(cells)
         label, truth = np.stack(labels), np.stack(truths)
-        is_object = truth[..., 0] < len(self._objects)
+        is_object = truth[..., 0] < self.grid.objects
+        counts = is_object | np.array(half_drawn)[:, None]
         kept = (label != IGNORED) & (
-            is_object | (rng.random(label.shape) < self.config.background_share)
+            counts | (rng.random(label.shape) < self.config.background_share)
         )
-        weights = np.where(is_object, 1.0, self.config.background_weight)
+        weights = np.where(counts, 1.0, self.config.background_weight)
         chosen = torch.from_numpy(kept)
         return Batch(
             ids,
@@ -508,7 +372,7 @@ class BatchMaker:
     def _probes(
         self, index: Tensor, truth: np.ndarray, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        is_object = truth[..., 0] < len(self._objects)
+        is_object = truth[..., 0] < self.grid.objects
         kept = torch.from_numpy(is_object | (rng.random(is_object.shape) < 0.25))
         return index[kept], torch.from_numpy(truth)[kept]
 
@@ -516,7 +380,7 @@ class BatchMaker:
 
     def mmu(self, items: Sequence[TokenisedScene], rng: np.random.Generator, window: bool) -> Batch:
         """Answers to be predicted from an image; many questions share one image."""
-        parts = [self.window_around(item.scene, rng) if window else self.full() for item in items]
+        parts = [self._part(item.scene, rng, window) for item in items]
         budget = self.config.window_qa_tokens if window else self.config.qa_tokens
         turns = [
             self._within(self.turns(self._questions(item.scene, part, rng), rng), budget)
@@ -525,7 +389,7 @@ class BatchMaker:
         return self.mmu_batch(items, parts, turns, rng)
 
     def _questions(self, scene: Scene, part: Rectangle, rng: np.random.Generator) -> list[QA]:
-        spoken = self.inside(scene, part)
+        spoken = self.grid.inside(scene, part)
         if not spoken.objects:
             return []
         offered = [qa for _ in range(_OFFERS) for qa in questions(spoken, rng, "train", self.world)]
@@ -578,7 +442,7 @@ class BatchMaker:
         )
         truth = np.stack(
             [
-                self.truth(item.scene)[part.index()].reshape(-1, len(self.probe_classes))
+                self.grid.truth(item.scene)[part.index()].reshape(-1, len(self.probe_classes))
                 for item, part in zip(items, parts, strict=True)
             ]
         )
@@ -600,14 +464,14 @@ class BatchMaker:
         for item in items:
             asked = [item.asked[int(i)] for i in rng.permutation(len(item.asked))]
             turns = self._within(self.turns(asked, rng), self.config.qa_tokens)
-            rows.append(self._packed_row(item.codes, self.full(), turns))
+            rows.append(self._packed_row(item.codes, self.grid.full(), turns))
         batch, label = self._packed(rows)
         probe_rows, probe_targets = self._shape_probes(items, label.shape[1])
         return replace(batch, probe_rows=probe_rows, probe_targets=probe_targets)
 
     def _shape_probes(self, items: Sequence[QuestionedImage], length: int) -> tuple[Tensor, Tensor]:
         """Rows of the foreground's cells, and what is there."""
-        first = len(self._objects) + len(self._backgrounds)
+        first = len(self.grid.things)
         rows, told = [], []
         for number, item in enumerate(items):
             if item.shape is None:
@@ -615,7 +479,9 @@ class BatchMaker:
             cells = np.argwhere(item.foreground)  # (P, 2)
             rows.append(number * length + 2 + cells[:, 0] * self.side + cells[:, 1])
             thing = np.full(len(cells), first + SHAPES.index(item.shape))
-            told.append(np.column_stack([thing, np.full(len(cells), self.object_parts), cells]))
+            told.append(
+                np.column_stack([thing, np.full(len(cells), self.grid.object_parts), cells])
+            )
         if not rows:
             return torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4, dtype=torch.int64)
         return torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(told))
@@ -660,7 +526,7 @@ class BatchMaker:
     def _names_by_token(self) -> Tensor:
         """(text ids,) number of the object that the token is the name of, -1 elsewhere."""
         named = torch.full((self.coder.size,), -1)
-        for name, number in self._objects.items():
+        for number, name in enumerate(self.world.names):
             for words in PHRASES.get(name, (phrase(name),)):
                 named[self.coder.encode(f" {words}")[-1]] = number
         return named

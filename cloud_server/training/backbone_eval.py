@@ -38,7 +38,7 @@ def answer_accuracy(
         chunk = items[start : start + 8]
         asked = [questions(item.scene, rng, "test", maker.world) for item in chunk]
         turns = [maker.turns(qas) for qas in asked]
-        batch = maker.mmu_batch(chunk, [maker.full()] * len(chunk), turns, rng)
+        batch = maker.mmu_batch(chunk, [maker.grid.full()] * len(chunk), turns, rng)
         device = next(net.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             _, hits, _ = net.losses(batch.to(device))

@@ -24,10 +24,11 @@ import torch
 
 from cloud_server.loading import choose_device
 from cloud_server.training.drawings import Plan, draw, find_backbone, read_words
-from cloud_server.training.entropy import EXPORT_NAME, SMOKE_STEPS, Recipe, Trainer
+from cloud_server.training.entropy import EXPORT_NAME, Recipe, Trainer, asked_recipe
 from cloud_server.training.entropy_data import Picture, Pool
 from cloud_server.training.folder_tokens import Split, split_pictures, tokenise
 from cloud_server.training.picture_folder import find_pictures
+from cloud_server.training.runs import SMOKE_STEPS
 from shared_protocol.bundles import Bundle, load_bundle
 from shared_protocol.entropy.selfcheck import DIGESTS_FILE, write_digests
 from shared_protocol.errors import ConfigError
@@ -162,10 +163,9 @@ def fit_recipe(recipe: Recipe, bundle: Bundle, pictures: int, drawings: int) -> 
 
 def train(args: argparse.Namespace, bundle: Bundle, material: Material) -> Path:
     """Run `entropy` on the material; returns the exported file."""
-    recipe = Recipe.load(args.config).narrowed(args.scenario)
     if args.smoke:
-        recipe, args.steps = recipe.tiny(), args.steps or SMOKE_STEPS
-    recipe = fit_recipe(recipe, bundle, material.picture_count, material.drawing_count)
+        args.steps = args.steps or SMOKE_STEPS
+    recipe = fit_recipe(asked_recipe(args), bundle, material.picture_count, material.drawing_count)
     args.tokens, args.photo_tokens = material.pictures, None
     args.generated_tokens, args.device = material.drawings, material.device
     args.text_tokenizer = bundle.path("text_tokenizer")
@@ -173,7 +173,7 @@ def train(args: argparse.Namespace, bundle: Bundle, material: Material) -> Path:
     (path.parent / DIGESTS_FILE).unlink(missing_ok=True)  # those of an earlier run would not fit
     trainer = Trainer(recipe, args)
     trainer.corpus.held_out = _pictures(material.pictures, "test_*.npy")
-    if trainer.step == 0 and not args.start:
+    if trainer.progress.step == 0 and not args.start:
         _forget_words(trainer)
     trainer.train()
     return path

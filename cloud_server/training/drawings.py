@@ -1,14 +1,8 @@
 """Keeps what a bundle's backbone draws for given words, so that `adapted` learns its habits.
 
-Knows the engine that serves and shards of codes, no entropy model. Requests pass through the same
-translation as a server's: words are drawn as whole pictures (t2i), and regions of pictures are
-filled in for words (inpaint). A shard is a pure function of backbone, words, pictures, seed, split
-and number; shards that exist are kept, so an interrupted run goes on::
-
-    OUT/train_t2i_00000.npy      uint16 [N, H, W] codes
-    OUT/train_t2i_00000.jsonl    {"text": words}, one a line, same order (written first)
-    OUT/train_inpaint_00002.*    the same with "targets": the generated positions, as hex of bits
-    OUT/meta.json                what made them
+Knows the engine that serves and shards of codes, no entropy model. Words are drawn as whole
+pictures (t2i), and regions of pictures are filled in for words (inpaint). A shard is a pure
+function of backbone, words, pictures, seed, split and number; see `kept_answers` for what it holds.
 """
 
 from __future__ import annotations
@@ -23,21 +17,26 @@ from typing import Any
 
 import numpy as np
 
-from cloud_server.engine import GenerationResult
 from cloud_server.loading import backbone_path, load_engine
 from cloud_server.model import Runner
 from cloud_server.settings import Settings
-from cloud_server.training.entropy_data import Picture, region
-from cloud_server.training.folder_tokens import check_meta, write_shard
-from cloud_server.training.generated_tokens import INPAINT_EVERY, SPLITS, Asked
+from cloud_server.training.entropy_data import Picture
+from cloud_server.training.kept_answers import (
+    Asked,
+    ask_to_draw,
+    ask_to_fill,
+    kind_of,
+    options_with_seed,
+    shard_path,
+    shard_random,
+    write_answers,
+)
 from cloud_server.training.scenes.world import Split
-from cloud_server.translation import to_engine
+from cloud_server.training.shards import check_meta
 from shared_protocol.bundles import Bundle
 from shared_protocol.digests import digest_of
 from shared_protocol.errors import CheckpointError, ConfigError
-from shared_protocol.messages import Options, Request
-from shared_protocol.tasks import Task
-from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask
+from shared_protocol.tokens import TextTokens
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ class _Shard:
 
     @property
     def path(self) -> Path:
-        return self.out / f"{self.split}_{self.kind}_{self.number:05d}.npy"
+        return shard_path(self.out, self.split, self.kind, self.number)
 
 
 def _shards(plan: Plan, out: Path) -> Iterator[_Shard]:
@@ -119,30 +118,24 @@ def _shards(plan: Plan, out: Path) -> Iterator[_Shard]:
     counts: tuple[tuple[Split, int], ...] = (("test", held_out), ("train", plan.count - held_out))
     for split, count in counts:
         for number, start in enumerate(range(0, count, SHARD)):
-            fills = bool(plan.pictures) and number % INPAINT_EVERY == INPAINT_EVERY - 1
-            kind = "inpaint" if fills else "t2i"
+            kind = kind_of(number) if plan.pictures else "t2i"
             yield _Shard(out, split, kind, number, min(SHARD, count - start))
 
 
 def _write(shard: _Shard, plan: Plan, bundle: Bundle, engine: Runner) -> None:
-    rng = np.random.default_rng((plan.seed, SPLITS.index(shard.split), shard.number))
+    rng = shard_random(plan.seed, shard.split, shard.number)
     asked = [_ask(shard.kind, plan, bundle, rng) for _ in range(shard.size)]
-    results = engine.run([to_engine(one.request, bundle) for one in asked])
-    grids = [result.codes for result in results if isinstance(result, GenerationResult)]
-    write_shard(shard.path, np.stack(grids), [one.row for one in asked])
+    write_answers(shard.path, asked, engine, bundle)
 
 
 def _ask(kind: str, plan: Plan, bundle: Bundle, rng: np.random.Generator) -> Asked:
     words = plan.words[int(rng.integers(len(plan.words)))]
     text, words = _fitted(words, bundle)
-    options = Options(steps=plan.steps, seed=int(rng.integers(1 << 32)))
+    options = options_with_seed(plan.steps, rng)
     if kind == "t2i":
-        return Asked(Request(Task.T2I, text, options=options), {"text": words})
+        return ask_to_draw(words, text, options)
     picture = plan.pictures[int(rng.integers(len(plan.pictures)))]
-    flags = region(picture.codes.shape, picture, rng)
-    image = ImageTokens(picture.codes, bundle.vocabulary.codebook_size)
-    request = Request(Task.INPAINT, text, image, TokenMask(flags), options=options)
-    return Asked(request, {"text": words, "targets": np.packbits(flags).tobytes().hex()})
+    return ask_to_fill(words, text, options, picture, bundle, rng)
 
 
 def _fitted(words: str, bundle: Bundle) -> tuple[TextTokens, str]:

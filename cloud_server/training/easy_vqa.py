@@ -28,6 +28,7 @@ from PIL import Image
 
 from cloud_server.training.photo_tokens import encode
 from cloud_server.training.scenes.language import QA
+from cloud_server.training.shards import write_shard
 from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.compact import load_compact
 
@@ -79,9 +80,9 @@ def run(args: argparse.Namespace) -> int:
     if args.smoke:
         asked = asked[:SMOKE_PICTURES]
     pictures = np.stack([enlarged(path) for path, _ in asked])
-    np.save(args.out / f"{args.split}.npy", encode(load_compact(args.tokenizer), pictures))
-    lines = [json.dumps([[qa.question, qa.answer] for qa in qas]) for _, qas in asked]
-    (args.out / f"{args.split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    codes = encode(load_compact(args.tokenizer), pictures)
+    rows = [[[qa.question, qa.answer] for qa in qas] for _, qas in asked]
+    write_shard(args.out / f"{args.split}.npy", codes, rows)
     logger.info("wrote %s: %d pictures", args.split, len(asked))
     return 0
 

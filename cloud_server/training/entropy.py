@@ -14,16 +14,25 @@ import argparse
 import json
 import logging
 import time
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from cloud_server.training.entropy_data import Example, Picture, Pool, Sampler, collate
+from cloud_server.training.optimisers import Optimisers, Rates
+from cloud_server.training.runs import (
+    CHECKPOINT,
+    SMOKE_STEPS,
+    Progress,
+    add_run_arguments,
+    autocast,
+    load_checkpoint,
+    read_recipe,
+    save_checkpoint,
+)
 from shared_protocol.entropy.checkpoint import quantise, save
 from shared_protocol.entropy.config import KIND_TARGET, EntropyConfig
 from shared_protocol.entropy.model import Batch, EntropyModel
@@ -34,9 +43,7 @@ from shared_protocol.tokenizers.text import TextTokenizer
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "entropy.toml"
-CHECKPOINT = "checkpoint.pt"
 EXPORT_NAME = "entropy.safetensors"
-SMOKE_STEPS = 3
 LOG_EVERY = 25
 REFRESH_EVERY = 200
 HELD_OUT_BATCH = 25
@@ -63,7 +70,7 @@ class Recipe:
     @classmethod
     def load(cls, path: Path | None = None) -> Recipe:
         """Read a TOML file; without `path`, the shipped recipe."""
-        return cls(**tomllib.loads((path or DEFAULT_CONFIG).read_text(encoding="utf-8")))
+        return read_recipe(cls, path or DEFAULT_CONFIG)
 
     def narrowed(self, scenario: str) -> Recipe:
         """The same recipe with the shares of one scenario."""
@@ -90,16 +97,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--export", type=Path, help=f"file; default: OUT/{EXPORT_NAME}")
     parser.add_argument("--scenario", choices=sorted(SCENARIO_SHARES), default="all")
     parser.add_argument("--start", type=Path, help="checkpoint of another run to begin with")
-    parser.add_argument("--minutes", type=float, default=60.0, help="planned length by the clock")
-    parser.add_argument("--steps", type=int, help="planned length in steps, instead of --minutes")
-    parser.add_argument("--device", help="[auto with --bundle, else cpu]")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_run_arguments(parser, minutes=60.0)
+    parser.set_defaults(device=None)  # auto with --bundle, else cpu
     parser.add_argument("--rate", type=float, default=1.0, help="factor on both learning rates")
     parser.add_argument("--evaluate-minutes", type=float, default=8.0)
     parser.add_argument("--config", type=Path, help="another entropy.toml")
-    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_STEPS} tiny steps")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,11 +120,23 @@ def run(args: argparse.Namespace) -> int:
 
         return bundle_entropy.run(args)
     args.device = args.device or "cpu"
-    recipe = Recipe.load(args.config).narrowed(args.scenario)
+    recipe = asked_recipe(args)
     if args.smoke:
-        recipe, args.steps = recipe.tiny(), SMOKE_STEPS
+        args.steps = SMOKE_STEPS
     Trainer(recipe, args).train()
     return 0
+
+
+def asked_recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe as --config, --scenario, --seed and --smoke want it.
+
+    Raises:
+        ConfigError: --config is no recipe.
+    """
+    recipe = Recipe.load(args.config).narrowed(args.scenario)
+    if args.seed is not None:
+        recipe = replace(recipe, seed=args.seed)
+    return recipe.tiny() if args.smoke else recipe
 
 
 class Corpus:
@@ -138,7 +152,10 @@ class Corpus:
         self.refresh()
         kept = int(recipe.data["held_out"])
         if len(self.scenes.pictures) <= kept:
-            raise ValueError(f"{args.tokens} holds {len(self.scenes.pictures)} scenes, too few")
+            raise ConfigError(
+                f"{args.tokens} holds {len(self.scenes.pictures)} pictures, too few to learn from",
+                f"give more than the {kept} that are held out",
+            )
         self.held_out, self.scenes.pictures = (
             self.scenes.pictures[:kept],
             self.scenes.pictures[kept:],
@@ -176,60 +193,50 @@ class Trainer:
         self.config = EntropyConfig(**recipe.network)
         self.corpus = Corpus(recipe, args, self.config.side)
         self.model = EntropyModel(self.config).to(args.device)
-        self.step, self.seconds = 0, 0.0
-        self.fitted = False
+        self.progress, self.fitted = Progress(), False
         if args.start:
             self._start(args.start)
         self.optimisers = _optimisers(self.model, recipe.optimiser, args.rate)
-        self.rates = [[group["lr"] for group in o.param_groups] for o in self.optimisers]
         if args.resume and (args.out / CHECKPOINT).is_file():
             self._resume()
 
     def train(self) -> None:
         """Run to the planned end, with an evaluation and a checkpoint now and then."""
-        began, next_look = time.monotonic() - self.seconds, self.args.evaluate_minutes * 60
+        now = self.progress
+        began, next_look = time.monotonic() - now.seconds, self.args.evaluate_minutes * 60
         recent: list[float] = []
         while self._share() < 1.0:
-            recent.append(self._one_step())
-            self.seconds = time.monotonic() - began
-            if self.step % LOG_EVERY == 0:
+            recent.append(self.advance())
+            now.seconds = time.monotonic() - began
+            if now.step % LOG_EVERY == 0:
                 share, bits = 100 * self._share(), np.mean(recent[-LOG_EVERY:])
-                logger.info("step %d %.0f s %.1f %% %.3f", self.step, self.seconds, share, bits)
-            if self.step % REFRESH_EVERY == 0:
+                logger.info("step %d %.0f s %.1f %% %.3f", now.step, now.seconds, share, bits)
+            if now.step % REFRESH_EVERY == 0:
                 self.corpus.refresh()
-            if self.seconds > next_look:
-                next_look = self.seconds + self.args.evaluate_minutes * 60
+            if now.seconds > next_look:
+                next_look = now.seconds + self.args.evaluate_minutes * 60
                 self._look()
         self._look()
 
-    def _one_step(self) -> float:
+    def advance(self) -> float:
         """One update; returns bits per target, averaged over the batch."""
-        rng = np.random.default_rng((self.recipe.seed, self.step))
+        rng = np.random.default_rng((self.recipe.seed, self.progress.step))
         count = int(self.recipe.batches["sequences"])
         batch = collate(self.corpus.examples(count, rng), self.config).to(self.args.device)
-        factor = self._schedule()
-        for optimiser, rates in zip(self.optimisers, self.rates, strict=True):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
         loss = self._nats(batch).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser["clip_norm"])
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        self.step += 1
+        self.optimisers.step(self._schedule())
+        self.progress.step += 1
         return float(loss.detach()) / float(np.log(2))
 
     def _nats(self, batch: Batch) -> torch.Tensor:
-        kind = torch.device(self.args.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.args.precision == "bf16"):
+        with autocast(self.args.device, self.args.precision):
             nats: torch.Tensor = self.model(batch)
         return nats
 
     def _share(self) -> float:
-        if self.args.steps:
-            return self.step / int(self.args.steps)
-        return self.seconds / (60 * float(self.args.minutes))
+        return self.progress.share(self.args.steps, self.args.minutes)
 
     def _schedule(self) -> float:
         """Trapezoid over the run: linear up, flat, linear to zero."""
@@ -239,19 +246,20 @@ class Trainer:
 
     def _look(self) -> None:
         """Keep a checkpoint, export, then evaluate on held-out scenes."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "step": self.step,
-            "seconds": self.seconds,
-            "adapted": self._is_fitted(),
-        }
-        part = self.args.out / f"{CHECKPOINT}.part"
-        torch.save(state, part)
-        part.replace(self.args.out / CHECKPOINT)
+        self.save()
         self.export()
         for way, bits in self.evaluate().items():
             logger.info("held out %-16s %.3f bits a token", way, bits)
+
+    def save(self) -> None:
+        """Write the checkpoint that --resume and --start read."""
+        save_checkpoint(
+            self.args.out / CHECKPOINT,
+            self.progress,
+            model=self.model.state_dict(),
+            optimisers=self.optimisers.state(),
+            adapted=self._is_fitted(),
+        )
 
     def evaluate(self) -> dict[str, float]:
         """Bits per token on held-out scenes for every way to code them, in floating point."""
@@ -295,20 +303,17 @@ class Trainer:
         return self.fitted or fits
 
     def _start(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.args.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.fitted = bool(state.get("adapted"))
+        _, states = load_checkpoint(path, self.args.device)
+        self.model.load_state_dict(states["model"])
+        self.fitted = states["adapted"]
         if not self.fitted:
             share_kind(self.model, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
 
     def _resume(self) -> None:
-        path = self.args.out / CHECKPOINT
-        state: dict[str, Any] = torch.load(path, map_location=self.args.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self.fitted = bool(state.get("adapted"))
+        self.progress, states = load_checkpoint(self.args.out / CHECKPOINT, self.args.device)
+        self.model.load_state_dict(states["model"])
+        self.optimisers.load(states["optimisers"])
+        self.fitted = states["adapted"]
 
 
 def share_kind(model: EntropyModel, target: Scenario, source: Scenario) -> None:
@@ -317,23 +322,7 @@ def share_kind(model: EntropyModel, target: Scenario, source: Scenario) -> None:
     rows[KIND_TARGET + target - 1] = rows[KIND_TARGET + source - 1]
 
 
-def _optimisers(
-    model: EntropyModel, rates: dict[str, float], factor: float
-) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside, AdamW for tables, heads and biases."""
+def _optimisers(model: EntropyModel, rates: dict[str, float], factor: float) -> Optimisers:
     inner = [*model.blocks.parameters(), model.join.weight, model.low_in.weight]
-    matrices = [p for p in inner if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    decay = rates["weight_decay"]
-    return [
-        torch.optim.Muon(
-            matrices,
-            lr=rates["matrix_rate"] * factor,
-            weight_decay=decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(
-            others, lr=rates["table_rate"] * factor, weight_decay=0.0, betas=(0.9, 0.98)
-        ),
-    ]
+    matrix, table = rates["matrix_rate"] * factor, rates["table_rate"] * factor
+    return Optimisers(model.parameters(), inner, Rates(matrix, rates["weight_decay"], table, 0.0))

@@ -24,6 +24,7 @@ import torch
 
 from cloud_server.training.entropy import share_kind
 from cloud_server.training.entropy_data import Example, Picture, Pool, Sampler, collate
+from cloud_server.training.runs import load_checkpoint
 from shared_protocol.bundles import load_bundle
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.model import EntropyModel
@@ -301,9 +302,9 @@ def _network(args: argparse.Namespace) -> EntropyModel | None:
         return None
     models = _models(args)
     network = EntropyModel(models.engine(models.available()[0]).config)
-    state = torch.load(args.float, weights_only=True)
-    network.load_state_dict(state["model"])
-    if not state.get("adapted"):  # as the export does
+    _, states = load_checkpoint(args.float, "cpu")
+    network.load_state_dict(states["model"])
+    if not states["adapted"]:  # as the export does
         share_kind(network, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
     return network.eval()
 

@@ -1,13 +1,12 @@
 """Turns a folder of pictures into shards of a bundle's image codes, captions beside them.
 
-Knows the bundle's image tokenizer and no transformer. Finished shards are kept, so that an
-interrupted run goes on; a shard holds at most 500 pictures::
+Knows the bundle's image tokenizer and no transformer; a shard holds at most 500 pictures::
 
     OUT/test_00000.npy              uint16 [N, H, W] codes of pictures that training never sees
     OUT/train_00000.npy             the others
     OUT/train_mirrored_00000.npy    the others again, left and right exchanged
-    OUT/*.jsonl                     {"text": caption}, one a line, same order (written first)
-    OUT/meta.json                   what made them
+    OUT/*.jsonl                     {"text": caption}, one a line, same order
+    OUT/meta.json                   what made them, see `shards`
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from cloud_server.training.picture_folder import CaptionedPicture, read_pixels
-from cloud_server.training.scenes.sprites import write_atomically
+from cloud_server.training.shards import check_meta, write_shard
 from shared_protocol.bundles import STRIDE, Bundle
 from shared_protocol.digests import digest_of
 from shared_protocol.errors import CheckpointError, ConfigError
@@ -89,28 +88,6 @@ def tokenise(split: Split, bundle: Bundle, out: Path, device: str) -> None:
     for job in jobs:
         job.write(encoder)
         logger.info("wrote %s: %d pictures", job.path.name, len(job.pictures))
-
-
-def check_meta(out: Path, meta: dict[str, Any]) -> None:
-    """Write meta.json, or compare with the one that is there.
-
-    Raises:
-        ConfigError: the folder holds shards that were made otherwise.
-    """
-    path = out / "meta.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != meta:
-        raise ConfigError(f"{out} holds shards that were made otherwise", "name an empty --out")
-    write_atomically(path, json.dumps(meta, indent=1).encode())
-
-
-def write_shard(path: Path, codes: npt.NDArray[Any], rows: Sequence[dict[str, str]]) -> None:
-    """Keep codes (N, H, W) and their N rows; if the codes are there, both are."""
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(path.with_suffix(".jsonl"), lines.encode())
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.save(file, codes.astype(np.uint16))
-    partial.replace(path)
 
 
 class _Encoder:

@@ -3,12 +3,7 @@
 Knows scenes, captions and the engine that serves, no entropy model: requests pass through the same
 translation as a server's. Captions of scenes are drawn as whole pictures (t2i); regions of scenes
 are filled in for the caption of another scene (inpaint). A shard is a pure function of (backbone,
-bundle, seed, split, kind, number); shards that exist are kept, so an interrupted run goes on.
-
-    OUT/train_t2i_00000.npy      uint16 [N, 16, 16] codes
-    OUT/train_t2i_00000.jsonl    {"text": caption}, one a line, same order (written first)
-    OUT/train_inpaint_00000.*    the same with "targets": the generated positions, as hex of bits
-    OUT/meta.json                what made them
+bundle, seed, split, kind, number); see `kept_answers` for what it holds.
 
 `cloud-server train generated-tokens --tokens DIR --out DIR --minutes 20 --workers 2`
 """
@@ -17,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import logging
 import multiprocessing
 import time
@@ -29,25 +23,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from cloud_server.engine import GenerationResult
 from cloud_server.loading import backbone_path, load_engine
 from cloud_server.model import Runner
 from cloud_server.settings import Settings
-from cloud_server.training.entropy_data import Picture, Pool, region
+from cloud_server.training.entropy_data import Picture, Pool
+from cloud_server.training.kept_answers import (
+    SPLITS,
+    Asked,
+    ask_to_draw,
+    ask_to_fill,
+    kind_of,
+    options_with_seed,
+    shard_path,
+    shard_random,
+    write_answers,
+)
 from cloud_server.training.scenes.language import caption
-from cloud_server.training.scenes.sprites import write_atomically
 from cloud_server.training.scenes.world import Scene, Split
-from cloud_server.translation import to_engine
+from cloud_server.training.shards import check_meta
 from shared_protocol.bundles import BUILTIN, Bundle, load_bundle
-from shared_protocol.messages import Options, Request
-from shared_protocol.tasks import Task
-from shared_protocol.tokens import ImageTokens, TokenMask
+from shared_protocol.errors import ConfigError
 
 logger = logging.getLogger(__name__)
-
-SPLITS: tuple[Split, ...] = ("train", "test")
-INPAINT_EVERY = 3
-"""One shard in so many holds inpainted pictures."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +65,7 @@ class Job:
     @property
     def codes_path(self) -> Path:
         """Where the codes go; its presence means that the shard is complete."""
-        return self.out / f"{self.split}_{self.kind}_{self.number:05d}.npy"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request and the row that is kept with its answer."""
-
-    request: Request
-    row: dict[str, str]
+        return shard_path(self.out, self.split, self.kind, self.number)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the shards that are missing; returns the process's exit status."""
+    """Write the shards that are missing; returns the process's exit status.
+
+    Raises:
+        ConfigError: the folder holds shards that were made otherwise, or there are no scenes.
+    """
     if args.smoke:
         args.pictures, args.test_pictures, args.steps, args.workers = 1, 0, 1, 1
     args.out.mkdir(parents=True, exist_ok=True)
@@ -124,7 +117,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
             backbone=args.backbone,
             steps=args.steps,
             split=split,
-            kind="inpaint" if index % INPAINT_EVERY == INPAINT_EVERY - 1 else "t2i",
+            kind=kind_of(index),
             number=index,
             size=min(args.shard, pictures - start),
             seed=args.seed,
@@ -132,18 +125,6 @@ def plan(args: argparse.Namespace) -> list[Job]:
         for split, pictures in wanted
         for index, start in enumerate(range(0, pictures, args.shard))
     ]
-
-
-def check_meta(out: Path, meta: dict[str, Any]) -> None:
-    """Write meta.json, or compare with the one that is there.
-
-    Raises:
-        ValueError: the folder holds shards that were made otherwise.
-    """
-    path = out / "meta.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != meta:
-        raise ValueError(f"{out} holds shards made otherwise ({path}): name an empty folder")
-    write_atomically(path, json.dumps(meta, indent=1).encode())
 
 
 def _meta(args: argparse.Namespace) -> dict[str, Any]:
@@ -193,20 +174,16 @@ def write_shard(job: Job, engine: Runner, bundle: Bundle, scenes: list[Picture])
     """Ask, answer and write one shard.
 
     Raises:
-        ValueError: there are no scenes of this split to speak about.
+        ConfigError: there are no scenes of this split to speak about.
     """
     if not scenes:
-        raise ValueError(f"{job.tokens} holds no {job.split} scenes: run the token cache first")
-    rng = np.random.default_rng((job.seed, SPLITS.index(job.split), job.number))
+        raise ConfigError(
+            f"{job.tokens} holds no {job.split} scenes",
+            f"make them: 'cloud-server train token-cache --split {job.split}'",
+        )
+    rng = shard_random(job.seed, job.split, job.number)
     asked = [ask(job, bundle, scenes, rng) for _ in range(job.size)]
-    results = engine.run([to_engine(one.request, bundle) for one in asked])
-    grids = [result.codes for result in results if isinstance(result, GenerationResult)]
-    lines = "".join(json.dumps(one.row) + "\n" for one in asked)
-    write_atomically(job.codes_path.with_suffix(".jsonl"), lines.encode())
-    temporary = job.codes_path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        np.save(file, np.stack(grids).astype(np.uint16))
-    temporary.replace(job.codes_path)
+    write_answers(job.codes_path, asked, engine, bundle)
 
 
 def ask(job: Job, bundle: Bundle, scenes: list[Picture], rng: np.random.Generator) -> Asked:
@@ -214,13 +191,10 @@ def ask(job: Job, bundle: Bundle, scenes: list[Picture], rng: np.random.Generato
     shown, told = (scenes[int(rng.integers(len(scenes)))] for _ in range(2))
     words = caption(_scene(told), rng, job.split)
     text = bundle.text_tokenizer.encode(words)
-    options = Options(steps=job.steps, seed=int(rng.integers(1 << 32)))
+    options = options_with_seed(job.steps, rng)
     if job.kind == "t2i":
-        return Asked(Request(Task.T2I, text, options=options), {"text": words})
-    flags = region(shown.codes.shape, shown, rng)
-    image = ImageTokens(shown.codes, bundle.vocabulary.codebook_size)
-    request = Request(Task.INPAINT, text, image, TokenMask(flags), options=options)
-    return Asked(request, {"text": words, "targets": np.packbits(flags).tobytes().hex()})
+        return ask_to_draw(words, text, options)
+    return ask_to_fill(words, text, options, shown, bundle, rng)
 
 
 def _scene(picture: Picture) -> Scene:

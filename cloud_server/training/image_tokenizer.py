@@ -11,7 +11,6 @@ import argparse
 import logging
 import math
 import time
-import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,10 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloud_server.training.runs import (
+    CHECKPOINT,
     SMOKE_STEPS,
     Progress,
+    add_run_arguments,
     autocast,
     load_checkpoint,
+    read_recipe,
     save_checkpoint,
 )
 from cloud_server.training.scenes.render import Renderer
@@ -67,7 +69,7 @@ class Recipe:
     @classmethod
     def load(cls, path: Path | None = None) -> Recipe:
         """Reads a TOML file; without `path`, the shipped recipe."""
-        return cls(**tomllib.loads((path or DEFAULT_CONFIG).read_text(encoding="utf-8")))
+        return read_recipe(cls, path or DEFAULT_CONFIG)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,18 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--photos", type=Path, help="folder with photographs (searched recursively)"
     )
     parser.add_argument("--export", type=Path, help=f"file; default: OUT/{EXPORT_NAME}")
-    parser.add_argument("--minutes", type=float, default=35.0, help="planned length by the clock")
-    parser.add_argument("--steps", type=int, help="planned length in steps, instead of --minutes")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_run_arguments(parser, minutes=35.0)
     parser.add_argument("--report-minutes", type=float, default=4.0)
     parser.add_argument("--config", type=Path, help="another image_tokenizer.toml")
     parser.add_argument("--world", type=Path, help="another world.toml")
     parser.add_argument("--cache", type=Path, help="folder for downloads (default: $UNIMIC_CACHE)")
-    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_STEPS} tiny steps, no scores")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,7 +122,7 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         """The file that --resume reads."""
-        return Path(self.args.out) / "checkpoint.pt"
+        return Path(self.args.out) / CHECKPOINT
 
     @property
     def export(self) -> Path:

@@ -1,4 +1,4 @@
-"""What every training run shares: its flags, where it stands, its checkpoint.
+"""What every training run shares: its flags, its recipe, where it stands, its checkpoint.
 
 It does not know what is trained.
 """
@@ -6,17 +6,21 @@ It does not know what is trained.
 from __future__ import annotations
 
 import argparse
+import tomllib
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from shared_protocol.errors import CheckpointError
+from shared_protocol.errors import CheckpointError, ConfigError
 
 SMOKE_STEPS = 3
+CHECKPOINT = "checkpoint.pt"
+"""The file in --out that --resume reads."""
+Recipe = TypeVar("Recipe")
 
 
 @dataclass
@@ -36,15 +40,48 @@ class Progress:
         return min(done, 1.0)
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, *, steps: int, seed: int) -> None:
-    """Declare length, device, precision, threads, seed, resume and smoke."""
-    parser.add_argument("--steps", type=int, default=steps, help=f"planned length [{steps}]")
+def add_run_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int | None = None,
+) -> None:
+    """Declare length, device, precision, threads, seed, resume and smoke.
+
+    Args:
+        parser: gets the flags.
+        steps: planned length of a run that is not planned by the clock.
+        minutes: planned length by the clock; adds --minutes.
+        seed: None = the recipe file's.
+    """
+    length = f"planned length [{steps}]"
+    if minutes is not None:
+        by_the_clock = f"planned length by the clock [{minutes}]"
+        parser.add_argument("--minutes", type=float, default=minutes, help=by_the_clock)
+        length = "planned length in steps, instead of --minutes"
+    parser.add_argument("--steps", type=int, default=steps, help=length)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--seed", type=int, default=seed)
+    seed_help = "instead of the recipe's" if seed is None else f"[{seed}]"
+    parser.add_argument("--seed", type=int, default=seed, help=seed_help)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_STEPS} tiny steps")
+
+
+def read_recipe(kind: type[Recipe], path: Path) -> Recipe:
+    """A recipe from a TOML file whose names are the fields of `kind`.
+
+    Raises:
+        ConfigError: it cannot be read, or names are missing or unknown.
+    """
+    try:
+        return kind(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is no recipe: {error}", "start from the shipped one, in training/configs"
+        ) from error
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
@@ -70,4 +107,4 @@ def load_checkpoint(path: Path, device: str) -> tuple[Progress, dict[str, Any]]:
         states: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         return Progress(**states.pop("progress")), states
     except (OSError, RuntimeError, KeyError, TypeError, UnpicklingError) as error:
-        raise CheckpointError(f"cannot resume from {path}: {error}", "start anew") from error
+        raise CheckpointError(f"cannot use the checkpoint {path}: {error}", "start anew") from error

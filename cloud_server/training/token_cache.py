@@ -12,7 +12,6 @@ it stopped, and readers may start while shards are still being written.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -20,13 +19,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from cloud_server.training.scenes.render import Renderer
-from cloud_server.training.scenes.sprites import write_atomically
 from cloud_server.training.scenes.world import Scene, Split, World
+from cloud_server.training.shards import check_meta
+from cloud_server.training.shards import write_shard as keep_shard
+from shared_protocol.digests import digest_of
 from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact
 
 logger = logging.getLogger(__name__)
@@ -55,11 +57,6 @@ class ShardJob:
         """Where the codes go; its presence means that the shard is complete."""
         return self.out / f"{self.split}_{self.number:05d}.npy"
 
-    @property
-    def scenes_path(self) -> Path:
-        """Where the scenes go."""
-        return self.codes_path.with_suffix(".jsonl")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
@@ -76,11 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the shards that are missing; returns the process's exit status."""
+    """Writes the shards that are missing; returns the process's exit status.
+
+    Raises:
+        ConfigError: the folder holds shards of another tokenizer, seed or shard size.
+    """
     if args.smoke:
         args.scenes, args.workers = SMOKE_SCENES, 1
     args.out.mkdir(parents=True, exist_ok=True)
-    check_meta(args.out, args.tokenizer, args.seed, args.shard)
+    check_meta(args.out, meta_of(args.tokenizer, args.seed, args.shard))
     jobs = [job for job in plan_shards(args) if not job.codes_path.exists()]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.workers, mp_context=context) as pool:
@@ -98,18 +99,9 @@ def plan_shards(args: argparse.Namespace) -> list[ShardJob]:
     ]
 
 
-def check_meta(out: Path, tokenizer: Path, seed: int, shard: int) -> None:
-    """Writes meta.json, or compares with the one that is there.
-
-    Raises:
-        ValueError: the folder holds shards of another tokenizer, seed or shard size.
-    """
-    digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
-    meta = {"tokenizer_sha256": digest, "seed": seed, "shard": shard}
-    path = out / "meta.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != meta:
-        raise ValueError(f"{out} holds shards made otherwise ({path}): name an empty folder")
-    write_atomically(path, json.dumps(meta, indent=1).encode())
+def meta_of(tokenizer: Path, seed: int, shard: int) -> dict[str, Any]:
+    """What the codes and the scenes of a folder of shards depend on."""
+    return {"tokenizer_sha256": digest_of(tokenizer), "seed": seed, "shard": shard}
 
 
 def write_shard(job: ShardJob) -> Path:
@@ -119,12 +111,7 @@ def write_shard(job: ShardJob) -> Path:
     scenes = shard_scenes(world, job)
     encoder = _block_encoder(job.tokenizer)
     codes = encode_scenes(encoder, Renderer(world, job.cache), scenes)
-    lines = "".join(json.dumps(scene.to_dict()) + "\n" for scene in scenes)
-    write_atomically(job.scenes_path, lines.encode())
-    temporary = job.codes_path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        np.save(file, codes)
-    return temporary.replace(job.codes_path)
+    return keep_shard(job.codes_path, codes, [scene.to_dict() for scene in scenes])
 
 
 def shard_scenes(world: World, job: ShardJob) -> list[Scene]:

@@ -106,25 +106,39 @@ def judge_record(case: dict[str, Any], record: dict[str, Any], out: Path, judge:
         return Verdict(case, record, kind, {"present": False, "identical": False})
     with Image.open(out / record["picture"]) as opened:
         picture = np.asarray(opened.convert("RGB"))
-    seen, columns = judge.look(picture)
+    look = _Look(case, record, judge, *judge.look(picture))
     task = {"t2i": _t2i, "inpaint": _inpaint, "outpaint": _outpaint}[case["task"]]
-    checks, place = task(case, record, seen, columns, judge)
-    return Verdict(case, record, kind, checks, tuple(seen), place)
+    checks, place = task(look)
+    return Verdict(case, record, kind, checks, tuple(look.seen), place)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A case, its record, and what the judge sees in the picture."""
+
+    case: dict[str, Any]
+    record: dict[str, Any]
+    judge: Judge
+    seen: list[Sighting]
+    columns: np.ndarray
+
+    @property
+    def identical(self) -> bool:
+        """Whether the known tokens are what they were."""
+        return bool(self.record["known_unchanged"])
+
+    def first_asked(self) -> list[Sighting]:
+        """The objects of the kind that was asked for, or asked for first; the surest first."""
+        return [s for s in self.seen if s.name == self.case["truth"]["asked"][0]]
 
 
 Found = tuple[dict[str, bool], str]
 
 
-def _t2i(
-    case: dict[str, Any],
-    record: dict[str, Any],
-    seen: list[Sighting],
-    columns: np.ndarray,
-    judge: Judge,
-) -> Found:
-    truth = case["truth"]
-    names = [sighting.name for sighting in seen]
-    place = judge.background(columns)
+def _t2i(look: _Look) -> Found:
+    truth = look.case["truth"]
+    names = [sighting.name for sighting in look.seen]
+    place = look.judge.background(look.columns)
     checks = {
         "present": set(truth["asked"]) <= set(names),
         "once": sorted(truth["asked"]) == sorted(names),
@@ -132,11 +146,10 @@ def _t2i(
     }
     if truth.get("relation") and checks["present"]:
         first, relation, second = truth["relation"]
-        checks["relation"] = _related(seen, first, relation, second)
+        checks["relation"] = _related(look.seen, first, relation, second)
     if truth.get("zone") and checks["present"]:
         height, width = truth["height"], truth["width"]
-        asked = [sighting for sighting in seen if sighting.name == truth["asked"][0]]
-        checks["zone"] = zone(asked[0], width, height) == truth["zone"]
+        checks["zone"] = zone(look.first_asked()[0], width, height) == truth["zone"]
     return checks, place
 
 
@@ -156,41 +169,27 @@ def zone(sighting: Sighting, width: int, height: int) -> str:
     return zone_of(point, Scene((point,), "", width, height))
 
 
-def _inpaint(
-    case: dict[str, Any],
-    record: dict[str, Any],
-    seen: list[Sighting],
-    columns: np.ndarray,
-    judge: Judge,
-) -> Found:
-    x, y, width, height = case["box"]
+def _inpaint(look: _Look) -> Found:
+    x, y, width, height = look.case["box"]
     middle = x + width / 2, y + height / 2
-    asked = [sighting for sighting in seen if sighting.name == case["truth"]["asked"][0]]
     inside = any(
         abs(sighting.x - middle[0]) <= BESIDE and abs(sighting.y - middle[1]) <= BESIDE
-        for sighting in asked
+        for sighting in look.first_asked()
     )
-    place = judge.background(columns)
-    checks = {"present": inside, "identical": bool(record["known_unchanged"])}
-    return checks, place
+    place = look.judge.background(look.columns)
+    return {"present": inside, "identical": look.identical}, place
 
 
-def _outpaint(
-    case: dict[str, Any],
-    record: dict[str, Any],
-    seen: list[Sighting],
-    columns: np.ndarray,
-    judge: Judge,
-) -> Found:
-    truth, extend = case["truth"], case["extend"]
+def _outpaint(look: _Look) -> Found:
+    truth, extend = look.case["truth"], look.case["extend"]
     first, last = (side // STRIDE for side in truth["known"])
-    sides = [columns[:first], columns[last:]]
-    places = [judge.background(side) for side in sides if len(side)]
+    sides = [look.columns[:first], look.columns[last:]]
+    places = [look.judge.background(side) for side in sides if len(side)]
     checks = {
         "background": all(place == truth["background"] for place in places),
-        "identical": bool(record["known_unchanged"]),
+        "identical": look.identical,
     }
-    assert len(columns) == last + extend["right"], "the picture is as wide as was asked for"
+    assert len(look.columns) == last + extend["right"], "the picture is as wide as was asked for"
     return checks, ", ".join(dict.fromkeys(places))
 
 

@@ -84,7 +84,6 @@ class _Edits:
         self._subject = subject
         self._bundle = bundle
         self._folder = folder / method.replace("/", "-") / subject.name
-        self._method = method
         self._tokenizer = bundle.image_tokenizer()
         self._source = self._tokenizer.tokenize(subject.source)
         self._grid = self._source.shape

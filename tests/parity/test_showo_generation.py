@@ -106,74 +106,90 @@ class _Trace:
         return logits
 
 
-def _noise(runs: dict[str, Tensor], case: Any, name: str, replayed: bool) -> NoiseSource:
-    """The draws of a case: recorded, of its generator, or none (the most likely codes)."""
-    uniforms = iter(runs[f"{name}.step_u"])
-    if replayed:
-        return RecordedNoise(uniforms, iter(runs[f"{name}.step_sampled"]))
-    if case["mode"] == "greedy":
-        return RecordedNoise(uniforms)
-    generator = torch.Generator().manual_seed(case["generator_seed"])
-    return SharedGenerator(generator, len(runs[f"{name}.input_ids"]))
+class _Drawing:
+    """A recorded text-to-image run: what went in, each step's logits and draws, what came out."""
+
+    def __init__(
+        self, runs: dict[str, Tensor], case: Any, name: str, length: int, vocabulary: Vocabulary
+    ) -> None:
+        ids = runs[f"{name}.input_ids"]
+        self.case, self.rows, self.tokens = case, len(ids), ids.shape[1] - length - 3
+        self.texts = _texts(ids, length + 1, vocabulary)
+        self.codes = _codes(ids[:, length + 2 : -1], vocabulary)
+        self.logits, self.output = runs[f"{name}.step_logits"], runs[f"{name}.output"]
+        self._uniforms, self._sampled = runs[f"{name}.step_u"], runs[f"{name}.step_sampled"]
+
+    def noise(self, replayed: bool) -> NoiseSource:
+        """The draws: recorded, of the run's generator, or none (the most likely codes)."""
+        uniforms = iter(self._uniforms)
+        if replayed:
+            return RecordedNoise(uniforms, iter(self._sampled))
+        if self.case["mode"] == "greedy":
+            return RecordedNoise(uniforms)
+        generator = torch.Generator().manual_seed(self.case["generator_seed"])
+        return SharedGenerator(generator, self.rows)
+
+
+@pytest.fixture
+def drawing(
+    runs: dict[str, Tensor],
+    manifest: dict[str, Any],
+    sizes: dict[str, Any],
+    vocabulary: Vocabulary,
+    t2i_case: str,
+) -> _Drawing:
+    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][t2i_case]
+    return _Drawing(runs, case, t2i_case, sizes["max_seq_length"], vocabulary)
 
 
 @pytest.mark.parametrize("replayed", [False, True])
 def test_generation_equals_the_reference(
     backbone: ShowoBackbone,
-    runs: dict[str, Tensor],
-    manifest: dict[str, Any],
     sizes: dict[str, Any],
     vocabulary: Vocabulary,
     eot_id: int,
-    t2i_case: str,
+    drawing: _Drawing,
     replayed: bool,
 ) -> None:
-    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][t2i_case]
-    ids, length = runs[f"{t2i_case}.input_ids"], sizes["max_seq_length"]
-    rows = len(ids)
     logits = guided_image_logits(
         backbone,
         vocabulary,
-        _texts(ids, length + 1, vocabulary),
-        guidance=[case["guidance_scale"]] * rows,
+        drawing.texts,
+        guidance=[drawing.case["guidance_scale"]] * drawing.rows,
         eot_id=eot_id,
-        max_text_len=length,
-        tokens=ids.shape[1] - length - 3,
+        max_text_len=sizes["max_seq_length"],
+        tokens=drawing.tokens,
     )
     codes = decode_masked(
-        _Trace(logits, runs[f"{t2i_case}.step_logits"]),
-        _codes(ids[:, length + 2 : -1], vocabulary),
-        steps=case["timesteps"],
-        temperatures=[case["temperature"]] * rows,
+        _Trace(logits, drawing.logits),
+        drawing.codes,
+        steps=drawing.case["timesteps"],
+        temperatures=[drawing.case["temperature"]] * drawing.rows,
         policy=REFERENCE,
-        noise=_noise(runs, case, t2i_case, replayed),
+        noise=drawing.noise(replayed),
     )
-    assert torch.equal(codes, runs[f"{t2i_case}.output"])
+    assert torch.equal(codes, drawing.output)
 
 
 @pytest.mark.parametrize("replayed", [False, True])
 def test_plain_generation_equals_the_reference(
     backbone: ShowoBackbone,
-    runs: dict[str, Tensor],
-    manifest: dict[str, Any],
     sizes: dict[str, Any],
     vocabulary: Vocabulary,
     eot_id: int,
-    t2i_case: str,
+    drawing: _Drawing,
     replayed: bool,
 ) -> None:
-    case = manifest["scalars"]["t2i_generate.safetensors"]["cases"]["value"][t2i_case]
-    ids, length = runs[f"{t2i_case}.input_ids"], sizes["max_seq_length"]
-    codes = PlainShowo(backbone, vocabulary, eot_id, length).generate(
-        [text.tolist() for text in _texts(ids, length + 1, vocabulary)],
-        _codes(ids[:, length + 2 : -1], vocabulary),
-        steps=case["timesteps"],
-        guidance=case["guidance_scale"],
-        temperature=case["temperature"],
+    codes = PlainShowo(backbone, vocabulary, eot_id, sizes["max_seq_length"]).generate(
+        [text.tolist() for text in drawing.texts],
+        drawing.codes,
+        steps=drawing.case["timesteps"],
+        guidance=drawing.case["guidance_scale"],
+        temperature=drawing.case["temperature"],
         policy=REFERENCE,
-        noise=_noise(runs, case, t2i_case, replayed),
+        noise=drawing.noise(replayed),
     )
-    assert torch.equal(codes, runs[f"{t2i_case}.output"])
+    assert torch.equal(codes, drawing.output)
 
 
 @pytest.mark.parametrize("name", ["q0", "q1"])

@@ -1,4 +1,4 @@
-"""Fetches the sprite pictures and their names from two published npm packages, pinned by checksum.
+"""Fetches the sprite pictures from a published npm package, pinned by checksum.
 
 Does not know which sprites a world uses, nor how they are drawn: hexcodes in, picture files out.
 Everything lands under one cache folder and is fetched once; a cached file is never fetched again.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -66,12 +65,6 @@ SPRITES = NpmPackage(
     "5a5ab69554ad4e7afc043a48274a449d328ee0bb83c71a931214ef46d0f50cb4"
     "45d267bba207914232a87a10c75ee549d9069e720979c1106feb4954006de1ee",
 )
-NAMES = NpmPackage(
-    "emojibase-data",
-    "17.0.0",
-    "62f81be405a81d588757f82ad6aaf96406ab7018a9f81dbbfd92d1b142646e00"
-    "0468b959fdfa1ff60f3cd8b4e9984a728413440b49b6484988b658c7b13ca08c",
-)
 
 
 def default_cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
@@ -100,18 +93,6 @@ def ensure_sprites(cache_dir: Path, hexcodes: Iterable[str]) -> dict[str, Path]:
     if missing:
         extract_members(fetch_tarball(SPRITES, cache_dir), missing)
     return paths
-
-
-def load_emoji_names(cache_dir: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """hexcode (lower case) -> (English label, keywords); a help for choosing more sprites."""
-    path = cache_dir / NAMES.folder / "en.json"
-    if not path.exists():
-        extract_members(fetch_tarball(NAMES, cache_dir), {"package/en/compact.json": path})
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        entry["hexcode"].lower(): (entry["label"], tuple(entry.get("tags", ())))
-        for entry in entries
-    }
 
 
 def fetch_tarball(package: NpmPackage, cache_dir: Path) -> Path:

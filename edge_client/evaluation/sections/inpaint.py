@@ -11,10 +11,9 @@ from edge_client.evaluation.interactions import (
     run_task,
     source_pixels,
 )
-from edge_client.evaluation.metrics import wilson
+from edge_client.evaluation.preserved import preserved_table
 from edge_client.evaluation.quality import Pairs, quality_table
 from edge_client.evaluation.rates import parts_plot, rate_table, scenario_note
-from edge_client.evaluation.results import Table
 
 TITLE = "Text-guided inpainting"
 
@@ -43,12 +42,10 @@ def run(context: Context) -> Section:
             Pairs("(tokenised original against original)", tokenised, originals),
         ],
     )
-    kept = sum(talk.record["known_unchanged"] is True for talk in talks)
-    preserved = Table(
+    preserved = preserved_table(
         "inpaint-preserved",
         "Tokens outside the mask after the interaction",
-        ("interactions", "all identical", "share [95 % interval]"),
-        ((len(talks), kept, str(wilson(kept, len(talks)))),),
+        talks,
         (
             "Pixels outside the mask can differ although their tokens do not: the decoder looks at "
             "neighbouring tokens.",

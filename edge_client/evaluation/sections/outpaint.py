@@ -10,10 +10,9 @@ from edge_client.evaluation.interactions import (
     run_task,
     source_pixels,
 )
-from edge_client.evaluation.metrics import wilson
+from edge_client.evaluation.preserved import preserved_table
 from edge_client.evaluation.quality import Pairs, quality_table
 from edge_client.evaluation.rates import parts_plot, rate_table, scenario_note
-from edge_client.evaluation.results import Table
 
 TITLE = "Text-guided outpainting"
 
@@ -40,13 +39,8 @@ def run(context: Context) -> Section:
             Pairs("(tokenised original against original)", tokenised, originals),
         ],
     )
-    kept = sum(talk.record["known_unchanged"] is True for talk in talks)
-    preserved = Table(
-        "outpaint-preserved",
-        "Tokens of the source after the interaction",
-        ("interactions", "all identical", "share [95 % interval]"),
-        ((len(talks), kept, str(wilson(kept, len(talks)))),),
-        (),
+    preserved = preserved_table(
+        "outpaint-preserved", "Tokens of the source after the interaction", talks
     )
     pixels = originals[0].shape[0] * originals[0].shape[1]
     return Section(

@@ -53,6 +53,12 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
+async def leave(waiting):
+    """Stop waiting, and see that it is so."""
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
 async def test_a_job_gets_its_own_result():
     async with running(double) as batcher:
         tickets = [batcher.submit(number, "k") for number in range(20)]
@@ -112,8 +118,7 @@ async def test_a_waiting_job_is_dropped_when_its_only_waiter_leaves():
         await until(run.started.is_set)
         leaver = asyncio.create_task(batcher.submit(1, "k").result())
         await asyncio.sleep(0)
-        leaver.cancel()
-        await asyncio.gather(leaver, return_exceptions=True)
+        await leave(leaver)
         assert batcher.depth == 0
         run.gate.set()
         await first.result()
@@ -129,8 +134,7 @@ async def test_a_waiting_job_stays_while_another_waiter_is_left():
         stayer = asyncio.create_task(ticket.result())
         leaver = asyncio.create_task(ticket.result())
         await asyncio.sleep(0)
-        leaver.cancel()
-        await asyncio.gather(leaver, return_exceptions=True)
+        await leave(leaver)
         run.gate.set()
         assert await stayer == 2
         assert await first.result() == 0
@@ -142,8 +146,7 @@ async def test_a_running_batch_that_nobody_waits_for_stops_at_its_next_step():
         ticket = batcher.submit(1, "k")
         leaver = asyncio.create_task(ticket.result())
         await until(run.started.is_set)
-        leaver.cancel()
-        await asyncio.gather(leaver, return_exceptions=True)
+        await leave(leaver)
         run.gate.set()
         await until(ticket.done.done)
         assert isinstance(ticket.done.exception(), OverloadedError)
@@ -157,8 +160,7 @@ async def test_a_running_job_worth_keeping_goes_on_although_nobody_waits():
         ticket.keep_for(LONG_S)
         leaver = asyncio.create_task(ticket.result())
         await until(run.started.is_set)
-        leaver.cancel()
-        await asyncio.gather(leaver, return_exceptions=True)
+        await leave(leaver)
         run.gate.set()
         assert await ticket.result() == 2
 

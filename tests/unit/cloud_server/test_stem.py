@@ -78,13 +78,17 @@ def _card(stem_width: int) -> BackboneCard:
     return BackboneCard(config, OFFSET - 10, CODES, SIDE, 4 * SIDE)
 
 
-def test_backbone_with_a_stem_survives_saving_and_uses_it(tmp_path: Path) -> None:
-    card = _card(stem_width=4)
+def _save_with_stem(card: BackboneCard, folder: Path) -> None:
+    """Random weights of a transformer and of a stem that says something."""
     phi, stem = build_phi(card.config), build_stem(card.config)
     assert stem is not None
     torch.nn.init.normal_(stem.join.weight)
     state = phi.state_dict() | {f"stem.{k}": v for k, v in stem.state_dict().items()}
-    save_builtin_backbone(state, card, tmp_path)
+    save_builtin_backbone(state, card, folder)
+
+
+def test_backbone_with_a_stem_survives_saving_and_uses_it(tmp_path: Path) -> None:
+    _save_with_stem(_card(stem_width=4), tmp_path)
     backbone = load_builtin_backbone(tmp_path).backbone
     ids, positions = _grid(FIRST)
     allow = torch.ones(1, 1, 18, 18, dtype=torch.bool)
@@ -103,11 +107,7 @@ def test_checkpoint_without_the_stem_that_its_card_names_is_refused(tmp_path: Pa
 
 def test_cached_prompt_gives_the_logits_of_the_whole_sequence(tmp_path: Path) -> None:
     card = _card(stem_width=4)
-    phi, stem = build_phi(card.config), build_stem(card.config)
-    assert stem is not None
-    torch.nn.init.normal_(stem.join.weight)
-    state = phi.state_dict() | {f"stem.{k}": v for k, v in stem.state_dict().items()}
-    save_builtin_backbone(state, card, tmp_path)
+    _save_with_stem(card, tmp_path)
     backbone, vocabulary = load_builtin_backbone(tmp_path).backbone, card.vocabulary
     text, codes = np.array([3, 4, 5]), torch.arange(16)[None] % CODES
     codes[0, 5:9] = -1

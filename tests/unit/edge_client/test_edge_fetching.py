@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from manifests import manifest_content
 
 from edge_client.fetching import fetch_from_server, local_name
 from edge_client.transport import HttpTransport
@@ -15,16 +16,7 @@ from shared_protocol.bundles import canonical_json, load_bundle
 from shared_protocol.errors import CheckpointError, ConfigError, TransportError
 
 WORDS = b"words" * 5000
-CONTENT: dict[str, Any] = {
-    "name": "theirs",
-    "vocabulary": {"text_size": 300, "codebook_size": 8192},
-    "grid": [16, 16],
-    "max_text_tokens": 30,
-    "image_tokenizer": "compact",
-    "files": {"text_tokenizer": "text.json"},
-    "defaults": {"steps": 8, "guidance": 1.5, "max_new_tokens": 16},
-    "sha256": {"text.json": hashlib.sha256(WORDS).hexdigest()},
-}
+CONTENT = manifest_content(name="theirs", sha256={"text.json": hashlib.sha256(WORDS).hexdigest()})
 
 
 class Server:

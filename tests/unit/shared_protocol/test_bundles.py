@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from manifests import manifest_content
 
 from shared_protocol.bundles import (
     MANIFEST,
@@ -17,23 +18,10 @@ from shared_protocol.bundles import (
 from shared_protocol.errors import CheckpointError, ConfigError
 
 
-def _content(**changes: Any) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        "name": "test",
-        "vocabulary": {"text_size": 300, "codebook_size": 8192},
-        "grid": [16, 16],
-        "max_text_tokens": 30,
-        "image_tokenizer": "compact",
-        "files": {"text_tokenizer": "text.json"},
-        "defaults": {"steps": 8, "guidance": 1.5, "max_new_tokens": 16},
-    }
-    return {**content, **changes}
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "text.json").write_text("{}")
-    write_manifest(tmp_path, _content())
+    write_manifest(tmp_path, manifest_content())
     return tmp_path
 
 
@@ -49,9 +37,11 @@ def test_written_manifest_reads_back(folder: Path) -> None:
 def test_fingerprint_changes_with_every_file_and_every_default(folder: Path) -> None:
     first = read_manifest(folder).fingerprint
     (folder / "text.json").write_text("{ }")
-    write_manifest(folder, _content())
+    write_manifest(folder, manifest_content())
     second = read_manifest(folder).fingerprint
-    write_manifest(folder, _content(defaults={"steps": 9, "guidance": 1.5, "max_new_tokens": 16}))
+    write_manifest(
+        folder, manifest_content(defaults={"steps": 9, "guidance": 1.5, "max_new_tokens": 16})
+    )
     assert len({first, second, read_manifest(folder).fingerprint}) == 3
 
 
@@ -88,7 +78,7 @@ def test_missing_bundle_names_the_folder_and_the_remedy(tmp_path: Path) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_broken_manifest_is_refused(folder: Path, change: dict[str, Any]) -> None:
-    (folder / MANIFEST).write_text(json.dumps({**_content(**change), "sha256": {}}))
+    (folder / MANIFEST).write_text(json.dumps({**manifest_content(**change), "sha256": {}}))
     with pytest.raises(ConfigError, match="not a bundle manifest"):
         read_manifest(folder)
 

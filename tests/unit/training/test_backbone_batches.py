@@ -82,7 +82,7 @@ def test_packed_answers_are_trained_as_they_are_served(
         [QA("how many objects are there?", "two", "count")],
     ]
     turns = [maker.turns(qas) for qas in asked]
-    batch = maker.mmu_batch(items, [maker.full()] * 2, turns, np.random.default_rng(0))
+    batch = maker.mmu_batch(items, [maker.grid.full()] * 2, turns, np.random.default_rng(0))
     with torch.no_grad():
         losses, _, _ = net.losses(batch)
     expected: list[torch.Tensor] = []
@@ -148,8 +148,8 @@ def test_targets_of_masked_images_are_their_codes(maker: BatchMaker) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_windows_keep_true_positions_and_whole_objects(maker: BatchMaker, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    part = maker.window_around(SCENE, rng)
-    assert maker.inside(SCENE, part).objects
+    part = maker.grid.window_around(SCENE, 8, rng)
+    assert maker.grid.inside(SCENE, part).objects
     item = _item(6)
     batch = maker.mmu([item], rng, True)
     offset = maker.vocabulary.image_offset
@@ -159,14 +159,14 @@ def test_windows_keep_true_positions_and_whole_objects(maker: BatchMaker, seed: 
 
 def test_answers_of_packed_rows_fall_on_answer_tokens_only(maker: BatchMaker) -> None:
     (turn,) = maker.turns([QA("what is this?", "a fox", "identity")])
-    batch = maker.mmu_batch([_item(7)], [maker.full()], [[turn]], np.random.default_rng(0))
+    batch = maker.mmu_batch([_item(7)], [maker.grid.full()], [[turn]], np.random.default_rng(0))
     assert batch.targets.tolist() == list(turn.answer)
     assert (batch.ids[0, batch.rows[0]]) == turn.prompt[-1]
     assert IGNORED not in batch.targets.tolist()
 
 
 def test_truth_names_what_each_token_shows(maker: BatchMaker) -> None:
-    truth = maker.truth(SCENE)
+    truth = maker.grid.truth(SCENE)
     names = maker.world.names
     assert truth[1, 0].tolist() == [names.index("fox"), 0, 1, 0]
     assert truth[15, 14].tolist() == [names.index("car"), 35, 15, 14]
@@ -197,7 +197,7 @@ def test_questions_about_a_bare_picture_give_the_same_targets_as_about_a_scene(
     asked = (QA("what is this?", "a fox", "identity"),)
     rng = np.random.default_rng(0)
     item = TokenisedScene(SCENE, codes)
-    scene = maker.mmu_batch([item], [maker.full()], [maker.turns(asked)], rng)
+    scene = maker.mmu_batch([item], [maker.grid.full()], [maker.turns(asked)], rng)
     bare = maker.questioned([QuestionedImage(codes, asked)], rng)
     assert torch.equal(bare.ids, scene.ids)
     assert torch.equal(bare.targets, scene.targets)
@@ -224,7 +224,7 @@ def test_half_drawn_pictures_hide_whole_objects_and_show_background(
         DataConfig(unbegun_share=1.0, dropout=0.0), maker.vocabulary, coder, maker.world
     )
     codes = np.ones((16, 16), dtype=np.uint16)
-    boxes = [maker.box(thing.x, thing.y, thing.size) for thing in SCENE.objects]
+    boxes = [maker.grid.box(thing.x, thing.y, thing.size) for thing in SCENE.objects]
     wholly_hidden, background_shown = 0, 0
     for seed in range(40):
         batch = half_drawn.t2i([TokenisedScene(SCENE, codes)], np.random.default_rng(seed), False)
@@ -236,3 +236,15 @@ def test_half_drawn_pictures_hide_whole_objects_and_show_background(
         background_shown += not bool(hidden.all())
     assert wholly_hidden == 40
     assert background_shown >= 35
+
+
+def test_every_token_of_a_half_drawn_picture_counts_alike(
+    coder: TextCoder, maker: BatchMaker
+) -> None:
+    shares = DataConfig(unbegun_share=1.0, finished_share=0.5, background_weight=0.1)
+    half_drawn = BatchMaker(shares, maker.vocabulary, coder, maker.world)
+    item = TokenisedScene(SCENE, np.ones((16, 16), dtype=np.uint16))
+    batch = half_drawn.t2i([item] * 4, np.random.default_rng(0), False)
+    hidden = int((batch.ids == maker.vocabulary.mask_id).sum())
+    assert len(batch.targets) == hidden > 0
+    assert torch.equal(batch.weights, torch.ones(hidden))

@@ -24,7 +24,6 @@ from cloud_server.training.scenes.language import (
     relation_of,
 )
 from cloud_server.training.scenes.render import Renderer
-from cloud_server.training.scenes.stand_ins import write_stand_ins
 from cloud_server.training.scenes.wordings import (
     caption_wording,
     names_background,
@@ -38,17 +37,10 @@ WORLD = World.load(None)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    assert write_stand_ins(folder, WORLD) == len(WORLD.sprites)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, sprite_cache: Path) -> Path:
     out = tmp_path_factory.mktemp("cases")
     counts = ["--t2i", "8", "--inpaint", "8", "--outpaint", "6", "--vqa", "66"]
-    assert train(["cases", "--out", str(out), "--cache", str(cache), *counts]) == 0
+    assert train(["cases", "--out", str(out), "--cache", str(sprite_cache), *counts]) == 0
     return out
 
 
@@ -116,9 +108,9 @@ def test_inpainting_boxes_stand_on_the_token_grid_and_hold_one_whole_object() ->
 
 
 def test_the_known_window_of_an_outpainting_is_the_middle_of_the_wider_picture(
-    cache: Path,
+    sprite_cache: Path,
 ) -> None:
-    renderer = Renderer(WORLD, cache)
+    renderer = Renderer(WORLD, sprite_cache)
     for made in drawn(outpaint_cases, 9):
         truth, extend = made.case["truth"], made.case["extend"]
         wide = Scene.from_dict(truth)
@@ -159,15 +151,17 @@ def test_the_folder_is_what_an_edge_client_reads(folder: Path) -> None:
                 assert picture.size == (256, 256)
 
 
-def test_the_same_seed_gives_the_same_folder(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_folder(
+    folder: Path, sprite_cache: Path, tmp_path: Path
+) -> None:
     counts = ["--t2i", "8", "--inpaint", "8", "--outpaint", "6", "--vqa", "66"]
-    train(["cases", "--out", str(tmp_path), "--cache", str(cache), *counts])
+    train(["cases", "--out", str(tmp_path), "--cache", str(sprite_cache), *counts])
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert names == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert all((folder / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
 
 
-def test_another_seed_gives_other_cases(folder: Path, cache: Path, tmp_path: Path) -> None:
-    train(["cases", "--out", str(tmp_path), "--cache", str(cache), "--smoke", "--seed", "9"])
+def test_another_seed_gives_other_cases(folder: Path, sprite_cache: Path, tmp_path: Path) -> None:
+    train(["cases", "--out", str(tmp_path), "--cache", str(sprite_cache), "--smoke", "--seed", "9"])
     ours, theirs = ({case.prompt for case in load_cases(f, ["t2i"])} for f in (folder, tmp_path))
     assert not ours & theirs

@@ -14,6 +14,7 @@ from cloud_server.training.entropy_report import STREAMS, static_costs
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.config import EntropyConfig
+from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Scenario
 
 TINY = Path(__file__).parents[2] / "golden" / "entropy" / "tiny.safetensors"
@@ -72,7 +73,47 @@ def test_a_smoke_run_exports_certified_weights_and_resumes(tmp_path) -> None:
     assert load(tmp_path / "out" / entropy.EXPORT_NAME).config.width == 32
     assert entropy.run(parser.parse_args([*arguments, "--resume"])) == 0
     state = torch.load(tmp_path / "out" / entropy.CHECKPOINT, weights_only=True)
-    assert state["step"] == entropy.SMOKE_STEPS
+    assert state["progress"]["step"] == entropy.SMOKE_STEPS
+
+
+def test_a_resumed_run_is_the_run_that_was_never_interrupted(tmp_path) -> None:
+    np.save(tmp_path / "train_0.npy", np.random.default_rng(0).integers(0, 8192, (5, 8, 8)))
+    parser = argparse.ArgumentParser()
+    entropy.add_arguments(parser)
+    words = ["--tokens", str(tmp_path), "--out", str(tmp_path), "--smoke", "--steps", "4"]
+    args = parser.parse_args([*words, "--precision", "fp32", "--device", "cpu", "--resume"])
+    recipe = entropy.asked_recipe(args)
+    whole = entropy.Trainer(recipe, args)
+    for _ in range(4):
+        whole.advance()
+    first = entropy.Trainer(recipe, args)
+    for _ in range(2):
+        first.advance()
+    first.save()
+    second = entropy.Trainer(recipe, args)
+    assert second.progress.step == 2
+    for _ in range(2):
+        second.advance()
+    torch.testing.assert_close(second.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+    assert not torch.equal(first.model.kind.weight, second.model.kind.weight)
+
+
+def test_the_seed_flag_replaces_the_recipes_seed() -> None:
+    parser = argparse.ArgumentParser()
+    entropy.add_arguments(parser)
+    args = parser.parse_args(["--out", "out", "--seed", "99"])
+    assert entropy.asked_recipe(args).seed == 99
+    args = parser.parse_args(["--out", "out"])
+    assert entropy.asked_recipe(args).seed == entropy.Recipe.load().seed
+
+
+def test_too_few_pictures_are_refused(tmp_path) -> None:
+    np.save(tmp_path / "train_0.npy", np.zeros((2, 8, 8), np.uint16))
+    parser = argparse.ArgumentParser()
+    entropy.add_arguments(parser)
+    words = ["--tokens", str(tmp_path), "--out", str(tmp_path / "out"), "--smoke"]
+    with pytest.raises(ConfigError, match="holds 2 pictures, too few"):
+        entropy.run(parser.parse_args(words))
 
 
 def test_the_static_code_is_complete() -> None:

@@ -19,6 +19,7 @@ from cloud_server.training.scenes.world import World
 from shared_protocol.bundles import Bundle, load_bundle
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.config import KIND_TARGET
+from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Scenario
 
 OPTIONS = {"window_share": 0.5, "offset_share": 0.5}
@@ -124,7 +125,7 @@ def test_finished_shards_are_kept_and_other_settings_refused(tokens: Path, bundl
     stamps = [job.codes_path.stat().st_mtime_ns for job in jobs]
     assert generated_tokens.run(args) == 0
     assert [job.codes_path.stat().st_mtime_ns for job in jobs] == stamps
-    with pytest.raises(ValueError, match="empty folder"):
+    with pytest.raises(ConfigError, match="empty folder"):
         generated_tokens.run(arguments(tokens, "--shard", "3"))
 
 

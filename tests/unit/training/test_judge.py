@@ -17,7 +17,6 @@ from cloud_server.training.judge_model import (
     to_input,
 )
 from cloud_server.training.scenes.render import Renderer
-from cloud_server.training.scenes.stand_ins import write_stand_ins
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
 from shared_protocol.errors import CheckpointError
 
@@ -26,10 +25,8 @@ NAMES = ("fox", "car")
 
 
 @pytest.fixture(scope="module")
-def renderer(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
-    folder = tmp_path_factory.mktemp("cache")
-    write_stand_ins(folder, WORLD)
-    return Renderer(WORLD, folder)
+def renderer(sprite_cache: Path) -> Renderer:
+    return Renderer(WORLD, sprite_cache)
 
 
 def shares_of(*peaks: tuple[int, int, int, float]) -> np.ndarray:

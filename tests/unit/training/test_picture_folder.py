@@ -12,7 +12,7 @@ from cloud_server.training.bundle_entropy import MOST_REPEATS, TEXT_TABLE_ENTRIE
 from cloud_server.training.cli import train
 from cloud_server.training.drawings import find_backbone, read_words
 from cloud_server.training.entropy import Recipe
-from cloud_server.training.folder_tokens import check_meta, split_pictures
+from cloud_server.training.folder_tokens import split_pictures
 from cloud_server.training.picture_folder import (
     CaptionedPicture,
     find_pictures,
@@ -130,13 +130,6 @@ def test_held_out_pictures_are_none_of_the_others(tmp_path: Path) -> None:
     assert len(split.held_out) == 4
     assert {p.path for p in (*split.train, *split.held_out)} == {p.path for p in pictures}
     assert split_pictures(pictures, 0) == split
-
-
-def test_shards_of_other_material_are_not_mixed(tmp_path: Path) -> None:
-    check_meta(tmp_path, {"pictures": "a"})
-    check_meta(tmp_path, {"pictures": "a"})
-    with pytest.raises(ConfigError, match="made otherwise"):
-        check_meta(tmp_path, {"pictures": "b"})
 
 
 def test_prompts_are_the_lines_of_a_file(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from cloud_server.training.scenes import sprites
 from cloud_server.training.scenes.contact_sheet import contact_sheet
@@ -36,20 +35,8 @@ WORLD = World.load(None)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    (folder / sprites.SPRITES.folder).mkdir()
-    for index, sprite in enumerate(WORLD.sprites):
-        picture = Image.new("RGBA", (64, 64))
-        colour = (index * 37 % 256, index * 91 % 256, index * 53 % 256, 255)
-        ImageDraw.Draw(picture).ellipse((6, 6, 58, 58), fill=colour)
-        picture.save(folder / sprites.SPRITES.folder / f"{sprite.hexcode}.webp", lossless=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def renderer(cache: Path) -> Renderer:
-    return Renderer(WORLD, cache)
+def renderer(sprite_cache: Path) -> Renderer:
+    return Renderer(WORLD, sprite_cache)
 
 
 def scene_of(*boxes: tuple[str, int, int], background: str = "beach_night") -> Scene:

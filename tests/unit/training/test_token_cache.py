@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from cloud_server.training import image_tokenizer, token_cache
 from cloud_server.training.scenes.render import Renderer
-from cloud_server.training.scenes.sprites import SPRITES
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
+from cloud_server.training.shards import check_meta
 from cloud_server.training.token_cache import (
-    check_meta,
+    meta_of,
     plan_shards,
     read_shards,
     shard_scenes,
@@ -22,6 +22,7 @@ from cloud_server.training.token_cache import (
 )
 from cloud_server.training.tokenizer_data import load_photos, object_window
 from cloud_server.training.tokenizer_report import encode_pictures, mean_psnr, psnr, report
+from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.compact import (
     CompactConfig,
     CompactTokenizer,
@@ -36,17 +37,6 @@ SMALL = CompactConfig(encoder_channels=(8, 8, 16), decoder_channels=(8, 8, 16))
 @pytest.fixture
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    folder = tmp_path / "cache"
-    (folder / SPRITES.folder).mkdir(parents=True)
-    picture = Image.new("RGBA", (32, 32))
-    ImageDraw.Draw(picture).ellipse((2, 2, 30, 30), fill=(200, 40, 40, 255))
-    for sprite in WORLD.sprites:
-        picture.save(folder / SPRITES.folder / f"{sprite.hexcode}.webp", method=0)
-    return folder
 
 
 @pytest.fixture
@@ -65,9 +55,9 @@ def cache_arguments(tokenizer: Path, out: Path, cache: Path) -> argparse.Namespa
 
 
 def test_shards_hold_the_codes_of_their_scenes(
-    tmp_path: Path, cache: Path, tokenizer_file: Path, one_thread: None
+    tmp_path: Path, sprite_cache: Path, tokenizer_file: Path, one_thread: None
 ) -> None:
-    args = cache_arguments(tokenizer_file, tmp_path / "out", cache)
+    args = cache_arguments(tokenizer_file, tmp_path / "out", sprite_cache)
     args.out.mkdir()
     jobs = plan_shards(args)
     assert [write_shard(job).name for job in jobs] == ["train_00000.npy", "train_00001.npy"]
@@ -75,15 +65,15 @@ def test_shards_hold_the_codes_of_their_scenes(
     assert codes.shape == (5, 16, 16)
     assert codes.dtype == np.uint16
     assert scenes[:3] == shard_scenes(WORLD, jobs[0])
-    pictures = np.stack([Renderer(WORLD, cache).render(scene) for scene in scenes])
+    pictures = np.stack([Renderer(WORLD, sprite_cache).render(scene) for scene in scenes])
     assert np.array_equal(encode_pictures(load_compact(tokenizer_file), pictures), codes)
 
 
 def test_a_folder_of_another_tokenizer_is_refused(tmp_path: Path, tokenizer_file: Path) -> None:
-    check_meta(tmp_path, tokenizer_file, seed=0, shard=3)
-    check_meta(tmp_path, tokenizer_file, seed=0, shard=3)
-    with pytest.raises(ValueError, match="empty folder"):
-        check_meta(tmp_path, tokenizer_file, seed=1, shard=3)
+    check_meta(tmp_path, meta_of(tokenizer_file, seed=0, shard=3))
+    check_meta(tmp_path, meta_of(tokenizer_file, seed=0, shard=3))
+    with pytest.raises(ConfigError, match="empty folder"):
+        check_meta(tmp_path, meta_of(tokenizer_file, seed=1, shard=3))
 
 
 def test_a_folder_without_shards_says_what_to_do(tmp_path: Path) -> None:
@@ -91,9 +81,9 @@ def test_a_folder_without_shards_says_what_to_do(tmp_path: Path) -> None:
         read_shards(tmp_path, "train")
 
 
-def test_the_recipe_runs_resumes_and_exports(tmp_path: Path, cache: Path) -> None:
+def test_the_recipe_runs_resumes_and_exports(tmp_path: Path, sprite_cache: Path) -> None:
     out = tmp_path / "run"
-    flags = ["--out", str(out), "--cache", str(cache), "--smoke"]
+    flags = ["--out", str(out), "--cache", str(sprite_cache), "--smoke"]
     assert image_tokenizer.main(flags) == 0
     assert image_tokenizer.main([*flags, "--resume"]) == 0
     state = torch.load(out / "checkpoint.pt", weights_only=True)
@@ -116,10 +106,10 @@ def test_windows_of_scenes_stay_on_the_grid_and_on_the_canvas() -> None:
     assert all(0 <= x <= 128 and 0 <= y <= 128 for x, y in corners)
 
 
-def test_batches_depend_on_seed_and_step_alone(cache: Path) -> None:
+def test_batches_depend_on_seed_and_step_alone(sprite_cache: Path) -> None:
     parser = argparse.ArgumentParser()
     image_tokenizer.add_arguments(parser)
-    args = parser.parse_args(["--out", str(cache), "--cache", str(cache)])
+    args = parser.parse_args(["--out", "out", "--cache", str(sprite_cache)])
     source = image_tokenizer.Trainer(image_tokenizer.Recipe.load(), args).source
     assert np.array_equal(source.batch(3, 2), source.batch(3, 2))
     assert not np.array_equal(source.batch(3, 2), source.batch(4, 2))
@@ -144,9 +134,9 @@ def test_psnr_of_a_known_error() -> None:
 
 
 def test_a_report_scores_scenes_and_draws_a_sheet(
-    tmp_path: Path, cache: Path, tokenizer_file: Path
+    tmp_path: Path, sprite_cache: Path, tokenizer_file: Path
 ) -> None:
-    tokenizer, renderer = load_compact(tokenizer_file), Renderer(WORLD, cache)
+    tokenizer, renderer = load_compact(tokenizer_file), Renderer(WORLD, sprite_cache)
     photos = load_photos(None)
     scores = report(tokenizer, WORLD, renderer, photos, tmp_path / "sheet.png", scenes=16)
     assert 0 < scores["scenes"] < 60
