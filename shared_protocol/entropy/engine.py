@@ -145,7 +145,8 @@ class Engine:
         prefix = self._prefix(joined)
         x = torch.cat([prefix, entries], dim=1)
         cache = self.model.new_cache(len(plans), x.shape[1])
-        states = self.model.run(x, self._allowed(joined, x.shape[1]), cache)[:, joined.start :]
+        allowed = self._allowed(joined, x.shape[1])
+        states = self.model.run(x, allowed, cache, joined.start)[:, joined.start :]
         grid = self._codes(joined, codes)
         low = self.model.low_frequencies(states, grid >> self.config.low_bits)
         return self.model.high_frequencies(states), low, grid
@@ -204,7 +205,8 @@ class Engine:
     def _filled_cache(self, joined: _Joined) -> Cache:
         cache = self.model.new_cache(len(joined.plans), joined.start + joined.count)
         if joined.start:
-            self.model.run(self._prefix(joined), self._allowed(joined, joined.start), cache)
+            allowed = self._allowed(joined, joined.start)
+            self.model.run(self._prefix(joined), allowed, cache, joined.start)
         return cache
 
     def _prefix(self, joined: _Joined) -> Tensor:
@@ -281,7 +283,7 @@ class _Steps:
             kinds,
         )
         allowed = self.valid[:, :, : self.joined.start + self.at + 1]
-        self.state = model.run(x, allowed, self.cache)[:, 0]  # (B, D)
+        self.state = model.run(x, allowed, self.cache, self.joined.start)[:, 0]  # (B, D)
 
     def _slots(self, index: int, place: Intervals) -> Intervals:
         from shared_protocol.entropy.config import NEIGHBOURS

@@ -34,8 +34,8 @@ from shared_protocol.errors import ConfigError
 Gemm = Literal["float32", "float64", "int64", "int8"]
 """What carries the integers of a matrix product; all give the same integers."""
 
-QUERIES = 512
-"""Attention rows computed at once; bounds the memory of large grids."""
+QUERIES = 64
+"""Attention rows computed at once: few enough for the caches, and to skip keys nobody sees yet."""
 
 MASKED_SCORE = -(2.0**23)
 """Below every score, so that a masked key is never the maximum of a row that has an allowed one."""
@@ -102,47 +102,54 @@ class ExactModel:
         keys = torch.zeros(shape, dtype=self._carrier, device=self.device)
         return Cache(keys, torch.zeros_like(keys))
 
-    def run(self, x: Tensor, allowed: Tensor, cache: Cache) -> Tensor:
+    def run(self, x: Tensor, allowed: Tensor, cache: Cache, common: int) -> Tensor:
         """Append N entries to the cache and give their states.
 
         Args:
             x: (B, N, D) residual integers.
             allowed: (B, N, K) bool, K = cache.length + N: which keys each entry sees.
             cache: extended in place.
+            common: how many leading keys an entry may see besides those up to itself.
 
         Returns:
             (B, N, D) normalised states, integers in [-127, 127].
         """
         for layer in range(self.config.layers):
             qkv = self._linear(self._norm(x, 2 * layer), "qkv", ACTIVATION_MAX, layer)
-            mixed = self._attention(qkv, allowed, cache, layer)
-            x = clamp(x + self._linear(mixed, "out", RESIDUAL_MAX, layer), RESIDUAL_MAX)
+            mixed = self._attention(qkv, allowed, cache, common, layer)
+            x = clamp(self._linear(mixed, "out", RESIDUAL_MAX, layer).add_(x), RESIDUAL_MAX)
             inner = self._linear(self._norm(x, 2 * layer + 1), "up", GELU_HALF, layer)
-            inner = lookup(self._w["gelu"][layer], inner + GELU_HALF)
-            x = clamp(x + self._linear(inner, "down", RESIDUAL_MAX, layer), RESIDUAL_MAX)
+            inner = lookup(self._w["gelu"][layer], inner.add_(GELU_HALF))
+            x = clamp(self._linear(inner, "down", RESIDUAL_MAX, layer).add_(x), RESIDUAL_MAX)
         cache.length += x.shape[1]
         return self._norm(x, 2 * self.config.layers)
 
-    def _attention(self, qkv: Tensor, allowed: Tensor, cache: Cache, layer: int) -> Tensor:
+    def _attention(
+        self, qkv: Tensor, allowed: Tensor, cache: Cache, common: int, layer: int
+    ) -> Tensor:
         batch, count, _ = qkv.shape
         start, end = cache.length, cache.length + count
         split = qkv.view(batch, count, 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = split.unbind(0)  # each (B, heads, N, D / heads)
         cache.keys[layer, :, :, start:end] = k
         cache.values[layer, :, :, start:end] = v
-        keys, values = cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end]
-        chunks = [
-            self._mix(q[:, :, i : i + QUERIES], keys, values, allowed[:, i : i + QUERIES], layer)
-            for i in range(0, count, QUERIES)
-        ]
+        keys, values = cache.keys[layer], cache.values[layer]
+        chunks = []
+        for i in range(0, count, QUERIES):
+            j = min(i + QUERIES, count)
+            seen = min(max(common, start + j), end)  # no entry of the chunk sees a later key
+            rows = allowed[:, i:j, :seen]
+            chunks.append(
+                self._mix(q[:, :, i:j], keys[..., :seen, :], values[..., :seen, :], rows, layer)
+            )
         return torch.cat(chunks, dim=2).transpose(1, 2).reshape(batch, count, -1)  # (B, N, D)
 
     def _mix(self, q: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: int) -> Tensor:
         sums = self._attend(q, keys).to(torch.float32)  # (B, heads, N, K)
-        scores = torch.round(sums * self._w["score.scale"][layer][:, None, None])
+        scores = sums.mul_(self._w["score.scale"][layer][:, None, None]).round_()
         weights = attention_weights(scores, allowed.unsqueeze(1), self._w["score_exp"])
         mixed = self._attend(weights, values.transpose(-1, -2)).to(torch.float32)
-        return clamp(torch.round(mixed * self._w["mix.scale"][layer]), ACTIVATION_MAX)
+        return clamp(mixed.mul_(self._w["mix.scale"][layer]).round_(), ACTIVATION_MAX)
 
     # Heads ---------------------------------------------------------------------------------------
 
@@ -160,7 +167,7 @@ class ExactModel:
 
     def _steps(self, x: Tensor, name: str) -> Tensor:
         sums = self._multiply(x, self._w[f"{name}.weight"]).to(torch.float32)
-        return torch.round((sums + self._w[f"{name}.bias"]) * self._w[f"{name}.scale"])
+        return sums.add_(self._w[f"{name}.bias"]).mul_(self._w[f"{name}.scale"]).round_()
 
     def _linear(
         self,
@@ -178,19 +185,19 @@ class ExactModel:
             bias = None if bias is None else bias[layer]
         sums = self._multiply(x, weight).to(torch.float32)
         for term in (bias, extra):
-            sums = sums if term is None else sums + term
-        return clamp(torch.round(sums * scale), limit)
+            sums = sums if term is None else sums.add_(term)
+        return clamp(sums.mul_(scale).round_(), limit)
 
     def _norm(self, x: Tensor, index: int) -> Tensor:
         squares = x.double().square().sum(-1, keepdim=True)  # exact: below 2^30 * D
         root = squares.clamp_min(1.0).sqrt()
         factor = (self._w["norms"][index].expand_as(root) / root).to(torch.float32)
-        return clamp(torch.round(x * factor), ACTIVATION_MAX)
+        return clamp((x * factor).round_(), ACTIVATION_MAX)
 
 
 def clamp(x: Tensor, limit: int) -> Tensor:
-    """Cut to [-limit, limit]."""
-    return x.clamp(-limit, limit)
+    """Cut to [-limit, limit], in place."""
+    return x.clamp_(-limit, limit)
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
@@ -204,11 +211,11 @@ def lookup(table: Tensor, index: Tensor) -> Tensor:
 def attention_weights(scores: Tensor, allowed: Tensor, table: Tensor) -> Tensor:
     """Integer softmax: (..., N, K) scores in table steps -> integers with a sum of about 2^8."""
     scores = scores.masked_fill(~allowed, MASKED_SCORE)
-    below = scores.amax(-1, keepdim=True) - scores
-    shares = lookup(table, below.clamp_max(len(table) - 1)) * allowed
+    below = (scores.amax(-1, keepdim=True) - scores).clamp_max_(len(table) - 1)
+    shares = lookup(table, below).mul_(allowed)
     total = shares.sum(-1, keepdim=True).clamp_min(1.0)  # exact: below 2^24
     factor = torch.full_like(total, float(ATTENTION_SUM)) / total
-    return torch.round(shares * factor)
+    return shares.mul_(factor).round_()
 
 
 def frequencies(logits: Tensor, table: Tensor) -> Tensor:
@@ -217,7 +224,7 @@ def frequencies(logits: Tensor, table: Tensor) -> Tensor:
     shares = lookup(table, below.clamp_max(len(table) - 1)).double()
     total = shares.sum(-1, keepdim=True)  # exact: below 2^31
     factor = torch.full_like(total, float(FREQUENCY_SUM)) / total
-    return torch.round(shares * factor).to(torch.int64) + 1
+    return shares.mul_(factor).round_().to(torch.int64).add_(1)
 
 
 def _float32(x: Tensor, weight: Tensor) -> Tensor:
