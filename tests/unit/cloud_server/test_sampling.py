@@ -25,6 +25,7 @@ from cloud_server.sampling import (
     STANDARD,
     RowGenerators,
     decode_masked,
+    race_times,
     unknown_places,
 )
 
@@ -133,6 +134,14 @@ def test_draws_at_some_places_are_those_of_a_multinomial_at_all_places() -> None
     places = torch.tensor([[5, 0, 3]])
     drawn = _generators(9).choose(probabilities[places], places, 7)
     assert torch.equal(drawn[0], everywhere[places[0], 0])
+
+
+def test_times_are_bit_for_bit_those_of_exponential() -> None:
+    first, second = torch.Generator().manual_seed(4), torch.Generator().manual_seed(4)
+    expected = torch.empty(300, 1000).exponential_(generator=first)
+    assert torch.equal(race_times(300, 1000, second), expected)
+    expected = torch.empty(3, 5).exponential_(generator=first)
+    assert torch.equal(race_times(3, 5, second, torch.tensor([2, 0])), expected[[2, 0]])
 
 
 def test_draws_follow_the_probabilities() -> None:
