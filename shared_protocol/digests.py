@@ -19,6 +19,7 @@ from shared_protocol.errors import CheckpointError
 
 CACHE_VARIABLE = "UNIMIC_CACHE"
 LARGE_BYTES = 8 * 2**20
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _NAME = "digests.json"
 
 
@@ -48,6 +49,20 @@ def digest_of(path: Path) -> str:
         raise CheckpointError(f"cannot read {path}: {error.strerror}", "install again") from error
     _remember(str(real), f"{stamp} {digest}")
     return digest
+
+
+def digest_of_weights(path: Path) -> str:
+    """SHA-256 of a model: of the digests of its weight files, by name.
+
+    Args:
+        path: the file, or the folder whose `.safetensors` and `.bin` files hold the weights.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    weights = [file for file in files if file.suffix in WEIGHT_SUFFIXES]
+    return hashlib.sha256("".join(map(digest_of, weights)).encode()).hexdigest()
 
 
 def _known() -> dict[str, str]:

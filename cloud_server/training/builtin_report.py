@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -41,6 +40,7 @@ from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.token_cache import BlockEncoder, encode_scenes
 from cloud_server.training.verdicts import Evaluation, evaluate
 from shared_protocol.bundles import BUILTIN, Bundle, bundle_folder, load_bundle
+from shared_protocol.digests import digest_of_weights
 from shared_protocol.tokenizers.compact import load_compact
 from shared_protocol.tokenizers.text import TextTokenizer
 
@@ -184,13 +184,10 @@ def facts(
 
 
 def backbone_digest(bundle: Bundle) -> str:
-    """First digits of the SHA-256 of the transformer's files, as they are now."""
+    """First digits of the SHA-256 of the transformer, as it is now."""
     shipped = Path(__file__).parents[1] / "weights" / BUILTIN
     folder = shipped if bundle.name == BUILTIN else bundle.folder / "backbone"
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest_of_weights(folder)[:16]
 
 
 def commit() -> str:

@@ -34,7 +34,7 @@ from cloud_server.training.kept_answers import (
 from cloud_server.training.scenes.world import Split
 from cloud_server.training.shards import check_meta
 from shared_protocol.bundles import Bundle
-from shared_protocol.digests import digest_of
+from shared_protocol.digests import digest_of, digest_of_weights
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.tokens import TextTokens
 
@@ -152,7 +152,7 @@ def _meta(plan: Plan, bundle: Bundle, backbone: Path) -> dict[str, Any]:
     for picture in plan.pictures:
         digest.update(picture.codes.tobytes())
     return {
-        "backbone": _digest_of_weights(backbone),
+        "backbone": digest_of_weights(backbone),
         "image_tokenizer": digest_of(bundle.path("image_tokenizer")),
         "material": digest.hexdigest(),
         "count": plan.count,
@@ -160,12 +160,6 @@ def _meta(plan: Plan, bundle: Bundle, backbone: Path) -> dict[str, Any]:
         "guidance": bundle.defaults.guidance,
         "seed": plan.seed,
     }
-
-
-def _digest_of_weights(path: Path) -> str:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    weights = [file for file in files if file.suffix in (".safetensors", ".bin")]
-    return hashlib.sha256("".join(map(digest_of, weights)).encode()).hexdigest()
 
 
 def read_words(path: Path) -> list[str]:

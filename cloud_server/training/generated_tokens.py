@@ -11,7 +11,6 @@ bundle, seed, split, kind, number); see `kept_answers` for what it holds.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import multiprocessing
 import time
@@ -42,6 +41,7 @@ from cloud_server.training.scenes.language import caption
 from cloud_server.training.scenes.world import Scene, Split
 from cloud_server.training.shards import check_meta
 from shared_protocol.bundles import BUILTIN, Bundle, load_bundle
+from shared_protocol.digests import digest_of_weights
 from shared_protocol.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -129,13 +129,10 @@ def plan(args: argparse.Namespace) -> list[Job]:
 
 def _meta(args: argparse.Namespace) -> dict[str, Any]:
     bundle = load_bundle(args.bundle)
-    digest = hashlib.sha256()
-    for path in sorted(_backbone(bundle, args.backbone).glob("*.safetensors")):
-        digest.update(path.read_bytes())
     steps = args.steps or bundle.defaults.steps
     tokenizer = bundle.manifest.sha256[bundle.manifest.files["image_tokenizer"]]
     return {
-        "backbone_sha256": digest.hexdigest(),
+        "backbone_sha256": digest_of_weights(_backbone(bundle, args.backbone)),
         "image_tokenizer_sha256": tokenizer,
         "steps": steps,
         "guidance": bundle.defaults.guidance,
