@@ -1,7 +1,9 @@
 """Times generation and answering beside Show-o's plain loops, in one run, on one device.
 
-It does not judge quality, and needs no server. Run it as `python -m cloud_server.bench`. In float32
-both sides must give the same tokens; otherwise the command says so and fails. Models::
+It does not judge quality, and needs no server. Run it as `python -m cloud_server.bench`. Where both
+sides compute in float32 they must give the same tokens; otherwise the command says so and fails.
+With `--here bfloat16` the engine computes as `cloud-server --bundle show-o` does by default, beside
+plain loops in float32: other roundings, so other draws from nearly the same chances. Models::
 
     builtin   the shipped weights, 256 px
     reduced   random weights, 6 layers of 512, 256 and 512 px
@@ -56,10 +58,14 @@ COLUMNS = "| model | task | plain s | here s | ratio | plain CPU s | here CPU s 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model to be timed: its weights, its ids, and the picture sizes that it can do."""
+    """A model to be timed: its weights, its ids, and the picture sizes that it can do.
+
+    The plain loops compute with `backbone`, the engine with `served`: the same, or rounded further.
+    """
 
     name: str
     backbone: ShowoBackbone
+    served: ShowoBackbone
     vocabulary: Vocabulary
     max_text_len: int
     sides: tuple[int, ...]
@@ -76,7 +82,7 @@ class Contestant:
     def engine(self, side: int, policy: DecodingPolicy) -> Engine:
         frame = QuestionFrame((), ())
         options = EngineOptions(self.eot_id, frame, side, self.max_text_len, policy)
-        return Engine(self.backbone, self.vocabulary, options)
+        return Engine(self.served, self.vocabulary, options)
 
 
 @dataclass(frozen=True)
@@ -92,16 +98,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Time every model and task, print a line for each, and compare the tokens."""
     given = _parser().parse_args(arguments)
     device = choose_device(given.device)
-    _say(f"# {device}, {torch.get_num_threads()} threads, {given.dtype}; best of {given.rounds}\n")
+    here = given.here or given.dtype
+    kinds = given.dtype if here == given.dtype else f"{given.dtype}, here {here}"
+    _say(f"# {device}, {torch.get_num_threads()} threads, {kinds}; best of {given.rounds}\n")
     _say(COLUMNS + "\n" + "| --- " * 2 + "| ---: " * 6 + "|")
     equal = True
     names = [name for name in ("builtin", "reduced", "full") if name in given.models]
     for name in [*names, *(["full"] if given.full and "full" not in names else [])]:
-        contestant = build(name, device, given.dtype)
+        contestant = build(name, device, given.dtype, here)
         _answer(contestant, 2).here()  # warm
         for duel in duels(contestant, given):
             equal &= _fight(contestant, duel, given.rounds)
-    if not equal and given.dtype == "float32":
+    if not equal and given.dtype == here == "float32":
         _say("\nthe tokens differ: in float32 they should not")
         return 1
     return 0
@@ -113,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     add("--dtype", choices=DTYPES, default="float32", help="of the weights [float32]")
+    add("--here", choices=DTYPES, help="the same, on the engine's side alone [as --dtype]")
     add("--models", nargs="*", default=["builtin", "reduced"], metavar="MODEL",
         choices=["builtin", "reduced", "full"], help="some of them [builtin reduced]")  # fmt: skip
     add("--full", action="store_true", help="the model of Show-o's size as well")
@@ -125,51 +134,59 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build(name: str, device: str, dtype: str) -> Contestant:
-    """One of the models of this module's description."""
-    kind = DTYPES[dtype]
+def build(name: str, device: str, dtype: str, here: str) -> Contestant:
+    """One of the models of this module's description, for plain loops in `dtype`."""
+    kinds = [DTYPES[kind] for kind in dict.fromkeys([dtype, here])]
+    sides: tuple[int, ...]
     if name == "builtin":
-        loaded = load_builtin_backbone(WEIGHTS, device=device, dtype=kind)
-        card = loaded.card
-        return Contestant(name, loaded.backbone, card.vocabulary, card.max_text_len, (card.side,))
-    config = ShowoConfig()
-    if name == "reduced":
-        codes = Vocabulary(REDUCED_TEXT, 8192)
-        config = ShowoConfig(codes.size, 512, 2048, 6, 8)
+        loaded = [load_builtin_backbone(WEIGHTS, device=device, dtype=kind) for kind in kinds]
+        backbones, card = [each.backbone for each in loaded], loaded[0].card
+        codes, length, sides = card.vocabulary, card.max_text_len, (card.side,)
     else:
-        _check_memory(device, dtype)
-        codes = Vocabulary(50295, 8192)
-    backbone = ShowoBackbone(random_phi(config, device, kind))
-    return Contestant(name, backbone, codes, 128, (16, 32))
+        if name == "reduced":
+            codes = Vocabulary(REDUCED_TEXT, 8192)
+            config = ShowoConfig(codes.size, 512, 2048, 6, 8)
+        else:
+            codes, config = Vocabulary(50295, 8192), ShowoConfig()
+            _check_memory(device, *{dtype, here})
+        backbones = [ShowoBackbone(random_phi(config, device, kind)) for kind in kinds]
+        length, sides = 128, (16, 32)
+    return Contestant(name, backbones[0], backbones[-1], codes, length, sides)
 
 
 def random_phi(config: ShowoConfig, device: str, dtype: torch.dtype) -> PhiForCausalLM:
-    """A Phi of that shape with random weights, made one tensor at a time where they stay."""
+    """A Phi of that shape with random weights, made one tensor at a time where they stay.
+
+    They are drawn in float32, so that those of another dtype are the same, rounded.
+    """
     with torch.device("meta"):
         phi = build_phi(config)
     generator = torch.Generator(device).manual_seed(SEED)
     state: dict[str, Tensor] = {}
     for name, tensor in phi.state_dict().items():
-        made = torch.zeros(tensor.shape, dtype=dtype, device=device)
+        made = torch.zeros(tensor.shape, device=device)
         if tensor.ndim == 2:
             made.uniform_(-SPREAD, SPREAD, generator=generator)
         elif "layernorm" in name and name.endswith("weight"):
             made.fill_(1.0)
-        state[name] = made
+        state[name] = made.to(dtype)
     phi.load_state_dict(state, assign=True)
     phi.model.rotary_emb = PhiRotaryEmbedding(phi_config(config)).to(device)
     return phi
 
 
-def _check_memory(device: str, dtype: str) -> None:
+def _check_memory(device: str, *dtypes: str) -> None:
     free = (
         os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if device == "cpu"
         else torch.cuda.mem_get_info(device)[0]
     )
-    if free < FULL_BYTES[dtype]:
-        wanted = FULL_BYTES[dtype] / GIGABYTE
-        sys.exit(f"the full model needs {wanted:.0f} GiB in {dtype}; try --dtype bfloat16")
+    wanted = sum(FULL_BYTES[dtype] for dtype in dtypes)
+    if free < wanted:
+        kinds = " and ".join(sorted(dtypes))
+        sys.exit(
+            f"the full model needs {wanted / GIGABYTE:.0f} GiB in {kinds}; try --dtype bfloat16"
+        )
 
 
 def duels(contestant: Contestant, given: argparse.Namespace) -> Iterator[Duel]:
@@ -208,7 +225,7 @@ def _picture(contestant: Contestant, side: int, policy: DecodingPolicy, steps: i
 def _answer(contestant: Contestant, length: int) -> Duel:
     codes = np.arange(256).reshape(16, 16) * 31 % contestant.vocabulary.codebook_size
     emitted, options = slice(0, contestant.eot_id), AnswerOptions(length)
-    backbone, vocabulary = contestant.backbone, contestant.vocabulary
+    served, vocabulary = contestant.served, contestant.vocabulary
 
     def plain() -> list[int]:
         noise = seeded_noise([SEED])
@@ -216,8 +233,8 @@ def _answer(contestant: Contestant, length: int) -> Duel:
 
     def here() -> list[int]:
         (answer,) = generate_text(
-            PictureReader(backbone, vocabulary),
-            backbone,
+            PictureReader(served, vocabulary),
+            served,
             vocabulary,
             codes=[codes],
             questions=[QUESTION],

@@ -1,6 +1,7 @@
 """The benchmark: it compares what it times, and fails where tokens differ."""
 
 import pytest
+import torch
 from tiny_backbone import BUILTIN
 
 from cloud_server import bench
@@ -27,6 +28,15 @@ def test_differing_tokens_fail_in_float32_and_are_counted(
     assert bench.main(["--models", "reduced", "--device", "cpu"]) == 1
     assert "75.0%" in capsys.readouterr().out
     assert bench.main(["--models", "reduced", "--device", "cpu", "--dtype", "bfloat16"]) == 0
+    assert bench.main(["--models", "reduced", "--device", "cpu", "--here", "bfloat16"]) == 0
+    assert "float32, here bfloat16" in capsys.readouterr().out
+
+
+def test_rounded_weights_of_the_served_side_are_those_of_the_plain_side() -> None:
+    built = bench.build("reduced", "cpu", "float32", "bfloat16")
+    plain, served = built.backbone.phi.state_dict(), built.served.phi.state_dict()
+    assert all(torch.equal(plain[name].bfloat16(), served[name]) for name in plain)
+    assert served["lm_head.weight"].dtype == torch.bfloat16
 
 
 def test_full_model_says_how_much_memory_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
