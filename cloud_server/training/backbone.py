@@ -29,14 +29,8 @@ from cloud_server.backbone.checkpoint import (
 from cloud_server.backbone.showo import ShowoConfig
 from cloud_server.engine import Engine, EngineOptions
 from cloud_server.prompting import QuestionFrame
-from cloud_server.training.backbone_data import (
-    Batch,
-    BatchMaker,
-    DataConfig,
-    TextCoder,
-    TokenisedScene,
-    TokenShards,
-)
+from cloud_server.training.backbone_batch import Batch
+from cloud_server.training.backbone_data import BatchMaker, DataConfig, TextCoder
 from cloud_server.training.backbone_eval import (
     PrototypeDetector,
     answer_accuracy,
@@ -56,7 +50,9 @@ from cloud_server.training.runs import (
     read_recipe,
     save_checkpoint,
 )
+from cloud_server.training.scene_tokens import TokenisedScene, TokenShards
 from cloud_server.training.scenes.world import World
+from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.compact import load_compact
 from shared_protocol.vocabulary import Vocabulary
 
@@ -160,6 +156,11 @@ class Trainer:
         self.vocabulary = Vocabulary(self.coder.size, CODES)
         self.world = World.load(args.world)
         self.shards = TokenShards(args.tokens)
+        if not len(self.shards):
+            raise ConfigError(
+                f"no shards of scenes in {args.tokens}",
+                f"make some: cloud-server train token-cache --out {args.tokens}",
+            )
         self.questioned = load_easy_vqa(args.easy_vqa) if args.easy_vqa else []
         self.maker = BatchMaker(
             DataConfig(**recipe.data),

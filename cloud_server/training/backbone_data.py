@@ -15,7 +15,6 @@ positions, and words about the objects inside only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,9 +25,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cloud_server.prompting import pad_left, pad_right, t2i_mask, text_block
+from cloud_server.training.backbone_batch import Batch, Links, packed_mask
 from cloud_server.training.easy_vqa import SHAPES, QuestionedImage
 from cloud_server.training.hidden_tokens import HidingConfig, TokenHider
 from cloud_server.training.scene_grid import Rectangle, SceneGrid
+from cloud_server.training.scene_tokens import TokenisedScene
 from cloud_server.training.scenes.language import PHRASES, QA, caption, describe, phrase, questions
 from cloud_server.training.scenes.world import Scene, World
 from shared_protocol.vocabulary import Vocabulary
@@ -40,70 +41,6 @@ IGNORED = -100
 _OFFERS = 3
 _WHOLE_PICTURE = frozenset({"count", "relation", "relation_check"})
 """Kinds of questions that a part of a picture cannot answer."""
-
-
-@dataclass(frozen=True)
-class TokenisedScene:
-    """A scene and its image codes (side, side)."""
-
-    scene: Scene
-    codes: np.ndarray
-
-
-@dataclass(frozen=True)
-class Links:
-    """Rows of which one attention head should look at one object.
-
-    `said`: rows whose own token is an object's name look at that object, or at the first token of
-    the sequence if it is not in the picture. `naming`: rows that predict an object's name look at
-    that object. Without such hints the binding of names to places takes most of the training.
-
-    Attributes:
-        rows: (Q,) flat indices into B*L.
-        columns: (Q, L) bool, the positions to look at.
-    """
-
-    rows: Tensor
-    columns: Tensor
-
-    def to(self, device: str) -> Links:
-        return Links(self.rows.to(device), self.columns.to(device))
-
-    @staticmethod
-    def none() -> Links:
-        return Links(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One forward pass and what it should predict.
-
-    Attributes:
-        ids / positions: (B, L) int64.
-        allow: (B, 1, L, L) bool.
-        rows: (M,) flat indices into B*L of the positions that predict something.
-        targets / weights: (M,) unified ids, and how much each counts; all answers count alike,
-            however long.
-        probe_rows / probe_targets: (P,) image positions and (P, 4) what is there: number of the
-            object or background, part of the object, row and column of the grid.
-        said / naming: where text and image should meet, see `Links`.
-        groups: (M,) number of the answer that each target belongs to; 0 for t2i.
-    """
-
-    ids: Tensor
-    positions: Tensor
-    allow: Tensor
-    rows: Tensor
-    targets: Tensor
-    weights: Tensor
-    groups: Tensor
-    probe_rows: Tensor
-    probe_targets: Tensor
-    said: Links
-    naming: Links
-
-    def to(self, device: str) -> Batch:
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -147,46 +84,6 @@ class TextCoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids)))
-
-
-class TokenShards:
-    """Tokenised scenes in a folder: `*.npy` uint16 (M, side, side) beside `*.jsonl` of scenes.
-
-    `refresh` picks up shards that arrived since.
-    """
-
-    def __init__(self, folder: Path, pattern: str = "train_*.npy") -> None:
-        self._folder, self._pattern = folder, pattern
-        self._seen: set[str] = set()
-        self._codes: list[np.ndarray] = []
-        self._scenes: list[Scene] = []
-        self.refresh()
-
-    def __len__(self) -> int:
-        return len(self._scenes)
-
-    def __getitem__(self, index: int) -> TokenisedScene:
-        return TokenisedScene(self._scenes[index], self._codes[index])
-
-    def refresh(self) -> int:
-        """Read new shards; returns how many scenes are known now."""
-        for file in sorted(self._folder.glob(self._pattern)):
-            truth = file.with_suffix(".jsonl")
-            if file.name not in self._seen and truth.is_file():
-                self._add(file, truth)
-        return len(self)
-
-    def _add(self, file: Path, truth: Path) -> None:
-        try:
-            codes = np.load(file)
-            lines = truth.read_text(encoding="utf-8").splitlines()
-            scenes = [Scene.from_dict(json.loads(line)) for line in lines]
-        except (ValueError, EOFError):
-            return  # still being written
-        if len(scenes) == len(codes):
-            self._seen.add(file.name)
-            self._codes.extend(codes)
-            self._scenes.extend(scenes)
 
 
 @dataclass(frozen=True)
@@ -544,14 +441,6 @@ class BatchMaker:
             # A position predicts the token after it; only answers (and their eot) count.
             row.labels.extend([IGNORED] * (len(turn.prompt) - 1) + [*turn.answer, IGNORED])
         return row
-
-
-def packed_mask(segments: Tensor) -> Tensor:
-    """(B, 1, L, L) of segment numbers (B, L): 0 = seen by all, others causal among themselves."""
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    same = segments[:, :, None] == segments[:, None, :]
-    return ((segments == 0)[:, None, :] | (same & causal))[:, None]
 
 
 def _names(qa: QA, names: set[str]) -> bool:

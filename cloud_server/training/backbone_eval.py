@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from cloud_server.engine import Engine, GenerationRequest, GenerationResult
-from cloud_server.training.backbone_data import BatchMaker, TextCoder, TokenisedScene
+from cloud_server.training.backbone_data import BatchMaker, TextCoder
 from cloud_server.training.backbone_model import TrainedBackbone
+from cloud_server.training.scene_tokens import TokenisedScene
 from cloud_server.training.scenes.language import caption, questions
 from cloud_server.training.scenes.world import Scene, World
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cloud_server.backbone.showo import ShowoConfig, build_phi, build_stem
-from cloud_server.training.backbone_data import Batch, Links
+from cloud_server.training.backbone_batch import Batch, Links
 from shared_protocol.vocabulary import Vocabulary
 
 _LOW_BITS = 7

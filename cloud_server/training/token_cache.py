@@ -12,7 +12,6 @@ it stopped, and readers may start while shards are still being written.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -178,24 +177,6 @@ def encode_scenes(encoder: BlockEncoder, renderer: Renderer, scenes: list[Scene]
 def _block_encoder(tokenizer: Path) -> BlockEncoder:
     """One a worker process, so that shards share what is known."""
     return BlockEncoder(load_compact(tokenizer))
-
-
-def read_shards(folder: Path, split: Split) -> tuple[np.ndarray, list[Scene]]:
-    """Every complete shard of a split, in order.
-
-    Returns:
-        Codes uint16 [N, H/16, W/16] and the N scenes they show.
-
-    Raises:
-        FileNotFoundError: there is no shard yet.
-    """
-    paths = sorted(folder.glob(f"{split}_*.npy"))
-    if not paths:
-        raise FileNotFoundError(f"no {split} shards in {folder}: run the token cache first")
-    codes = np.concatenate([np.load(path) for path in paths])
-    texts = [path.with_suffix(".jsonl").read_text(encoding="utf-8") for path in paths]
-    scenes = [Scene.from_dict(json.loads(line)) for text in texts for line in text.splitlines()]
-    return codes, scenes
 
 
 def main(argv: list[str] | None = None) -> int:

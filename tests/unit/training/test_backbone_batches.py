@@ -1,7 +1,5 @@
 """Batches of the unified transformer: packing is exact and positions are those of serving."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,11 +13,10 @@ from cloud_server.training.backbone_data import (
     BatchMaker,
     DataConfig,
     TextCoder,
-    TokenisedScene,
-    TokenShards,
 )
 from cloud_server.training.backbone_model import CodeTable, TrainedBackbone
 from cloud_server.training.easy_vqa import QuestionedImage
+from cloud_server.training.scene_tokens import TokenisedScene
 from cloud_server.training.scenes.language import QA
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
 from shared_protocol.vocabulary import Vocabulary
@@ -177,17 +174,6 @@ def test_truth_names_what_each_token_shows(maker: BatchMaker) -> None:
 def test_code_tables_have_the_right_size() -> None:
     for codes in (32, 200, 8192):
         assert CodeTable(codes, 4, 0.02)().shape == (codes, 4)
-
-
-def test_shards_wait_for_their_truth(tmp_path: Path) -> None:
-    np.save(tmp_path / "train_0.npy", np.zeros((2, 16, 16), dtype=np.uint16))
-    shards = TokenShards(tmp_path)
-    assert len(shards) == 0
-    (tmp_path / "train_0.jsonl").write_text(
-        '{"objects": [], "background": "snow", "width": 256, "height": 256}\n' * 2
-    )
-    assert shards.refresh() == 2
-    assert shards.refresh() == 2
 
 
 def test_questions_about_a_bare_picture_give_the_same_targets_as_about_a_scene(

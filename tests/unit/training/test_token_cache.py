@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from cloud_server.training import image_tokenizer, token_cache
+from cloud_server.training.scene_tokens import TokenShards
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
 from cloud_server.training.shards import check_meta
 from cloud_server.training.token_cache import (
     meta_of,
     plan_shards,
-    read_shards,
     shard_scenes,
     write_shard,
 )
@@ -61,7 +61,9 @@ def test_shards_hold_the_codes_of_their_scenes(
     args.out.mkdir()
     jobs = plan_shards(args)
     assert [write_shard(job).name for job in jobs] == ["train_00000.npy", "train_00001.npy"]
-    codes, scenes = read_shards(args.out, "train")
+    shards = TokenShards(args.out)
+    scenes = [shards[index].scene for index in range(len(shards))]
+    codes = np.stack([shards[index].codes for index in range(len(shards))])
     assert codes.shape == (5, 16, 16)
     assert codes.dtype == np.uint16
     assert scenes[:3] == shard_scenes(WORLD, jobs[0])
@@ -74,11 +76,6 @@ def test_a_folder_of_another_tokenizer_is_refused(tmp_path: Path, tokenizer_file
     check_meta(tmp_path, meta_of(tokenizer_file, seed=0, shard=3))
     with pytest.raises(ConfigError, match="empty folder"):
         check_meta(tmp_path, meta_of(tokenizer_file, seed=1, shard=3))
-
-
-def test_a_folder_without_shards_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="run the token cache first"):
-        read_shards(tmp_path, "train")
 
 
 def test_the_recipe_runs_resumes_and_exports(tmp_path: Path, sprite_cache: Path) -> None:
