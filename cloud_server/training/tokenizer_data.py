@@ -16,6 +16,7 @@ from PIL import Image
 
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import Scene, World
+from shared_protocol.errors import InvalidInputError
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 PHOTO_SIDE = 256
@@ -34,19 +35,24 @@ def load_photos(folder: Path | None, limit: int | None = None) -> np.ndarray:
         uint8 [N, 256, 256, 3].
 
     Raises:
-        ValueError: a folder is named and holds no pictures.
+        InvalidInputError: a folder is named and holds no pictures, or one that cannot be read.
     """
     if folder is None:
         return np.zeros((0, PHOTO_SIDE, PHOTO_SIDE, 3), dtype=np.uint8)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)[:limit]
     if not paths:
-        raise ValueError(f"no pictures under {folder}: name a folder with {sorted(PHOTO_SUFFIXES)}")
+        raise InvalidInputError(
+            f"no pictures under {folder}", f"name a folder with {sorted(PHOTO_SUFFIXES)}"
+        )
     return np.stack([_read_photo(path) for path in paths])
 
 
 def _read_photo(path: Path) -> np.ndarray:
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}", "remove or repair it") from error
     scale = PHOTO_SIDE / min(picture.size)
     size = tuple(max(PHOTO_SIDE, round(side * scale)) for side in picture.size)
     if size != picture.size:

@@ -24,6 +24,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from shared_protocol.errors import ConfigError
+
 Split = Literal["train", "test"]
 
 DEFAULT_WORLD = Path(__file__).parents[1] / "configs" / "world.toml"
@@ -112,23 +114,33 @@ class World:
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Refuses configs that contradict themselves."""
+        """Refuses, with a `ConfigError`, configs that contradict themselves."""
         if not 1 <= self.active <= len(self.sprites):
-            raise ValueError(f"active={self.active}: name 1..{len(self.sprites)} sprites")
+            raise ConfigError(f"active={self.active}", f"name 1 to {len(self.sprites)} sprites")
         if abs(sum(self.object_shares) - 1) > 1e-6:
-            raise ValueError(f"object_shares={self.object_shares}: make them sum to 1")
+            raise ConfigError(f"object_shares={self.object_shares}", "make them sum to 1")
         if self.width % self.stride or self.height % self.stride:
-            raise ValueError(f"canvas {self.width}x{self.height}: use multiples of {self.stride}")
+            raise ConfigError(
+                f"canvas {self.width}x{self.height}", f"use multiples of {self.stride}"
+            )
         object.__setattr__(self, "names", tuple(s.name for s in self.sprites[: self.active]))
 
     @classmethod
     def load(cls, path: Path | None = None) -> World:
-        """Reads a TOML config; without `path`, the world of the shipped models."""
-        data = tomllib.loads((path or DEFAULT_WORLD).read_text(encoding="utf-8"))
-        data["sprites"] = tuple(Sprite(**entry) for entry in data["sprites"])
-        data["backgrounds"] = tuple(data["backgrounds"])
-        data["object_shares"] = tuple(data["object_shares"])
-        return cls(**data)
+        """Reads a TOML config; without `path`, the world of the shipped models.
+
+        Raises:
+            ConfigError: it cannot be read, lacks a field, has one too many, or contradicts itself.
+        """
+        path = path or DEFAULT_WORLD
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            data["sprites"] = tuple(Sprite(**entry) for entry in data["sprites"])
+            data["backgrounds"] = tuple(data["backgrounds"])
+            data["object_shares"] = tuple(data["object_shares"])
+            return cls(**data)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{path} is no world: {error!r}", f"see {DEFAULT_WORLD}") from error
 
     def sprite(self, name: str) -> Sprite:
         """The sprite called `name`, active or not.

@@ -30,6 +30,7 @@ from cloud_server.training.scenes.sprites import (
     fetch_tarball,
 )
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
+from shared_protocol.errors import ConfigError
 
 WORLD = World.load(None)
 
@@ -96,8 +97,18 @@ def test_a_scene_survives_its_dictionary() -> None:
 
 
 def test_contradicting_shares_are_refused() -> None:
-    with pytest.raises(ValueError, match="sum to 1"):
+    with pytest.raises(ConfigError, match="sum to 1"):
         World(WORLD.sprites, WORLD.backgrounds, object_shares=(0.5, 0.2))
+
+
+@pytest.mark.parametrize("text", ["backgrounds = [", 'backgrounds = ["snow"]', "sprites = [3]"])
+def test_file_that_is_no_world_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.toml is no world"):
+        World.load(path)
+    with pytest.raises(ConfigError, match="no world"):
+        World.load(tmp_path)
 
 
 def test_pictures_are_bytes_of_the_canvas_size(renderer: Renderer) -> None:

@@ -22,7 +22,7 @@ from cloud_server.training.token_cache import (
 )
 from cloud_server.training.tokenizer_data import load_photos, object_window
 from cloud_server.training.tokenizer_report import encode_pictures, mean_psnr, psnr, report
-from shared_protocol.errors import ConfigError
+from shared_protocol.errors import ConfigError, InvalidInputError
 from shared_protocol.tokenizers.compact import (
     CompactConfig,
     CompactTokenizer,
@@ -117,10 +117,13 @@ def test_photographs_are_scaled_and_cut(tmp_path: Path) -> None:
     Image.new("RGB", (300, 600), (9, 8, 7)).save(tmp_path / "a.png")
     assert load_photos(tmp_path).shape == (1, 256, 256, 3)
     assert load_photos(None).shape == (0, 256, 256, 3)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InvalidInputError, match=r"broken\.png"):
+        load_photos(tmp_path)
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(InvalidInputError, match="no pictures"):
         load_photos(tmp_path)
 
 
