@@ -12,7 +12,8 @@ EVAL_OUT ?= eval_out
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
 	@echo "make test     everything CI runs: format, lint, types, import contracts, tests"
-	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians)"
+	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
+	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
 	@echo "make eval     the paper's tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=; hours"
 	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
@@ -61,7 +62,7 @@ unit: $(VENV)/.dev
 bench: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.bench
 	$(BIN)/python -m shared_protocol.entropy.bench
-	$(BIN)/python -m cloud_server.bench
+	$(BIN)/python -m cloud_server.bench $(if $(FULL),--full)
 
 $(VENV)/.bench: $(VENV)/.cloud
 	@echo "installing metrics, codecs and plots into $(VENV)"

@@ -53,7 +53,10 @@ SPREAD = 0.035
 """Half the width of random weights; their standard deviation is 0.02."""
 GIGABYTE = 1 << 30
 FULL_BYTES = {"float32": 8 * GIGABYTE, "bfloat16": 4 * GIGABYTE}
-COLUMNS = "| model | task | plain s | here s | ratio | plain CPU s | here CPU s | equal tokens |"
+COLUMNS = (
+    "| model | task | plain s | here s | ratio | plain CPU s | here CPU s | here tokens/s "
+    "| equal tokens |"
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here = given.here or given.dtype
     kinds = given.dtype if here == given.dtype else f"{given.dtype}, here {here}"
     _say(f"# {device}, {torch.get_num_threads()} threads, {kinds}; best of {given.rounds}\n")
-    _say(COLUMNS + "\n" + "| --- " * 2 + "| ---: " * 6 + "|")
+    _say(COLUMNS + "\n" + "| --- " * 2 + "| ---: " * 7 + "|")
     equal = True
     names = [name for name in ("builtin", "reduced", "full") if name in given.models]
     for name in [*names, *(["full"] if given.full and "full" not in names else [])]:
@@ -261,6 +264,7 @@ def _fight(contestant: Contestant, duel: Duel, rounds: int) -> bool:
         f"{plain[0] / here[0]:.1f}",
         f"{plain[1]:.2f}",
         f"{here[1]:.2f}",
+        f"{len(here[2]) / here[0]:.1f}",
         f"{same:.1%}" if same < 1 else "all",
     ]
     _say("| " + " | ".join(cells) + " |")

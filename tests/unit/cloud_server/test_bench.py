@@ -16,8 +16,8 @@ def test_line_of_equal_tokens_holds_both_times(
     assert bench.main(words) == 0
     lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if "builtin" in line]
     assert [line[2].strip() for line in lines] == ["t2i 256 px, 1 steps, standard", "vqa, 2 tokens"]
-    assert all(float(cell) > 0 for line in lines for cell in line[3:8])
-    assert [line[8].strip() for line in lines] == ["all", "all"]
+    assert all(float(cell) > 0 for line in lines for cell in line[3:9])
+    assert [line[9].strip() for line in lines] == ["all", "all"]
 
 
 def test_differing_tokens_fail_in_float32_and_are_counted(
