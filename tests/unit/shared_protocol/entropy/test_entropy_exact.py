@@ -58,6 +58,20 @@ def test_the_compiled_decoder_meets_the_same_tables(engine: Engine, scenario: Sc
     assert same(engine.tables(plans, codes), found)
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_tables_do_not_depend_on_how_many_rows_attention_takes_at_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, scenario: Scenario
+) -> None:
+    pairs = [draw_stream(1, 14, 15), draw_stream(2, 5, 6)]
+    plans = [layout(scenario, context, engine.config) for _, context in pairs]
+    codes = [codes for codes, _ in pairs]
+    reference = engine.tables(plans, codes)
+    assert plans[0].count + len(plans[0].prefix_kinds) > 2 * exact.QUERIES
+    for rows in (1, 50, 4096):
+        monkeypatch.setattr(exact, "QUERIES", rows)
+        assert same(reference, engine.tables(plans, codes))
+
+
 def test_two_threads_give_the_same_tables(engine: Engine) -> None:
     plans, codes = draw_plans(engine, Scenario.MASKED, range(4))
     reference = engine.tables(plans, codes)
