@@ -58,10 +58,14 @@ def digest_of_weights(path: Path) -> str:
         path: the file, or the folder whose `.safetensors` and `.bin` files hold the weights.
 
     Raises:
-        CheckpointError: a file cannot be read.
+        CheckpointError: a file cannot be read, or there are no weights.
     """
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     weights = [file for file in files if file.suffix in WEIGHT_SUFFIXES]
+    if not weights:
+        raise CheckpointError(
+            f"no weights at {path}", f"files end in {' or '.join(WEIGHT_SUFFIXES)}"
+        )
     return hashlib.sha256("".join(map(digest_of, weights)).encode()).hexdigest()
 
 

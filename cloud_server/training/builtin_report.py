@@ -184,10 +184,10 @@ def facts(
 
 
 def backbone_digest(bundle: Bundle) -> str:
-    """First digits of the SHA-256 of the transformer, as it is now."""
+    """First digits of the SHA-256 of the transformer, as it is now, if it is on this machine."""
     shipped = Path(__file__).parents[1] / "weights" / BUILTIN
     folder = shipped if bundle.name == BUILTIN else bundle.folder / "backbone"
-    return digest_of_weights(folder)[:16]
+    return digest_of_weights(folder)[:16] if folder.is_dir() else "not on this machine"
 
 
 def commit() -> str:

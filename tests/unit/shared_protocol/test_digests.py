@@ -32,3 +32,9 @@ def test_another_weight_is_another_digest(folder: Path) -> None:
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
         digest_of_weights(tmp_path / "gone.safetensors")
+
+
+def test_nothing_has_no_digest(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(CheckpointError, match="no weights at"):
+            digest_of_weights(path)
