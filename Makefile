@@ -60,9 +60,9 @@ unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.cloud
-	$(BIN)/python -m edge_client.evaluation.bench
-	$(BIN)/python -m shared_protocol.entropy.bench
-	$(BIN)/python -m cloud_server.bench $(if $(FULL),--full)
+	$(BIN)/python -m edge_client.evaluation.task_bench
+	$(BIN)/python -m shared_protocol.selfcheck.coder_bench
+	$(BIN)/python -m cloud_server.generation.engine_bench $(if $(FULL),--full)
 
 $(VENV)/.bench: $(VENV)/.cloud
 	@echo "installing metrics, codecs and plots into $(VENV)"
@@ -78,9 +78,9 @@ eval-smoke: $(VENV)/.bench
 		--out $(EVAL_OUT)/smoke --limit 1 --steps 4 --keep-ratio 0.5 --timeout 600
 
 exactness: $(VENV)/.cloud
-	$(BIN)/python -m shared_protocol.entropy.selfcheck --battery --sequences 500
-	$(BIN)/python -m shared_protocol.entropy.roundtrip --messages 10000 --weights tests/golden/entropy/tiny.safetensors
-	$(BIN)/python -m shared_protocol.entropy.roundtrip --messages 500
+	$(BIN)/python -m shared_protocol.selfcheck.recorded_digests --battery --sequences 500
+	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 10000 --weights tests/golden/entropy/tiny.safetensors
+	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 500
 
 # Records of other weights are never mixed: their folder bears the digest of all weights.
 WEIGHTS = $(shell cat cloud_server/weights/builtin/* shared_protocol/weights/builtin/bundle.json | sha256sum | cut -c1-10)

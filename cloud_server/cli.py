@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["train"]:
-            from cloud_server.training.cli import train
+            from cloud_server.training.command import train
 
             return train(words[1:])
         if words[:1] == ["fetch"]:
@@ -58,8 +58,8 @@ def parse_settings(words: Sequence[str]) -> Settings:
 def _serve(words: Sequence[str]) -> int:
     settings = parse_settings(words)
     start_logging(settings.log_level)
-    from cloud_server.hosting import serve
-    from cloud_server.loading import load_model
+    from cloud_server.http.host import serve
+    from cloud_server.serving.load import load_model
 
     serve(settings, lambda: load_model(settings), lambda line: print(line, flush=True))
     return 0
@@ -75,8 +75,8 @@ def _fetch(words: Sequence[str]) -> int:
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="show-o or show-o-512")
     name = parser.parse_args(words).bundle
-    from shared_protocol.bundles import load_bundle
-    from shared_protocol.fetching import fetch_published
+    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.bundles.hub import fetch_published
 
     fetch_published(name, transformer=True, say=lambda line: print(line, flush=True))
     fingerprint = load_bundle(name).fingerprint.hex()

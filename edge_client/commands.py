@@ -22,10 +22,10 @@ from edge_client.report import (
 from shared_protocol.errors import ImageError, MaskError, TruncatedError
 
 if TYPE_CHECKING:
-    from edge_client.dropping import Budget
-    from edge_client.images import Picture
-    from edge_client.session import EdgeSession, Interaction
-    from shared_protocol.bundles import Bundle
+    from edge_client.client import EdgeSession, Interaction
+    from edge_client.pictures.images import Picture
+    from edge_client.rate_control import Budget
+    from shared_protocol.bundles.bundle import Bundle
     from shared_protocol.tokens import TokenMask
 
 # Imports are local to the commands that need them: `inspect` answers without Pillow, HTTP or torch.
@@ -77,9 +77,9 @@ def run(given: Namespace, settings: Settings, on_step: OnStep | None = None) -> 
 
 
 def _interact(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
-    from edge_client.session import EdgeSession
-    from edge_client.transport import HttpTransport
-    from shared_protocol.bundles import load_bundle
+    from edge_client.client import EdgeSession
+    from edge_client.transport.http import HttpTransport
+    from shared_protocol.bundles.bundle import load_bundle
 
     # All that can be checked here is checked before anything is loaded or sent.
     output = None if given.command == "vqa" else _picture_output(given)
@@ -105,7 +105,7 @@ def _interact(given: Namespace, settings: Settings, on_step: OnStep | None) -> O
 
 
 def _exposed_key(settings: Settings) -> list[str]:
-    from edge_client.transport import is_loopback
+    from edge_client.transport.http import is_loopback
 
     if not settings.api_key or settings.server.startswith("https") or is_loopback(settings.server):
         return []
@@ -130,7 +130,7 @@ def _inpaint(
 ) -> Done:
     from dataclasses import replace
 
-    from edge_client.masks import paste_outside
+    from edge_client.pictures.masks import paste_outside
 
     assert picture is not None
     tokens, notes, warnings = _token_mask(given, bundle, picture)
@@ -171,7 +171,7 @@ def _options(given: Namespace) -> Any:
 
 
 def _budget(given: Namespace) -> Budget | None:
-    from edge_client.dropping import Budget, Order
+    from edge_client.rate_control import Budget, Order
 
     if given.keep_ratio is None and given.target_bytes is None:
         return None
@@ -182,7 +182,7 @@ def _dropped(interaction: Interaction, bundle: Bundle) -> list[str]:
     """What leaving out tokens has saved, which may be less than nothing for a simple picture."""
     from dataclasses import replace
 
-    from shared_protocol.codec import encode_request
+    from shared_protocol.message.codec import encode_request
 
     request = interaction.request
     if request.dropped is None:
@@ -195,8 +195,8 @@ def _dropped(interaction: Interaction, bundle: Bundle) -> list[str]:
 def _token_mask(
     given: Namespace, bundle: Bundle, picture: Picture
 ) -> tuple[TokenMask, list[str], list[str]]:
-    from edge_client.images import box_mask, load_mask
-    from edge_client.masks import token_mask, vanished_share
+    from edge_client.pictures.images import box_mask, load_mask
+    from edge_client.pictures.masks import token_mask, vanished_share
 
     pixels = load_mask(given.mask, picture) if given.mask else box_mask(given.box, picture)
     try:
@@ -213,7 +213,7 @@ def _token_mask(
 
 
 def _picture(given: Namespace, bundle: Bundle) -> Picture:
-    from edge_client.images import Fit, load_picture
+    from edge_client.pictures.images import Fit, load_picture
 
     height, width = bundle.grid
     return load_picture(given.image, height * PATCH, width * PATCH, Fit(given.fit))
@@ -221,7 +221,7 @@ def _picture(given: Namespace, bundle: Bundle) -> Picture:
 
 def _result(interaction: Interaction, output: Path | None) -> dict[str, Any]:
     """Save the picture, if there is one, and name the result."""
-    from edge_client.images import save_picture
+    from edge_client.pictures.images import save_picture
 
     if interaction.pixels is None or output is None:
         return {"answer": interaction.answer}
@@ -230,9 +230,9 @@ def _result(interaction: Interaction, output: Path | None) -> dict[str, Any]:
 
 
 def _encode(given: Namespace, settings: Settings) -> Outcome:
-    from edge_client.images import check_folder
-    from shared_protocol.bundles import load_bundle
-    from shared_protocol.codec import encode_image
+    from edge_client.pictures.images import check_folder
+    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.message.codec import encode_image
 
     output = given.output or _free(f"{given.image.stem}.umic")
     check_folder(output)
@@ -256,9 +256,9 @@ def _encode(given: Namespace, settings: Settings) -> Outcome:
 
 
 def _decode(given: Namespace, settings: Settings) -> Outcome:
-    from edge_client.images import save_picture
-    from shared_protocol.bundles import load_bundle
-    from shared_protocol.codec import decode_image
+    from edge_client.pictures.images import save_picture
+    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.message.codec import decode_image
 
     message = _read(given.file)
     output = _picture_output(given)
@@ -273,17 +273,17 @@ def _decode(given: Namespace, settings: Settings) -> Outcome:
 
 
 def _inspect(given: Namespace, settings: Settings) -> Outcome:
-    from shared_protocol.codec import inspect
+    from shared_protocol.message.codec import inspect
 
     report = anatomy_report(inspect(_read(given.file)))
     return Outcome(message_table(report), report)
 
 
 def _info(settings: Settings) -> Outcome:
-    from edge_client.agreement import compare
-    from edge_client.replies import printable
-    from edge_client.transport import HttpTransport
-    from shared_protocol.bundles import load_bundle
+    from edge_client.compatibility import compare
+    from edge_client.transport.http import HttpTransport
+    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.http.reply_stream import printable
 
     with HttpTransport(settings.server, settings.api_key, settings.timeout) as transport:
         info = transport.info()
@@ -316,7 +316,7 @@ def _info(settings: Settings) -> Outcome:
 
 def _evaluate(given: Namespace, settings: Settings) -> Outcome:
     from edge_client.evaluation.evaluate import evaluate
-    from edge_client.evaluation.output import as_data, terminal
+    from edge_client.evaluation.tables.output import as_data, terminal
 
     done = evaluate(given, settings)
     data = {
@@ -334,8 +334,8 @@ def _evaluate(given: Namespace, settings: Settings) -> Outcome:
 
 def _fetch(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     from edge_client.fetching import fetch_from_server
-    from edge_client.transport import HttpTransport
-    from shared_protocol.bundles import load_bundle
+    from edge_client.transport.http import HttpTransport
+    from shared_protocol.bundles.bundle import load_bundle
 
     lines: list[str] = []
     if given.name is None:
@@ -344,7 +344,7 @@ def _fetch(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outc
         name, received = fetched.name, fetched.received
         lines.append(f"{received:,} bytes received from {settings.server}")
     else:
-        from shared_protocol.fetching import fetch_published
+        from shared_protocol.bundles.hub import fetch_published
 
         name, received = given.name, None
         fetch_published(name, transformer=False, say=lines.append)
@@ -371,7 +371,7 @@ def _flat(value: object) -> str:
 
 def _picture_output(given: Namespace) -> Path:
     """Where the result goes: as told, or the first free name in this folder."""
-    from edge_client.images import check_output
+    from edge_client.pictures.images import check_output
 
     stem = {"t2i": "t2i", "decode": getattr(given, "file", Path()).stem}.get(given.command)
     default = f"{stem or f'{given.image.stem}-{given.command}'}.png"

@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_client.contact_sheet import Tile, contact_sheet
-from edge_client.images import save_picture
+from edge_client.pictures.contact_sheet import Tile, contact_sheet
+from edge_client.pictures.images import save_picture
 from edge_client.report import PARTS
 from edge_client.spawn import program, spawned_server
-from shared_protocol.bundles import BUILTIN
+from shared_protocol.bundles.bundle import BUILTIN
 from shared_protocol.errors import ConfigError, UnimicError
 
 SAMPLES = Path(__file__).parent / "samples"

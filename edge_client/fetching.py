@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge_client.answers import Sink
-from shared_protocol.bundles import BUILTIN, MANIFEST, Manifest, load_bundle, manifest_from
-from shared_protocol.digests import cache_folder, digest_of
+from edge_client.transport.http_answers import Sink
+from shared_protocol.bundles.bundle import BUILTIN, MANIFEST, Manifest, load_bundle, manifest_from
+from shared_protocol.bundles.digests import cache_folder, digest_of
 from shared_protocol.errors import CheckpointError, ConfigError, TransportError
 
 MAX_BYTES = 8 * 2**30

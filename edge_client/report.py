@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_client.session import Interaction
-    from shared_protocol.anatomy import Anatomy, PartBytes
+    from edge_client.client import Interaction
+    from shared_protocol.message.anatomy import Anatomy, PartBytes
 
 STAGES = (
     "load",

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_client.evaluation import case_files
-from edge_client.evaluation.case_files import Case
-from edge_client.evaluation.counting import CountingHandler
+from edge_client.client import EdgeSession
 from edge_client.evaluation.data import Data
-from edge_client.evaluation.results import Cell, Plot, Section, Series, Table, Tile
-from edge_client.session import EdgeSession
-from edge_client.transport import HttpTransport
-from shared_protocol.bundles import Bundle
+from edge_client.evaluation.pixel_loop.counting import CountingHandler
+from edge_client.evaluation.tables.results import Cell, Plot, Section, Series, Table, Tile
+from edge_client.transport.http import HttpTransport
+from shared_protocol import cases as case_files
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.cases import Case
 from shared_protocol.messages import Options
 
 __all__ = ["Case", "Cell", "Context", "Plot", "Records", "Section", "Series", "Table", "Tile"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_client.evaluation.case_files import CASES, Case, load_cases
+from shared_protocol.cases import CASES, Case, load_cases
 from shared_protocol.errors import ConfigError
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "evaluation"

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.config import Settings
-from edge_client.evaluation import output
 from edge_client.evaluation.context import Context, Section
 from edge_client.evaluation.data import SAMPLES, Data, read_data
 from edge_client.evaluation.run_cases import check_same_run
 from edge_client.evaluation.surroundings import surroundings
+from edge_client.evaluation.tables import output
 from edge_client.spawn import spawned_server
-from shared_protocol.bundles import Bundle, load_bundle
+from shared_protocol.bundles.bundle import Bundle, load_bundle
 from shared_protocol.errors import UnimicError
 
 SECTIONS = {

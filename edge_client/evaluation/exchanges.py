@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge_client.conversation import Conversation, NamedBundle, Stopwatch, Wire
-from edge_client.transport import Transport
-from shared_protocol.anatomy import Anatomy
+from edge_client.coded_exchange import Conversation, NamedBundle, Stopwatch, Wire
+from edge_client.transport.http import Transport
+from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.messages import Request, Response
 
 

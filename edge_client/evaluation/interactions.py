@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_client.evaluation.context import Case, Context, Records
-from edge_client.evaluation.counting import CountingHandler
+from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.run_cases import MAX_FAILURES, CaseRunner, failure_record
-from edge_client.images import box_mask, load_picture
-from edge_client.masks import token_mask
+from edge_client.pictures.images import box_mask, load_picture
+from edge_client.pictures.masks import token_mask
 from shared_protocol.errors import ConfigError, UnimicError
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Extension, Task

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from edge_client.evaluation.case_files import RECORDS, TASKS, Case, Records, load_cases
-from edge_client.images import box_mask, load_picture, save_picture
-from edge_client.masks import token_mask
+from edge_client.client import EdgeBundle, EdgeSession, Interaction
+from edge_client.pictures.images import box_mask, load_picture, save_picture
+from edge_client.pictures.masks import token_mask
 from edge_client.report import interaction_report
-from edge_client.session import EdgeBundle, EdgeSession, Interaction
 from edge_client.spawn import spawned_server
-from edge_client.transport import HttpTransport, Transport
-from shared_protocol.bundles import BUILTIN, Bundle, load_bundle
+from edge_client.transport.http import HttpTransport, Transport
+from shared_protocol.bundles.bundle import BUILTIN, Bundle, load_bundle
+from shared_protocol.cases import RECORDS, TASKS, Case, Records, load_cases
 from shared_protocol.errors import ConfigError, InvalidInputError, UnimicError
 from shared_protocol.messages import Options
 from shared_protocol.tasks import Extension

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from shared_protocol.bundles import Bundle
+from shared_protocol.bundles.bundle import Bundle
 
 
 def surroundings(bundle: Bundle, info: Mapping[str, Any], command: str) -> dict[str, str]:

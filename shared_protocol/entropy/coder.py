@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shared_protocol.coding.range_coder import RangeEncoder
 from shared_protocol.entropy.config import EntropyConfig
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import CheckpointError, InvalidInputError, TokenRangeError
-from shared_protocol.range_coder import RangeEncoder
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokens import Codes
 

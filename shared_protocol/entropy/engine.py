@@ -23,11 +23,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shared_protocol.coding.range_coder import RangeDecoder
 from shared_protocol.entropy.exact import Cache, ExactModel, Gemm, exact_arithmetic
 from shared_protocol.entropy.scenarios import Layout, target_slots
 from shared_protocol.entropy.weights import ExactWeights
 from shared_protocol.errors import BadMessageError
-from shared_protocol.range_coder import RangeDecoder
 from shared_protocol.tokens import Codes
 
 if TYPE_CHECKING:

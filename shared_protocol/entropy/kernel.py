@@ -20,6 +20,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from shared_protocol.coding.range_coder import BOTTOM, HEAD_BYTES, TOP, TOP_BITS, VIRTUAL_BYTES
 from shared_protocol.entropy.config import (
     ATTENTION_SUM,
     FREQUENCY_SUM,
@@ -31,13 +32,6 @@ from shared_protocol.entropy.config import (
 from shared_protocol.entropy.scenarios import Layout
 from shared_protocol.entropy.weights import ExactWeights
 from shared_protocol.errors import BadMessageError, TrailingBytesError, TruncatedError
-from shared_protocol.range_coder import (
-    BOTTOM,
-    HEAD_BYTES,
-    TOP,
-    TOP_BITS,
-    VIRTUAL_BYTES,
-)
 from shared_protocol.tokens import Codes
 
 _NEIGHBOURS = np.array(NEIGHBOURS, dtype=np.int64)

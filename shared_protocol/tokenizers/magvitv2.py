@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from shared_protocol.bundles.tensor_files import Shape, load_into, open_tensors
 from shared_protocol.errors import CheckpointError
-from shared_protocol.tensor_files import Shape, load_into, open_tensors
 
 _EPS = 1e-6
 _GROUPS = 32

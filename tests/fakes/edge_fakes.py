@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_client.replies import ServerTiming
-from edge_client.transport import OnStep, Reply
-from shared_protocol.codec import decode_request, encode_response
+from edge_client.transport.http import OnStep, Reply
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import UnimicError
+from shared_protocol.http.reply_stream import ServerTiming
+from shared_protocol.message.codec import decode_request, encode_response
 from shared_protocol.messages import Request, Response
 from shared_protocol.tasks import Scenario, Task, merge
 from shared_protocol.tokens import Codes, ImageTokens, TextTokens

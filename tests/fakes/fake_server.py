@@ -18,5 +18,5 @@ def load_model(settings):
 
 
 if __name__ == "__main__":
-    sys.modules["cloud_server.loading"] = types.SimpleNamespace(load_model=load_model)
+    sys.modules["cloud_server.serving.load"] = types.SimpleNamespace(load_model=load_model)
     sys.exit(cli.main())

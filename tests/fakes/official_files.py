@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from cloud_server.backbone.showo import ShowoConfig, build_phi
+from cloud_server.generation.backbone.showo import ShowoConfig, build_phi
 from shared_protocol.tokenizers.magvitv2 import MagvitV2
 
 PARITY = Path(__file__).parents[1] / "parity"

@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import numpy as np
 
-from cloud_server import engine
-from cloud_server.app import create_app
-from cloud_server.hosting import build_host, listen, url_of
-from cloud_server.model import BundleCodec, Model
-from cloud_server.service import Service
+from cloud_server.generation import engine
+from cloud_server.http.app import create_app
+from cloud_server.http.host import build_host, listen, url_of
+from cloud_server.serving.loaded_model import BundleCodec, Model
+from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
-from shared_protocol.codec import encode_request
+from shared_protocol.message.codec import encode_request
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Extension, Scenario, Task
 from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask

@@ -15,9 +15,9 @@ from edge_fakes import FakeBundle
 from serving_fakes import FakeEngine, LiveServer, SlowEngine, fake_settings
 
 from edge_client import cli
-from edge_client.images import save_picture
-from edge_client.session import EdgeSession, Interaction
-from edge_client.transport import HttpTransport
+from edge_client.client import EdgeSession, Interaction
+from edge_client.pictures.images import save_picture
+from edge_client.transport.http import HttpTransport
 from shared_protocol.errors import (
     BundleMismatchError,
     DeadlineError,
@@ -216,7 +216,7 @@ def test_the_command_line_runs_against_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr("shared_protocol.bundles.load_bundle", lambda name: FakeBundle())
+    monkeypatch.setattr("shared_protocol.bundles.bundle.load_bundle", lambda name: FakeBundle())
     save_picture(tmp_path / "photo.png", GREY)
     words = ["outpaint", "photo.png", "a beach", "--right", "4", "--json", "--server", server.url]
     assert cli.main(words) == 0
@@ -227,8 +227,8 @@ def test_the_command_line_runs_against_the_server(
 
 
 def test_both_ends_publish_the_same_self_check() -> None:
-    from cloud_server.loading import check_entropy
-    from shared_protocol.entropy.roundtrip import round_trip_digest
+    from cloud_server.serving.load import check_entropy
+    from shared_protocol.selfcheck.roundtrip import round_trip_digest
 
     assert check_entropy(FakeBundle())["digest"] == round_trip_digest(FakeBundle())
     assert round_trip_digest(FakeBundle()) != round_trip_digest(FakeBundle(entropy_key=1))

@@ -15,11 +15,11 @@ from edge_fakes import FakeBundle
 from serving_fakes import FakeEngine, LiveServer, fake_settings
 
 from edge_client import cli
-from edge_client.evaluation import evaluate, quality
+from edge_client.evaluation import evaluate
 from edge_client.evaluation.context import Context, Section, Table
-from edge_client.evaluation.counting import CountingHandler
 from edge_client.evaluation.data import read_data
 from edge_client.evaluation.interactions import good, request_of, run_task
+from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.sections import (
     ablation,
     inpaint,
@@ -29,7 +29,8 @@ from edge_client.evaluation.sections import (
     text,
     vqa,
 )
-from edge_client.images import save_picture
+from edge_client.evaluation.tables import quality
+from edge_client.pictures.images import save_picture
 from shared_protocol.errors import ConfigError, TransportError, UnimicError
 
 PICTURE = np.kron(np.arange(16).reshape(4, 4) * 12, np.ones((16, 16), dtype=np.uint8))

@@ -17,13 +17,13 @@ from serving_fakes import LiveServer, fake_settings
 
 from edge_client.evaluation.codecs import find_codec, match_rate
 from edge_client.evaluation.context import Context, Section, Table
-from edge_client.evaluation.cross_modality import CrossModality, block_means, remasked
 from edge_client.evaluation.data import read_data
-from edge_client.evaluation.editing import edit_mask, untouched
 from edge_client.evaluation.exchanges import exchange
-from edge_client.evaluation.pixel_client import PixelClient
-from edge_client.evaluation.pixel_gateway import Made, PixelGateway
-from edge_client.evaluation.pixel_message import (
+from edge_client.evaluation.pixel_loop.client import PixelClient
+from edge_client.evaluation.pixel_loop.cross_modality import CrossModality, block_means, remasked
+from edge_client.evaluation.pixel_loop.editing import edit_mask, untouched
+from edge_client.evaluation.pixel_loop.gateway import Made, PixelGateway
+from edge_client.evaluation.pixel_loop.message import (
     PixelRequest,
     pack_answer,
     pack_request,
@@ -31,8 +31,8 @@ from edge_client.evaluation.pixel_message import (
     unpack_request,
 )
 from edge_client.evaluation.sections import cmc, codecs, rounds
-from edge_client.images import save_picture
-from edge_client.transport import HttpTransport
+from edge_client.pictures.images import save_picture
+from edge_client.transport.http import HttpTransport
 from shared_protocol.errors import (
     BadMessageError,
     ConfigError,
@@ -251,7 +251,7 @@ def test_codecs_measures_nothing_twice(context: Context, monkeypatch: pytest.Mon
     records = (context.out / "codecs" / "records.jsonl").read_text(encoding="utf-8")
     monkeypatch.setattr(codecs, "by_tokens", None)
     monkeypatch.setattr(codecs, "by_codec", None)
-    monkeypatch.setattr("edge_client.evaluation.rate_curves.encode", None)
+    monkeypatch.setattr("edge_client.evaluation.tables.rate_curves.encode", None)
     assert codecs.run(replace(context, limit=1), ["jpeg"]) == first
     assert (context.out / "codecs" / "records.jsonl").read_text(encoding="utf-8") == records
 
@@ -296,7 +296,7 @@ def test_a_token_that_changes_outside_an_edit_is_an_error(
         image = replace(done.response.image, codes=codes)
         return replace(done, response=replace(done.response, image=image))
 
-    monkeypatch.setattr("edge_client.evaluation.editing.exchange", meddled)
+    monkeypatch.setattr("edge_client.evaluation.pixel_loop.editing.exchange", meddled)
     with pytest.raises(InternalError, match="1 tokens outside the edit of round 1"):
         rounds.run(context, [], rounds=1)
 

@@ -13,21 +13,21 @@ from PIL import Image
 from serving_fakes import LiveServer, fake_settings
 
 from cloud_server import cli as cloud_cli
-from cloud_server.loading import load_model
-from cloud_server.model import Model
+from cloud_server.serving.load import load_model
+from cloud_server.serving.loaded_model import Model
 from edge_client import cli
-from shared_protocol.bundles import Bundle, load_bundle
-from shared_protocol.codec import (
+from shared_protocol.bundles.bundle import Bundle, load_bundle
+from shared_protocol.bundles.published import MODELS_VARIABLE
+from shared_protocol.bundles.with_entropy import ENTROPY_FILE, with_entropy
+from shared_protocol.errors import CheckpointError
+from shared_protocol.message.codec import (
     decode_request,
     decode_response,
     encode_request,
     encode_response,
 )
-from shared_protocol.entropy.selfcheck import DIGESTS_FILE
-from shared_protocol.errors import CheckpointError
-from shared_protocol.extended import ENTROPY_FILE, with_entropy
 from shared_protocol.messages import Request, Response
-from shared_protocol.published import MODELS_VARIABLE
+from shared_protocol.selfcheck.recorded_digests import DIGESTS_FILE
 from shared_protocol.tasks import Scenario, Task
 from shared_protocol.tokens import ImageTokens
 

@@ -16,15 +16,15 @@ from official_files import small_files
 from PIL import Image
 from serving_fakes import LiveServer, fake_settings
 
-from cloud_server import bundle_routes
-from cloud_server.bundle_routes import listing
-from cloud_server.loading import load_model
-from cloud_server.model import Model
+from cloud_server.http import bundle_routes
+from cloud_server.http.bundle_routes import listing
+from cloud_server.serving.load import load_model
+from cloud_server.serving.loaded_model import Model
 from edge_client import cli
 from edge_client.fetching import fetch_from_server
-from edge_client.transport import HttpTransport
-from shared_protocol import bundles
-from shared_protocol.bundles import load_bundle
+from edge_client.transport.http import HttpTransport
+from shared_protocol.bundles import bundle as bundles
+from shared_protocol.bundles.bundle import load_bundle
 from shared_protocol.errors import CheckpointError, NotFoundError, UnauthorizedError
 
 ROOT = Path(__file__).parents[2]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cloud_server.training.cli import train
-from cloud_server.training.entropy_report import STREAMS
-from cloud_server.training.everything import plan
+from cloud_server.training.benchmark.entropy_report import STREAMS
+from cloud_server.training.command import train
+from cloud_server.training.recipes.everything import plan
 from edge_client.evaluation import run_cases
-from edge_client.evaluation.case_files import Records
-from shared_protocol.bundles import load_bundle
+from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.cases import Records
 
 COUNTS = {"t2i": 4, "inpaint": 4, "outpaint": 3, "vqa": 16}
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from cloud_server.loading import check_entropy
-from edge_client import cli, transport
-from shared_protocol.bundles import BUILTIN, Bundle, bundle_folder, load_bundle
-from shared_protocol.entropy.selfcheck import DIGESTS_FILE
+from cloud_server.serving.load import check_entropy
+from edge_client import cli
+from edge_client.transport import http as transport
+from shared_protocol.bundles.bundle import BUILTIN, Bundle, bundle_folder, load_bundle
 from shared_protocol.errors import CheckpointError
+from shared_protocol.selfcheck.recorded_digests import DIGESTS_FILE
 
 
 class SilentTransport:

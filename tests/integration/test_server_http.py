@@ -23,10 +23,10 @@ from serving_fakes import (
     opened,
 )
 
-from cloud_server.hosting import PatientProtocol
-from edge_client.transport import HttpTransport
-from shared_protocol.codec import decode_response
+from cloud_server.http.host import PatientProtocol
+from edge_client.transport.http import HttpTransport
 from shared_protocol.errors import InvalidInputError, UnauthorizedError
+from shared_protocol.message.codec import decode_response
 from shared_protocol.tasks import Task
 
 CLIENTS = 200

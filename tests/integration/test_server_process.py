@@ -15,7 +15,7 @@ import pytest
 from serving_fakes import LONG_S, MSGPACK, a_message, fake_model
 
 from cloud_server import cli
-from cloud_server.hosting import listen
+from cloud_server.http.host import listen
 from shared_protocol.errors import CheckpointError
 
 FAKE_SERVER = Path(__file__).parents[1] / "fakes" / "fake_server.py"
@@ -126,7 +126,7 @@ def served_here(monkeypatch, *flags, fault=""):
         return fake_model()
 
     loading = types.SimpleNamespace(load_model=load_model)
-    monkeypatch.setitem(sys.modules, "cloud_server.loading", loading)
+    monkeypatch.setitem(sys.modules, "cloud_server.serving.load", loading)
     return cli.main([*map(str, flags), "--log-level", "error"])
 
 

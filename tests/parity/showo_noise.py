@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cloud_server.sampling import race_times
+from cloud_server.generation.masked_decoding import race_times
 
 
 @dataclass

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from cloud_server.backbone.checkpoint import load_showo_backbone
-from cloud_server.backbone.showo import ShowoBackbone
-from cloud_server.prompting import causal_mask, mmu_mask, t2i_mask
+from cloud_server.generation.backbone.checkpoint import load_showo_backbone
+from cloud_server.generation.backbone.showo import ShowoBackbone
+from cloud_server.generation.prompting import causal_mask, mmu_mask, t2i_mask
 from shared_protocol.vocabulary import Vocabulary
 
 LOGIT_TOLERANCE = 2e-4  # float32 kernels of attention differ by up to 1.4e-5

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
-from cloud_server.backbone.checkpoint import load_clip_projector, reads_clip_features
-from cloud_server.backbone.clip import ClipAnswerer, clip_features, clip_mask
+from cloud_server.generation.backbone.checkpoint import load_clip_projector, reads_clip_features
+from cloud_server.generation.backbone.clip import ClipAnswerer, clip_features, clip_mask
 from shared_protocol.errors import CheckpointError
 from shared_protocol.vocabulary import Vocabulary
 

@@ -11,20 +11,17 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from cloud_server.answering import AnswerOptions, PictureReader, generate_text
-from cloud_server.backbone.checkpoint import load_showo_backbone
-from cloud_server.backbone.showo import ShowoBackbone
-from cloud_server.engine import (
+from cloud_server.generation.backbone.checkpoint import load_showo_backbone
+from cloud_server.generation.backbone.showo import ShowoBackbone
+from cloud_server.generation.engine import (
     Engine,
     EngineOptions,
     GenerationKind,
     GenerationRequest,
     GenerationResult,
 )
-from cloud_server.picture_logits import guided_image_logits
-from cloud_server.prompting import QuestionFrame
-from cloud_server.reference_loop import PlainShowo
-from cloud_server.sampling import (
+from cloud_server.generation.image_logits import guided_image_logits
+from cloud_server.generation.masked_decoding import (
     REFERENCE,
     NoiseSource,
     RowGenerators,
@@ -34,6 +31,9 @@ from cloud_server.sampling import (
     gumbel,
     remask,
 )
+from cloud_server.generation.prompting import QuestionFrame
+from cloud_server.generation.reference_loop import PlainShowo
+from cloud_server.generation.text_decoding import AnswerOptions, PictureReader, generate_text
 from shared_protocol.tasks import Extension
 from shared_protocol.vocabulary import Vocabulary
 from tests.parity.showo_noise import RecordedNoise, SharedGenerator

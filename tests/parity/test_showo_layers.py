@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PhiForCausalLM
 
-from cloud_server.answering import keep_top_k
-from cloud_server.backbone.checkpoint import load_showo_phi
-from cloud_server.prompting import mmu_sequence, pad_right, t2i_sequence
+from cloud_server.generation.backbone.checkpoint import load_showo_phi
+from cloud_server.generation.prompting import mmu_sequence, pad_right, t2i_sequence
+from cloud_server.generation.text_decoding import keep_top_k
 from shared_protocol.vocabulary import Vocabulary
 
 TOLERANCE = 2e-4  # float32 kernels of attention differ by up to 1.4e-5

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cloud_server.prompting import (
+from cloud_server.generation.prompting import (
     QuestionFrame,
     causal_mask,
     codes_to_input_ids,

@@ -11,13 +11,18 @@ from safetensors.torch import load_file
 from showo_noise import SharedGenerator
 from torch import Tensor
 
-from cloud_server.backbone.checkpoint import load_showo_backbone
-from cloud_server.engine import Engine, EngineOptions, GenerationRequest, GenerationResult
-from cloud_server.prompting import QuestionFrame
-from cloud_server.sampling import REFERENCE, cosine_masked_count, gumbel, remask
-from edge_client.images import load_mask, load_picture
-from edge_client.masks import token_mask
-from shared_protocol.bundles import STRIDE
+from cloud_server.generation.backbone.checkpoint import load_showo_backbone
+from cloud_server.generation.engine import (
+    Engine,
+    EngineOptions,
+    GenerationRequest,
+    GenerationResult,
+)
+from cloud_server.generation.masked_decoding import REFERENCE, cosine_masked_count, gumbel, remask
+from cloud_server.generation.prompting import QuestionFrame
+from edge_client.pictures.images import load_mask, load_picture
+from edge_client.pictures.masks import token_mask
+from shared_protocol.bundles.bundle import STRIDE
 from shared_protocol.tasks import Extension
 from shared_protocol.tokenizers.image import NetworkTokenizer
 from shared_protocol.tokenizers.magvitv2 import load_magvitv2

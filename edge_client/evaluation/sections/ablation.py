@@ -14,17 +14,17 @@ import numpy as np
 
 from edge_client.evaluation.context import Context, Section
 from edge_client.evaluation.interactions import Talk, request_of, run_task
-from edge_client.evaluation.results import Cell, Plot, Series, Table
-from shared_protocol.anatomy import Anatomy
-from shared_protocol.codec import (
+from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
+from shared_protocol.errors import ConfigError, InternalError
+from shared_protocol.message.anatomy import Anatomy
+from shared_protocol.message.codec import (
     decode_request,
     decode_response,
     encode_request,
     encode_response,
 )
-from shared_protocol.errors import ConfigError, InternalError
+from shared_protocol.message.parts import scenarios_of
 from shared_protocol.messages import Request, Response
-from shared_protocol.parts import scenarios_of
 from shared_protocol.tasks import Direction, Scenario
 from shared_protocol.tokens import ImageTokens
 

@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.evaluation.codecs import PixelCodec, available, find_codec
-from edge_client.evaluation.comparing import (
+from edge_client.evaluation.context import (
+    Cell,
+    Context,
+    Plot,
+    Section,
+    Series,
+    Table,
+    Tile,
+)
+from edge_client.evaluation.metrics.optional import clip_i
+from edge_client.evaluation.metrics.pixels import Pixels
+from edge_client.evaluation.pixel_loop.cross_modality import MODES, RATIO, STRENGTHS, CrossModality
+from edge_client.evaluation.tables.comparing import (
     PATCH,
     flat_name,
     frechet_cell,
@@ -24,20 +36,8 @@ from edge_client.evaluation.comparing import (
     scores,
     ssim_or_none,
 )
-from edge_client.evaluation.context import (
-    Cell,
-    Context,
-    Plot,
-    Section,
-    Series,
-    Table,
-    Tile,
-)
-from edge_client.evaluation.cross_modality import MODES, RATIO, STRENGTHS, CrossModality
-from edge_client.evaluation.metrics.optional import clip_i
-from edge_client.evaluation.metrics.pixels import Pixels
-from edge_client.evaluation.quality import SKIPPED
-from edge_client.images import load_picture, save_picture
+from edge_client.evaluation.tables.quality import SKIPPED
+from edge_client.pictures.images import load_picture, save_picture
 from shared_protocol.errors import ConfigError
 
 NAME = "cmc"

@@ -12,9 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_client.evaluation import rate_curves
 from edge_client.evaluation.codecs import NAMES, PixelCodec, find_codecs
-from edge_client.evaluation.comparing import (
+from edge_client.evaluation.context import Cell, Context, Records, Section, Table, Tile
+from edge_client.evaluation.metrics import wilson
+from edge_client.evaluation.metrics.pixels import Pixels
+from edge_client.evaluation.pixel_loop.client import PixelClient
+from edge_client.evaluation.pixel_loop.gateway import Made, PixelGateway
+from edge_client.evaluation.pixel_loop.pipeline import (
+    TOKENS,
+    Setting,
+    by_codec,
+    by_tokens,
+    record_id,
+    set_up,
+)
+from edge_client.evaluation.tables import rate_curves
+from edge_client.evaluation.tables.comparing import (
     PATCH,
     frechet_cell,
     interval,
@@ -23,21 +36,8 @@ from edge_client.evaluation.comparing import (
     mean_score,
     read_pixels,
 )
-from edge_client.evaluation.context import Cell, Context, Records, Section, Table, Tile
-from edge_client.evaluation.metrics import wilson
-from edge_client.evaluation.metrics.pixels import Pixels
-from edge_client.evaluation.pixel_client import PixelClient
-from edge_client.evaluation.pixel_gateway import Made, PixelGateway
-from edge_client.evaluation.pixel_pipeline import (
-    TOKENS,
-    Setting,
-    by_codec,
-    by_tokens,
-    record_id,
-    set_up,
-)
-from edge_client.evaluation.quality import SKIPPED
-from edge_client.images import load_picture
+from edge_client.evaluation.tables.quality import SKIPPED
+from edge_client.pictures.images import load_picture
 
 NAME = "codecs"
 TASKS = ("t2i", "inpaint", "outpaint", "vqa")

@@ -10,9 +10,9 @@ from edge_client.evaluation.interactions import (
     run_task,
     source_pixels,
 )
-from edge_client.evaluation.preserved import preserved_table
-from edge_client.evaluation.quality import Pairs, quality_table
-from edge_client.evaluation.rates import parts_plot, rate_table, scenario_note
+from edge_client.evaluation.tables.preserved import preserved_table
+from edge_client.evaluation.tables.quality import Pairs, quality_table
+from edge_client.evaluation.tables.rates import parts_plot, rate_table, scenario_note
 
 TITLE = "Text-guided outpainting"
 

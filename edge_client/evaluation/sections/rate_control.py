@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_client.dropping import Budget, Order, within
+from edge_client.client import EdgeSession, Interaction
 from edge_client.evaluation import metrics
 from edge_client.evaluation.context import Case, Context, Records, Section
 from edge_client.evaluation.interactions import (
@@ -26,10 +26,10 @@ from edge_client.evaluation.interactions import (
     request_of,
     source_pixels,
 )
-from edge_client.evaluation.quality import available, frechet
-from edge_client.evaluation.results import Cell, Plot, Series, Table
 from edge_client.evaluation.sections.vqa import is_right, plain
-from edge_client.session import EdgeSession, Interaction
+from edge_client.evaluation.tables.quality import available, frechet
+from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
+from edge_client.rate_control import Budget, Order, within
 from shared_protocol.errors import ConfigError
 from shared_protocol.messages import Options
 from shared_protocol.tasks import Extension

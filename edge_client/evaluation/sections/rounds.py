@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from edge_client.evaluation.codecs import NAMES, PixelCodec, find_codecs
-from edge_client.evaluation.comparing import PATCH, flat_name, mean, mean_psnr, mean_score
 from edge_client.evaluation.context import Cell, Context, Plot, Records, Section, Series, Table
-from edge_client.evaluation.editing import PixelEdits, Subject, TokenEdits
-from edge_client.evaluation.pixel_client import PixelClient
-from edge_client.evaluation.pixel_gateway import PixelGateway
-from edge_client.images import load_picture
+from edge_client.evaluation.pixel_loop.client import PixelClient
+from edge_client.evaluation.pixel_loop.editing import PixelEdits, Subject, TokenEdits
+from edge_client.evaluation.pixel_loop.gateway import PixelGateway
+from edge_client.evaluation.tables.comparing import PATCH, flat_name, mean, mean_psnr, mean_score
+from edge_client.pictures.images import load_picture
 
 NAME = "rounds"
 ROUNDS = 8

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from edge_client.evaluation.context import Context, Section, Tile
 from edge_client.evaluation.interactions import load_pixels, result_pixels, run_task
-from edge_client.evaluation.quality import Pairs, available, frechet, quality_table
-from edge_client.evaluation.rates import parts_plot, rate_table, scenario_note
-from edge_client.evaluation.results import Cell, Table
+from edge_client.evaluation.tables.quality import Pairs, available, frechet, quality_table
+from edge_client.evaluation.tables.rates import parts_plot, rate_table, scenario_note
+from edge_client.evaluation.tables.results import Cell, Table
 
 TITLE = "Text to image"
 

@@ -13,10 +13,10 @@ import brotli
 import numpy as np
 
 from edge_client.evaluation.context import Context, Section
-from edge_client.evaluation.results import Cell, Plot, Series, Table
-from shared_protocol.bundles import Bundle
+from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.coding.text_codec import TextCoder, decode_text, encode_text, packed_size
 from shared_protocol.errors import ConfigError, InternalError
-from shared_protocol.text_codec import TextCoder, decode_text, encode_text, packed_size
 from shared_protocol.tokens import Codes
 
 TITLE = "Text"

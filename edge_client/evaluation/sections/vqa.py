@@ -9,9 +9,9 @@ from edge_client.evaluation import metrics
 from edge_client.evaluation.context import Context, Section, Tile
 from edge_client.evaluation.interactions import Talk, load_pixels, run_task
 from edge_client.evaluation.metrics import wilson
-from edge_client.evaluation.quality import Pairs, available, quality_table
-from edge_client.evaluation.rates import parts_plot, rate_table, scenario_note
-from edge_client.evaluation.results import Cell, Plot, Series, Table
+from edge_client.evaluation.tables.quality import Pairs, available, quality_table
+from edge_client.evaluation.tables.rates import parts_plot, rate_table, scenario_note
+from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
 
 TITLE = "Visual question answering"
 CAPTIONS = "describe"

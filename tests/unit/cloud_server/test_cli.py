@@ -9,10 +9,10 @@ import pytest
 from official_files import small_files
 
 from cloud_server import cli
-from cloud_server.loading import backbone_path, load_model
+from cloud_server.serving.load import backbone_path, load_model
 from cloud_server.settings import Settings
-from cloud_server.training import cli as training_cli
-from shared_protocol.bundles import load_bundle
+from cloud_server.training import command as training_cli
+from shared_protocol.bundles.bundle import load_bundle
 from shared_protocol.errors import CheckpointError, ConfigError
 
 
@@ -76,9 +76,9 @@ def test_serving_is_the_default_and_the_url_is_printed(monkeypatch, capsys):
         seen.append(settings.port)
         announce("listening on http://127.0.0.1:1")
 
-    monkeypatch.setitem(sys.modules, "cloud_server.hosting", types.SimpleNamespace(serve=serve))
+    monkeypatch.setitem(sys.modules, "cloud_server.http.host", types.SimpleNamespace(serve=serve))
     loading = types.SimpleNamespace(load_model=lambda settings: None)
-    monkeypatch.setitem(sys.modules, "cloud_server.loading", loading)
+    monkeypatch.setitem(sys.modules, "cloud_server.serving.load", loading)
     assert cli.main(["--port", "1"]) == 0
     assert cli.main(["serve", "--port", "2"]) == 0
     assert seen == [1, 2]
@@ -155,7 +155,7 @@ def test_fetching_gets_transformer_and_tokenizers_and_names_the_next_command(
     monkeypatch.setenv("UNIMIC_MODELS", str(files))
     monkeypatch.setenv("UNIMIC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        "shared_protocol.fetching.fetch_published",
+        "shared_protocol.bundles.hub.fetch_published",
         lambda name, *, transformer, say: asked.append((name, transformer)),
     )
     assert cli.main(["fetch", "show-o"]) == 0

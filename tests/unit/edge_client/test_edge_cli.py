@@ -14,7 +14,7 @@ from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud
 from PIL import Image
 
 from edge_client import cli
-from edge_client.images import save_picture
+from edge_client.pictures.images import save_picture
 from shared_protocol.errors import BundleMismatchError, ConfigError, OverloadedError, PromptError
 from shared_protocol.tasks import Extension, Task
 
@@ -29,8 +29,8 @@ class Terminal:
         self.served = self.cloud
         self.opened: list[tuple[Any, ...]] = []
         self._capsys = capsys
-        monkeypatch.setattr("shared_protocol.bundles.load_bundle", lambda name: FakeBundle())
-        monkeypatch.setattr("edge_client.transport.HttpTransport", self._open)
+        monkeypatch.setattr("shared_protocol.bundles.bundle.load_bundle", lambda name: FakeBundle())
+        monkeypatch.setattr("edge_client.transport.http.HttpTransport", self._open)
 
     def _open(self, *settings: Any) -> Any:
         self.opened.append(settings)
@@ -268,7 +268,7 @@ def test_a_damaged_file_is_wrong_input(run: Runner) -> None:
 
 
 def info(bundle: FakeBundle, **changes: Any) -> dict[str, Any]:
-    from shared_protocol.entropy.roundtrip import round_trip_digest
+    from shared_protocol.selfcheck.roundtrip import round_trip_digest
 
     entropy = {"ok": True, "digest": round_trip_digest(bundle)}
     said = {"protocol": 1, "fingerprint": bundle.fingerprint.hex(), "entropy": entropy}

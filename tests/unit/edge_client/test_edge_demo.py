@@ -12,9 +12,9 @@ import pytest
 from edge_fakes import FakeBundle, FakeCloud
 
 from edge_client import demo
-from edge_client.images import load_picture, save_picture
+from edge_client.client import EdgeSession
+from edge_client.pictures.images import load_picture, save_picture
 from edge_client.report import interaction_report
-from edge_client.session import EdgeSession
 from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Extension
 

@@ -11,8 +11,8 @@ import pytest
 from manifests import manifest_content
 
 from edge_client.fetching import fetch_from_server, local_name
-from edge_client.transport import HttpTransport
-from shared_protocol.bundles import canonical_json, load_bundle
+from edge_client.transport.http import HttpTransport
+from shared_protocol.bundles.bundle import canonical_json, load_bundle
 from shared_protocol.errors import CheckpointError, ConfigError, TransportError
 
 WORDS = b"words" * 5000

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from edge_fakes import FakeBundle, FakeCloud
 
+from edge_client.client import EdgeSession, Interaction
 from edge_client.report import anatomy_report, interaction_report, interaction_table, message_table
-from edge_client.session import EdgeSession, Interaction
-from shared_protocol.codec import inspect
+from shared_protocol.message.codec import inspect
 from shared_protocol.tokens import TokenMask
 
 CLOUD = FakeCloud(FakeBundle())

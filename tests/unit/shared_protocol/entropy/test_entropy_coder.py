@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.context import CodingContext, nothing_known
-from shared_protocol.entropy.probes import probe
 from shared_protocol.errors import (
     BadMessageError,
     CheckpointError,
     InvalidInputError,
     TokenRangeError,
 )
+from shared_protocol.selfcheck.probes import probe
 from shared_protocol.tasks import Scenario
 
 SIZE_SHARE = 1.005

@@ -6,12 +6,12 @@ import torch
 from entropy_streams import SCENARIOS, TINY, draw_plans, draw_stream
 
 from shared_protocol.entropy import exact
-from shared_protocol.entropy.battery import PROCESSORS, battery, elsewhere
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.coder import EntropyModels, write_stream
 from shared_protocol.entropy.engine import Engine
 from shared_protocol.entropy.scenarios import layout
 from shared_protocol.errors import ConfigError
+from shared_protocol.selfcheck.battery import PROCESSORS, battery, elsewhere
 from shared_protocol.tasks import Scenario
 
 

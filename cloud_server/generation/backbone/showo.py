@@ -1,0 +1,173 @@
+"""Show-o's transformer: transformers' Phi with query/key LayerNorm, masks given by the caller.
+
+Does not know prompts, sampling, or files (see `checkpoint`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from transformers import PhiConfig, PhiForCausalLM
+
+from cloud_server.generation.backbone.phi_forward import PhiCache, Rows, read
+from cloud_server.generation.backbone.protocol import ALL, KeyValueCache
+from cloud_server.generation.backbone.stem import NeighbourStem
+from shared_protocol.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ShowoConfig:
+    """Architecture of the transformer; the defaults are Show-o's (Phi-1.5).
+
+    Differs from Phi-1.5's own configuration: because Show-o forces the LayerNorm on queries and
+    keys on, whatever the configuration says; it is not an option here.
+
+    Attributes:
+        stem_width: width of the `NeighbourStem`'s table; 0, as in Show-o, means that there is none.
+        stem_codes: codebook size; read by the stem only.
+        stem_side: grid side in tokens; read by the stem only.
+    """
+
+    vocab_size: int = 58498
+    hidden_size: int = 2048
+    intermediate_size: int = 8192
+    layers: int = 24
+    heads: int = 32
+    max_positions: int = 2048
+    partial_rotary_factor: float = 0.5
+    rope_theta: float = 10000.0
+    layer_norm_eps: float = 1e-5
+    stem_width: int = 0
+    stem_codes: int = 8192
+    stem_side: int = 16
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}",
+                "choose a hidden size that the heads divide",
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.heads
+
+    def to_dict(self) -> dict[str, int | float]:
+        """The fields by name, for a checkpoint's metadata."""
+        return asdict(self)
+
+
+def phi_config(config: ShowoConfig) -> PhiConfig:
+    """The transformers configuration of a Show-o transformer."""
+    return PhiConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        max_position_embeddings=config.max_positions,
+        layer_norm_eps=config.layer_norm_eps,
+        # The same function as gelu_new (tanh form), as one kernel instead of seven.
+        hidden_act="gelu_pytorch_tanh",
+        qk_layernorm=True,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": config.rope_theta,
+            "partial_rotary_factor": config.partial_rotary_factor,
+        },
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        attn_implementation="sdpa",
+    )
+
+
+def build_stem(config: ShowoConfig) -> NeighbourStem | None:
+    """The untrained stem of a network that has one."""
+    if not config.stem_width:
+        return None
+    return NeighbourStem(
+        config.stem_codes,
+        config.vocab_size - 1 - config.stem_codes,
+        config.stem_width,
+        config.hidden_size,
+        config.stem_side,
+        config.max_positions,
+    )
+
+
+def build_phi(config: ShowoConfig) -> PhiForCausalLM:
+    """A Phi of that shape with untrained weights."""
+    return PhiForCausalLM(phi_config(config))
+
+
+class ShowoBackbone:
+    """A `Backbone` of Show-o's architecture, in inference mode.
+
+    Args:
+        phi: the transformer.
+        stem: added to its embeddings, if there is one.
+    """
+
+    def __init__(self, phi: PhiForCausalLM, stem: NeighbourStem | None = None) -> None:
+        self.phi = phi.eval().requires_grad_(False)
+        self.stem = None if stem is None else stem.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.phi.lm_head.weight.device)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.phi.lm_head.out_features)
+
+    def new_cache(self, rows: int, capacity: int) -> PhiCache:
+        config, like = self.phi.config, self.phi.lm_head.weight
+        head_dim = config.hidden_size // config.num_attention_heads
+        shape = (rows, config.num_attention_heads, capacity, head_dim)
+        return PhiCache(config.num_hidden_layers, shape, like)
+
+    def stacked(self, caches: Sequence[KeyValueCache], capacity: int) -> PhiCache:
+        sources = [cache for cache in caches if isinstance(cache, PhiCache)]
+        stacked = self.new_cache(len(caches), capacity)
+        stacked.begin_with(sources)
+        return stacked
+
+    @torch.inference_mode()
+    def logits(
+        self,
+        token_ids: Tensor,
+        allow: Tensor | None,
+        position_ids: Tensor,
+        *,
+        cache: KeyValueCache | None = None,
+        rows: Rows = ALL,
+        columns: slice = ALL,
+    ) -> Tensor:
+        head = self.phi.lm_head
+        hidden = read(
+            self.phi.model,
+            self.embed(token_ids, position_ids),
+            _added(allow, head.weight.dtype),
+            position_ids,
+            cache if isinstance(cache, PhiCache) else None,
+            rows,
+        )
+        scores = torch.nn.functional.linear(hidden, head.weight[columns], head.bias[columns])
+        return scores.float()
+
+    def embed(self, token_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """What the first layer reads: (B, L) ids and positions to (B, L, D)."""
+        embedded: Tensor = self.phi.model.embed_tokens(token_ids)
+        if self.stem is None or not self.stem.concerns(token_ids):
+            return embedded
+        around: Tensor = self.stem(token_ids, position_ids)
+        return embedded + around
+
+
+def _added(allow: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The mask as attention adds it to its scores: 0 where allowed, else minus infinity."""
+    if allow is None:
+        return None
+    return torch.zeros_like(allow, dtype=dtype).masked_fill_(~allow, -torch.inf)

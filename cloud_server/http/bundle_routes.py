@@ -1,0 +1,119 @@
+"""The paths from which edges fetch the bundle that they lack.
+
+They give what both ends must hold, the files that the manifest names, and nothing else: files are
+looked up by name in what the model lists, so that no path from outside reaches the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, Field
+
+from cloud_server.http.problems import ErrorBody
+from cloud_server.serving.loaded_model import Model
+from cloud_server.serving.service import Service
+from shared_protocol.errors import NotFoundError
+
+MANIFEST = "bundle.json"
+"""As `bundles.bundle` calls it, which serving does not import: it knows tokenizers."""
+FILE_TYPE = "application/octet-stream"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_WORDS = {"text/plain": {"schema": {"type": "string"}}}
+
+
+class BundleFile(BaseModel):
+    """One file of a bundle."""
+
+    name: str
+    size: int = Field(description="in bytes")
+    sha256: str = Field(description="64 hex digits")
+
+
+class BundleListing(BaseModel):
+    """What a bundle is made of."""
+
+    name: str
+    fingerprint: str = Field(description="64 hex digits; the SHA-256 of bundle.json")
+    files: list[BundleFile] = Field(description="bundle.json first")
+
+
+def add_bundle(
+    router: APIRouter,
+    service: Service,
+    guards: list[Any],
+    errors: dict[int | str, dict[str, Any]],
+) -> None:
+    """Add the paths to `router`.
+
+    Args:
+        service: its model's bundle is served.
+        guards: dependencies that ask for the key.
+        errors: documentation of 401 and 503.
+    """
+    missing: dict[int | str, dict[str, Any]] = {
+        404: {"model": ErrorBody, "description": "This server holds another bundle"}
+    }
+
+    @router.get("/v1/bundles/{fingerprint}", dependencies=guards, responses={**missing, **errors})
+    async def bundle(fingerprint: str) -> BundleListing:
+        """The files of the bundle, with sizes and digests."""
+        return listing(_model_of(service, fingerprint))
+
+    @router.get(
+        "/v1/bundles/{fingerprint}/{file}",
+        dependencies=guards,
+        response_class=Response,
+        responses={
+            200: {"description": "The whole file", "content": {FILE_TYPE: _BINARY}},
+            206: {
+                "description": "The bytes of the Range header",
+                "content": {FILE_TYPE: _BINARY, "multipart/byteranges": _BINARY},
+            },
+            400: {"description": "The Range header makes no sense", "content": _WORDS},
+            416: {"description": "The file has no such bytes", "content": _WORDS},
+            **missing,
+            **errors,
+        },
+    )
+    async def bundle_file(fingerprint: str, file: str) -> Response:
+        """One file of the bundle; ask with Range and If-Range to go on with a broken download."""
+        return _file_response(_model_of(service, fingerprint), file)
+
+
+def listing(model: Model) -> BundleListing:
+    """What a model's bundle is made of."""
+    fingerprint = model.bundle.fingerprint.hex()
+    manifest = BundleFile(name=MANIFEST, size=len(model.manifest), sha256=fingerprint)
+    others = [
+        BundleFile(name=name, size=file.path.stat().st_size, sha256=file.sha256)
+        for name, file in sorted(model.files.items())
+    ]
+    return BundleListing(name=model.bundle.name, fingerprint=fingerprint, files=[manifest, *others])
+
+
+def _model_of(service: Service, fingerprint: str) -> Model:
+    """The model, if it is of that bundle."""
+    model = service.model
+    held = model.bundle.fingerprint.hex()
+    if fingerprint != held or not model.manifest:
+        raise NotFoundError(
+            f"this server holds the bundle {model.bundle.name}, fingerprint {held[:16]}",
+            "ask for what /v1/info says",
+        )
+    return model
+
+
+def _file_response(model: Model, name: str) -> Response:
+    if name == MANIFEST:
+        etag = hashlib.sha256(model.manifest).hexdigest()
+        return Response(model.manifest, media_type=FILE_TYPE, headers={"ETag": f'"{etag}"'})
+    if name not in model.files:
+        known = ", ".join([MANIFEST, *sorted(model.files)])
+        raise NotFoundError("the bundle has no file of this name", f"its files are {known}")
+    file = model.files[name]
+    headers = {"ETag": f'"{file.sha256}"'}
+    return FileResponse(file.path, media_type=FILE_TYPE, headers=headers)

@@ -1,0 +1,190 @@
+"""Hosts the application on uvicorn: socket, signals, ready file, exit.
+
+It does not know what is served, nor how a model is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cloud_server.http.app import create_app
+from cloud_server.serving.loaded_model import Model
+from cloud_server.serving.service import Service
+from cloud_server.settings import Settings
+from shared_protocol.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 30
+_HEAD_S = 10.0
+_LAST_REPLIES_S = 5
+_BACKLOG = 2048
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that hangs up on a client whose first request has not begun after a while."""
+
+    head_s = _HEAD_S
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock."""
+        super().connection_made(transport)
+        self.loop.call_later(self.head_s, self._hang_up_if_silent)
+
+    def _hang_up_if_silent(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+class Host(uvicorn.Server):
+    """A server that refuses waiting work as soon as it is told to stop, and then ends cleanly."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        settings: Settings,
+        url: str,
+        announce: Callable[[str], None],
+    ) -> None:
+        super().__init__(config)
+        self.service = service
+        self._settings = settings
+        self._url = url
+        self._announce = announce
+        self._watching: asyncio.Task[None] | None = None
+        self.failure: BaseException | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, say so, and load in the background."""
+        await super().startup(sockets)
+        self._announce(f"listening on {self._url}")
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Write the ready file once the model is there; stop if it cannot be loaded."""
+        try:
+            await self.service.ready()
+            logger.info("ready: %s on %s", self._settings.bundle, self.service.model.device)
+            if self._settings.ready_file:
+                write_atomically(self._settings.ready_file, self._url + "\n")
+        except Exception as error:
+            self.failure = error
+            self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops in good order, the second at once."""
+        if self.should_exit:
+            self.force_exit = True
+            self.service.stop_now()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse what waits, then let what runs finish."""
+        if self._watching:
+            self._watching.cancel()
+        draining = asyncio.create_task(self.service.drain(self._settings.shutdown_timeout))
+        await super().shutdown(sockets)
+        draining.cancel()
+
+
+def serve(settings: Settings, load: Callable[[], Model], announce: Callable[[str], None]) -> None:
+    """Serve until a signal comes.
+
+    Args:
+        settings: checked settings.
+        load: loads and warms the model.
+        announce: told the URL once the server listens.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+        UnimicError: the model cannot be loaded.
+    """
+    if settings.api_key is None and settings.host not in _LOOPBACK:
+        logger.warning("serving everybody on %s without an API key", settings.host)
+    listener = listen(settings.host, settings.port)
+    host = build_host(settings, load, url_of(listener, settings.host), announce)
+    _remove(settings.ready_file)
+    try:
+        host.run(sockets=[listener])
+    finally:
+        _remove(settings.ready_file)
+    if host.failure is not None:
+        raise host.failure
+
+
+def build_host(
+    settings: Settings, load: Callable[[], Model], url: str, announce: Callable[[str], None]
+) -> Host:
+    """A server that has not begun; see `serve`."""
+    service = Service(settings, load)
+    config = uvicorn.Config(
+        create_app(settings, service),
+        http=PatientProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout) + _LAST_REPLIES_S,
+    )
+    return Host(config, service, settings, url, announce)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port`; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the address is taken or is not this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, address = found[0][0], found[0][4]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            "choose another --host or --port; --port 0 takes a free one",
+        ) from error
+
+
+def url_of(listener: socket.socket, host: str) -> str:
+    """The URL under which `listener` is reached."""
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is there with all of its text or not at all.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _remove(path: Path | None) -> None:
+    if path is not None:
+        with suppress(FileNotFoundError):
+            path.unlink()

@@ -1,0 +1,239 @@
+"""The paths of the server and what OpenAPI says about them.
+
+It knows neither bytes nor models; `exchange` serves the four tasks.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Request, Response, Security
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
+
+from cloud_server.http.bundle_routes import add_bundle
+from cloud_server.http.problems import ErrorBody
+from cloud_server.http.reading import MESSAGE_TYPE
+from cloud_server.http.replying import STREAM_TYPE
+from cloud_server.http.task_endpoint import Exchange, check_key
+from cloud_server.serving.service import Service
+from cloud_server.settings import Settings
+from shared_protocol.message import bitstream
+from shared_protocol.messages import MAX_GUIDANCE
+from shared_protocol.tasks import Task
+
+SERVED = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
+
+_PURPOSES = {
+    Task.T2I: "Make a picture from a prompt",
+    Task.INPAINT: "Make the masked part of a picture anew",
+    Task.OUTPAINT: "Continue a picture beyond its edges",
+    Task.VQA: "Answer a question about a picture",
+}
+_ERRORS = {
+    400: "The body is no UniMIC message of this version",
+    401: "The key is missing or wrong",
+    404: "There is nothing at this path",
+    405: "This path has another method",
+    409: "Client and server hold different bundles",
+    413: "The body, or a count inside it, is over the limit",
+    415: "The body is not declared as msgpack",
+    422: "The message asks for what the model cannot do, or its checksum is wrong",
+    500: "The server failed; the message holds an incident number",
+    503: "Loading, full or stopping; see Retry-After",
+    504: "The work, or the body, took longer than the time limit",
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_REPLY = {
+    "description": "One UniMIC message; or, if asked for, a sequence of msgpack values: "
+    "[step, total] arrays, a map {timing: {stage: milliseconds}}, and the message; "
+    "the sequence ends in an Error as a map if the work fails after its start",
+    "content": {MESSAGE_TYPE: _BINARY, STREAM_TYPE: _BINARY},
+    "headers": {
+        "Server-Timing": {
+            "description": "milliseconds of decode, queue, model and encode (single replies)",
+            "schema": {"type": "string"},
+        },
+        "X-Request-Id": {"description": "the name in the log", "schema": {"type": "string"}},
+    },
+}
+
+
+class Limits(BaseModel):
+    """What the server accepts."""
+
+    steps: int = Field(description="most masked decoding steps")
+    guidance: float = Field(description="largest guidance scale")
+    text_tokens: int = Field(description="longest prompt or question, in tokens")
+    new_tokens: int = Field(description="longest answer, in tokens")
+    grid: int = Field(description="most tokens a side")
+    body: int = Field(description="largest request body, in bytes")
+    queue: int = Field(description="most requests that wait")
+    batch: int = Field(description="most requests in one pass of the model")
+    request_timeout: float = Field(description="seconds")
+
+
+class DefaultOptions(BaseModel):
+    """What an option means when a message leaves it out."""
+
+    steps: int
+    guidance: float
+    max_new_tokens: int
+
+
+class Info(BaseModel):
+    """What the service says about itself."""
+
+    name: str
+    version: str
+    protocol: int = Field(description="version of the bitstream")
+    bundle: str
+    fingerprint: str = Field(description="of the bundle, 64 hex digits")
+    grid: tuple[int, int] = Field(description="native (height, width) in tokens")
+    tasks: list[str]
+    scenarios: list[str] = Field(description="how image tokens may be coded")
+    entropy: dict[str, Any] = Field(description="self-check of the entropy models")
+    device: str
+    defaults: DefaultOptions
+    limits: Limits
+
+
+class Health(BaseModel):
+    """Whether the server is there."""
+
+    status: Literal["ok", "loading", "ready", "stopping"]
+
+
+def build_router(settings: Settings, service: Service) -> APIRouter:
+    """All paths; those of `/v1` and `/metrics` ask for the key if there is one."""
+    router = APIRouter()
+    for task in SERVED:
+        _add_task(router, service, task, _documented_key(settings))
+    guards = _guards(settings)
+    _add_info(router, service, guards)
+    add_bundle(router, service, guards, _errors(401, 503))
+    _add_health(router, service)
+    return router
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorBody, "description": _ERRORS[status]} for status in statuses}
+
+
+def _documented_key(settings: Settings) -> list[Any]:
+    """Names the bearer scheme in the documentation; `check_key` does the checking."""
+    return [Security(HTTPBearer(auto_error=False))] if settings.api_key else []
+
+
+def _add_task(router: APIRouter, service: Service, task: Task, guards: list[Any]) -> None:
+    name = task.name.lower()
+
+    async def serve(
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                description="equal keys name one piece of work: a retry, even with another reply "
+                "coder, finds its result instead of making it again",
+                json_schema_extra={"pattern": "^[!-~]{1,200}$"},
+            ),
+        ] = None,
+    ) -> Response:
+        return Exchange(service, task)
+
+    router.add_api_route(
+        f"/v1/{name}",
+        serve,
+        methods=["POST"],
+        name=name,
+        summary=_PURPOSES[task],
+        response_class=Response,
+        responses={200: _REPLY, **_errors(400, 401, 409, 413, 415, 422, 500, 503, 504)},
+        openapi_extra={"requestBody": {"required": True, "content": {MESSAGE_TYPE: _BINARY}}},
+        dependencies=guards,
+    )
+
+
+def _guards(settings: Settings) -> list[Any]:
+    """Ask for the key, and say so in the documentation."""
+
+    def authorize(request: Request) -> None:
+        check_key(request.headers, settings.api_key)
+
+    return [*_documented_key(settings), Depends(authorize)]
+
+
+def _add_info(router: APIRouter, service: Service, guards: list[Any]) -> None:
+    @router.get("/v1/info", dependencies=guards, responses=_errors(401, 503))
+    async def info() -> Info:
+        """Bundle, limits, defaults and health of the entropy models."""
+        return describe(service)
+
+    @router.get(
+        "/metrics",
+        dependencies=guards,
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **_errors(401),
+        },
+    )
+    async def metrics() -> Response:
+        """Counters and histograms for Prometheus."""
+        text = service.metrics.expose(service.queue_depth, service.inflight)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_health(router: APIRouter, service: Service) -> None:
+    @router.get("/healthz")
+    async def healthz() -> Health:
+        """Whether the process answers."""
+        return Health(status="ok")
+
+    @router.get("/readyz", responses={503: {"model": Health, "description": "Not ready"}})
+    async def readyz(response: Response) -> Health:
+        """Whether requests are served now."""
+        response.status_code = 200 if service.state == "ready" else 503
+        return Health.model_validate({"status": service.state})
+
+
+def describe(service: Service) -> Info:
+    """What /v1/info says; raises `OverloadedError` while the model is being loaded."""
+    model, settings = service.model, service.settings
+    bundle, defaults = model.bundle, model.bundle.defaults
+    return Info(
+        name="unimic",
+        version=_version(),
+        protocol=bitstream.VERSION,
+        bundle=bundle.name,
+        fingerprint=bundle.fingerprint.hex(),
+        grid=bundle.grid,
+        tasks=[task.name.lower() for task in SERVED],
+        scenarios=[scenario.name.lower() for scenario in model.scenarios],
+        entropy=dict(model.entropy),
+        device=model.device,
+        defaults=DefaultOptions(
+            steps=defaults.steps,
+            guidance=defaults.guidance,
+            max_new_tokens=defaults.max_new_tokens,
+        ),
+        limits=Limits(
+            steps=settings.max_steps,
+            guidance=MAX_GUIDANCE,
+            text_tokens=bundle.max_text_tokens,
+            new_tokens=settings.max_new_tokens,
+            grid=settings.max_grid,
+            body=settings.max_body,
+            queue=settings.max_queue,
+            batch=model.max_batch,
+            request_timeout=settings.request_timeout,
+        ),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("unimic")
+    except PackageNotFoundError:
+        return "unknown"

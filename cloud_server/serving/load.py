@@ -1,0 +1,249 @@
+"""Loads and warms what the server serves: bundle, backbone, entropy models.
+
+It does not know HTTP, nor when it is called; serving code sees its result behind protocols only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cloud_server.generation.backbone.checkpoint import (
+    load_builtin_backbone,
+    load_showo_backbone,
+    reads_clip_features,
+)
+from cloud_server.generation.backbone.showo import ShowoBackbone
+from cloud_server.generation.engine import Engine, EngineOptions
+from cloud_server.generation.masked_decoding import POLICIES, REFERENCE, STANDARD, DecodingPolicy
+from cloud_server.generation.prompting import QuestionFrame
+from cloud_server.serving.loaded_model import BundleCodec, Model, PicturesOnly, Runner, SharedFile
+from cloud_server.serving.translation import to_engine, to_response
+from cloud_server.settings import Settings
+from shared_protocol.bundles.bundle import BUILTIN, Bundle, load_bundle
+from shared_protocol.bundles.published import CATALOGUE, find_transformer
+from shared_protocol.bundles.with_entropy import with_entropy
+from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.message.codec import encode_request
+from shared_protocol.messages import Options, Request
+from shared_protocol.selfcheck.roundtrip import round_trip_digest
+from shared_protocol.tasks import Task
+from shared_protocol.tokens import ImageTokens, TextTokens
+
+logger = logging.getLogger(__name__)
+
+QUESTION_BEFORE = "USER: \n"
+QUESTION_AFTER = " ASSISTANT:"
+_BATCH_ON_GPU = 8
+_BUILTIN_BACKBONE = Path(__file__).parents[1] / "weights" / BUILTIN
+
+
+def load_model(settings: Settings) -> Model:
+    """Load everything that `settings` name, check the entropy models and warm all of it.
+
+    Raises:
+        ConfigError: no such bundle or device.
+        CheckpointError: weights that are missing, damaged or of another shape.
+    """
+    device = choose_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    bundle = open_bundle(settings)
+    max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
+    model = Model(
+        bundle=bundle,
+        engine=load_engine(
+            bundle,
+            backbone_path(bundle, settings),
+            device,
+            max_batch,
+            dtype=settings.dtype,
+            sampling=settings.sampling,
+        ),
+        codec=BundleCodec(bundle),
+        device=_describe(device),
+        max_batch=max_batch,
+        scenarios=bundle.entropy.available(),
+        entropy=check_entropy(bundle),
+        manifest=bundle.manifest.canonical,
+        files=shared_files(bundle),
+    )
+    warm(model, bundle)
+    return model
+
+
+def open_bundle(settings: Settings) -> Bundle:
+    """The bundle that `settings` name, with the entropy models that they name.
+
+    Raises:
+        ConfigError: no such bundle.
+        CheckpointError: files of it are missing, or the entropy models are not made for it.
+    """
+    bundle = load_bundle(settings.bundle)
+    return bundle if settings.entropy is None else with_entropy(bundle, settings.entropy)
+
+
+def shared_files(bundle: Bundle) -> dict[str, SharedFile]:
+    """What edges may fetch: the files that the manifest names, after checking their digests.
+
+    Raises:
+        CheckpointError: a file is missing or changed.
+    """
+    digests = bundle.manifest.sha256
+    return {name: SharedFile(bundle.file(name), digest) for name, digest in digests.items()}
+
+
+def choose_device(wanted: str) -> str:
+    """The torch device behind "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: a GPU is asked for that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return "cuda" if count else "cpu"
+    index = int(wanted.partition(":")[2] or 0)
+    if wanted != "cpu" and index >= count:
+        raise ConfigError(f"device {wanted}: torch sees {count} GPUs", "use --device cpu")
+    return wanted
+
+
+def _describe(device: str) -> str:
+    if device == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads"
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
+def backbone_path(bundle: Bundle, settings: Settings) -> Path:
+    """Where the transformer's weights are.
+
+    Raises:
+        CheckpointError: a published bundle's are not on this machine.
+    """
+    if settings.backbone is not None:
+        return settings.backbone
+    if bundle.name == BUILTIN:
+        return _BUILTIN_BACKBONE
+    beside = bundle.folder / "backbone"
+    if bundle.name not in CATALOGUE or beside.exists():
+        return beside
+    found = find_transformer(bundle.name, bundle.folder)
+    if found is None:
+        raise CheckpointError(
+            f"the weights of {CATALOGUE[bundle.name].transformer} are not on this machine",
+            f"run 'cloud-server fetch {bundle.name}', or name their folder with --backbone",
+        )
+    return found
+
+
+def load_engine(
+    bundle: Bundle,
+    path: Path,
+    device: str,
+    max_batch: int,
+    *,
+    dtype: str = "auto",
+    sampling: str = "auto",
+) -> Runner:
+    """The engine over the weights at `path`, compact ones or Show-o's.
+
+    Args:
+        dtype, sampling: see `Settings`.
+
+    Raises:
+        CheckpointError: no weights there, or weights of another vocabulary than the bundle's.
+    """
+    options = EngineOptions(
+        eot_id=bundle.eot_id,
+        frame=question_frame(bundle),
+        side=bundle.grid[0],
+        policy=_policy(sampling, STANDARD),
+        requests_per_forward=max_batch,
+    )
+    if not _is_compact(path):
+        options = replace(options, policy=_policy(sampling, REFERENCE))
+        return _showo_engine(bundle, path, device, options, _dtype(dtype, torch.bfloat16))
+    loaded = load_builtin_backbone(path, device=device, dtype=_dtype(dtype, torch.float32))
+    card = loaded.card
+    if (card.vocabulary, (card.side, card.side)) != (bundle.vocabulary, tuple(bundle.grid)):
+        raise _not_made_for(bundle, path)
+    options = replace(options, max_text_len=card.max_text_len)
+    return Engine(loaded.backbone, bundle.vocabulary, options)
+
+
+def _showo_engine(
+    bundle: Bundle, path: Path, device: str, options: EngineOptions, dtype: torch.dtype
+) -> Runner:
+    backbone = load_showo_backbone(path, device=device, dtype=dtype)
+    if backbone.vocab_size != bundle.vocabulary.size:
+        raise _not_made_for(bundle, path)
+    _log_weights(backbone)
+    engine = Engine(backbone, bundle.vocabulary, options)
+    return PicturesOnly(engine, str(path)) if reads_clip_features(path) else engine
+
+
+def _not_made_for(bundle: Bundle, path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"the backbone at {path} is not made for the bundle {bundle.name}",
+        "install both again, or name another --backbone",
+    )
+
+
+def _log_weights(backbone: ShowoBackbone) -> None:
+    parameters = list(backbone.phi.parameters())
+    size, dtype = sum(tensor.nbytes for tensor in parameters), parameters[0].dtype
+    logger.info("weights: %.3f GB on %s, %s", size / 1e9, backbone.device, dtype)
+
+
+def _policy(name: str, default: DecodingPolicy) -> DecodingPolicy:
+    return default if name == "auto" else POLICIES[name]
+
+
+def _dtype(name: str, default: torch.dtype) -> torch.dtype:
+    chosen: torch.dtype = default if name == "auto" else getattr(torch, name)
+    return chosen
+
+
+def _is_compact(path: Path) -> bool:
+    return path == _BUILTIN_BACKBONE or any(path.glob("backbone*.safetensors"))
+
+
+def question_frame(bundle: Bundle) -> QuestionFrame:
+    """The ids that the model expects around a question."""
+    before, after = (
+        tuple(int(index) for index in bundle.text_tokenizer.encode(text).ids)
+        for text in (QUESTION_BEFORE, QUESTION_AFTER)
+    )
+    return QuestionFrame(before, after)
+
+
+def check_entropy(bundle: Bundle) -> Mapping[str, Any]:
+    """Warm the entropy models and see that this machine computes what it should.
+
+    Raises:
+        CheckpointError: it decodes what it did not encode, or differs from what is recorded.
+    """
+    bundle.entropy.warm_up()
+    bundle.check_probabilities()
+    return {"ok": True, "digest": round_trip_digest(bundle)}
+
+
+def warm(model: Model, bundle: Bundle) -> None:
+    """Run a short picture and a short answer from end to end, so that no user waits for it."""
+    text = TextTokens(np.arange(1, 4, dtype=np.int32), bundle.vocabulary.text_size)
+    codes = np.zeros(bundle.grid, dtype=np.int32)
+    image = ImageTokens(codes, bundle.vocabulary.codebook_size)
+    short = Options(steps=2, max_new_tokens=2)
+    requests = [Request(Task.T2I, text, options=short)]
+    if not isinstance(model.engine, PicturesOnly):
+        requests.append(Request(Task.VQA, text, image, options=short))
+    for request in requests:
+        decoded, _ = model.codec.decode(encode_request(request, bundle).data)
+        result = model.engine.run([to_engine(decoded, bundle)])[0]
+        model.codec.encode(to_response(decoded, result, bundle), decoded, None)

@@ -1,0 +1,131 @@
+"""A loaded model: everything that serving needs at hand, behind protocols.
+
+It does not know how it was loaded, nor what it is used for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cloud_server.generation import engine
+from cloud_server.serving.translation import ServedBundle
+from shared_protocol.errors import InvalidInputError
+from shared_protocol.message import codec
+from shared_protocol.messages import Request, Response
+from shared_protocol.tasks import Scenario
+
+
+class Runner(Protocol):
+    """The part of `engine.Engine` that serving needs."""
+
+    def run(
+        self, requests: Sequence[engine.Request], on_step: engine.OnStep | None = None
+    ) -> Sequence[engine.Result]: ...
+
+
+class PicturesOnly:
+    """A runner whose model cannot answer questions from tokens.
+
+    Show-o's variants named w-clip-vit were trained to answer from CLIP features of the picture's
+    pixels, and pixels never reach a server here; their pictures are made from tokens as ever.
+
+    Args:
+        inner: runs all other requests.
+        weights: what to call the model in the error.
+    """
+
+    def __init__(self, inner: Runner, weights: str) -> None:
+        self._inner = inner
+        self._weights = weights
+
+    def run(
+        self, requests: Sequence[engine.Request], on_step: engine.OnStep | None = None
+    ) -> Sequence[engine.Result]:
+        """See `Engine.run`.
+
+        Raises:
+            InvalidInputError: a question.
+        """
+        if any(isinstance(request, engine.AnswerRequest) for request in requests):
+            raise InvalidInputError(
+                f"the weights {self._weights} answer questions from CLIP features of pixels, and "
+                "only tokens travel here",
+                "ask a server that holds showlab/show-o or showlab/show-o-512x512",
+            )
+        return self._inner.run(requests, on_step)
+
+
+class MessageCodec(Protocol):
+    """Messages to values and back, for one bundle; byte counts by part come along."""
+
+    def decode(self, data: bytes) -> tuple[Request, Mapping[str, float]]: ...
+
+    def encode(
+        self, response: Response, request: Request, scenario: Scenario | None
+    ) -> tuple[bytes, Mapping[str, float]]: ...
+
+
+@dataclass(frozen=True)
+class SharedFile:
+    """A file that both ends must hold.
+
+    Args:
+        path: where it is.
+        sha256: what its content was when the model was loaded, 64 hex digits.
+    """
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that is loaded, ready to serve.
+
+    Args:
+        bundle: what both ends share.
+        engine: the model.
+        codec: messages of this bundle.
+        device: where the model runs, in words.
+        max_batch: most requests in one pass.
+        scenarios: the entropy models of the bundle.
+        entropy: what /v1/info says about the entropy models.
+        manifest: the bundle's manifest, the bytes that its fingerprint is the SHA-256 of.
+        files: what the manifest names, for edges that lack it.
+    """
+
+    bundle: ServedBundle
+    engine: Runner
+    codec: MessageCodec
+    device: str
+    max_batch: int
+    scenarios: Sequence[Scenario]
+    entropy: Mapping[str, Any]
+    manifest: bytes = b""
+    files: Mapping[str, SharedFile] = field(default_factory=dict)
+
+
+class BundleCodec:
+    """`shared_protocol.message.codec` for one bundle.
+
+    Args:
+        bundle: what both ends share.
+    """
+
+    def __init__(self, bundle: codec.CodecBundle) -> None:
+        self._bundle = bundle
+
+    def decode(self, data: bytes) -> tuple[Request, Mapping[str, float]]:
+        """See `codec.decode_request`."""
+        decoded = codec.decode_request(data, self._bundle)
+        return decoded.value, asdict(decoded.anatomy.sizes)
+
+    def encode(
+        self, response: Response, request: Request, scenario: Scenario | None
+    ) -> tuple[bytes, Mapping[str, float]]:
+        """See `codec.encode_response`."""
+        encoded = codec.encode_response(response, request, self._bundle, scenario)
+        return encoded.data, asdict(encoded.anatomy.sizes)

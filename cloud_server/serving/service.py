@@ -1,0 +1,287 @@
+"""Takes one message through decode, queue, model and encode.
+
+It does not know HTTP: bodies come in as bytes and go out as bytes, progress as pairs of numbers.
+
+::
+
+    bytes ─ decode ─► Request ─ check ─► queue ─► Batcher ─► engine ─► Response ─ encode ─► bytes
+            codec threads          │              one worker             │       codec threads
+                                   └── Idempotency-Key known? ◄── ResultCache
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+from cloud_server.generation import engine, filling
+from cloud_server.serving.batcher import Batcher
+from cloud_server.serving.loaded_model import Model
+from cloud_server.serving.metrics import Metrics, Trace
+from cloud_server.serving.result_cache import ResultCache, ResultKey, request_digest
+from cloud_server.serving.ticket import Ticket
+from cloud_server.serving.translation import (
+    batch_key,
+    check_request,
+    expected_steps,
+    to_response,
+    to_work,
+    tokens_down,
+    tokens_up,
+)
+from cloud_server.settings import Settings
+from shared_protocol.errors import OverloadedError
+from shared_protocol.messages import Request, Response
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+EngineTicket = Ticket[filling.Request, engine.Result]
+_LOADING_RETRY_S = 2.0
+
+
+class Service:
+    """Serves messages once its model is loaded.
+
+    Args:
+        settings: limits and times.
+        load: loads and warms the model; called once, on a thread of its own.
+    """
+
+    def __init__(self, settings: Settings, load: Callable[[], Model]) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._load = load
+        self._model: Model | None = None
+        self._batcher: Batcher[filling.Request, engine.Result] | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._inflight = 0
+        self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
+        self._results = ResultCache(
+            settings.cache_entries, settings.cache_bytes, settings.cache_ttl
+        )
+        self._shared: dict[ResultKey, EngineTicket] = {}
+
+    async def start(self) -> None:
+        """Begin to load the model; `ready()` tells when it is there."""
+        self._loading = asyncio.create_task(self._prepare())
+        self._loading.add_done_callback(_note_failure)
+
+    async def ready(self) -> None:
+        """Wait until the model is loaded and warm; raises what kept it from loading."""
+        assert self._loading is not None, "start() comes first"
+        await asyncio.shield(self._loading)
+
+    async def _prepare(self) -> None:
+        model = await asyncio.to_thread(self._load)
+        self._batcher = Batcher(
+            filling.FillingRunner(model.engine.run).run,
+            max_batch=model.max_batch,
+            max_queue=self.settings.max_queue,
+            window_s=self.settings.batch_window,
+            on_batch=self.metrics.observe_batch,
+        )
+        self._batcher.start()
+        self._model = model
+
+    @property
+    def state(self) -> str:
+        """One of "loading", "ready" and "stopping"."""
+        if self._stopping:
+            return "stopping"
+        return "loading" if self._model is None else "ready"
+
+    @property
+    def model(self) -> Model:
+        """The loaded model.
+
+        Raises:
+            OverloadedError: it is still being loaded.
+        """
+        if self._model is None:
+            raise OverloadedError("the model is being loaded", "retry", _LOADING_RETRY_S)
+        return self._model
+
+    @property
+    def queue_depth(self) -> int:
+        """Requests that wait for the model."""
+        return self._batcher.depth if self._batcher else 0
+
+    @property
+    def inflight(self) -> int:
+        """Requests being served."""
+        return self._inflight
+
+    def refuse(self) -> None:
+        """Take no more requests and refuse those that wait; what runs goes on."""
+        self._stopping = True
+        if self._batcher:
+            self._batcher.refuse()
+
+    def stop_now(self) -> None:
+        """Make a running batch end at its next step; may be called from a signal handler."""
+        if self._batcher:
+            self._batcher.stop_now()
+
+    async def drain(self, grace_s: float) -> None:
+        """`refuse`, and stop what still runs after `grace_s` seconds."""
+        self.refuse()
+        if self._batcher:
+            await self._batcher.close(grace_s)
+
+    async def close(self, grace_s: float) -> None:
+        """`drain`, and let go of all threads."""
+        await self.drain(grace_s)
+        if self._loading:
+            self._loading.cancel()
+        self._codecs.shutdown(wait=False, cancel_futures=True)
+
+    def check_open(self) -> None:
+        """Tell early whether a request would be refused whatever it says.
+
+        Raises:
+            OverloadedError: loading, stopping, or no room in the queue.
+        """
+        if self._stopping:
+            raise OverloadedError("the server is stopping", "retry", _LOADING_RETRY_S)
+        _ = self.model
+        assert self._batcher is not None, "made together with the model"
+        self._batcher.check_room()
+
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """Count a request in for as long as it is worked on.
+
+        Raises:
+            OverloadedError: too many are in already, or `check_open` says so.
+        """
+        self.check_open()
+        if self._inflight >= self.settings.max_inflight:
+            raise OverloadedError(
+                f"{self._inflight} requests are being served already",
+                "retry later",
+                self._retry_after(),
+            )
+        self._inflight += 1
+        try:
+            yield
+        finally:
+            self._inflight -= 1
+
+    def _retry_after(self) -> float:
+        return self._batcher.retry_after() if self._batcher else _LOADING_RETRY_S
+
+    @asynccontextmanager
+    async def job(
+        self, data: bytes, trace: Trace, idempotency_key: str | None, time_left_s: float
+    ) -> AsyncIterator[Job]:
+        """Decode and check a message and queue its work, while the context lasts.
+
+        Raises:
+            UnimicError: the message is bad, asks for what cannot be done, or the queue is full.
+        """
+        model = self.model
+        with trace.stage("decode"):
+            request, trace.parts_up = await self._on_codec_thread(model.codec.decode, data)
+            check_request(request, trace.task, model.bundle, self.settings)
+        trace.tokens_up = tokens_up(request)
+        key = (idempotency_key, request_digest(request)) if idempotency_key else None
+        known = self._results.get(key) if key else None
+        if known is not None:
+            self.metrics.observe_replay()
+            yield Job(self, model, request, trace, known)
+            return
+        ticket = self._shared_ticket(key, request, time_left_s) if key else self._submit(request)
+        async with ticket.waiting():
+            yield Job(self, model, request, trace, ticket)
+
+    def _submit(self, request: Request) -> EngineTicket:
+        assert self._batcher is not None, "made together with the model"
+        bundle = self.model.bundle
+        return self._batcher.submit(to_work(request, bundle), batch_key(request, bundle))
+
+    def _shared_ticket(self, key: ResultKey, request: Request, time_left_s: float) -> EngineTicket:
+        """The ticket of this very work, if it is under way, else a new one."""
+        ticket = self._shared.get(key)
+        if ticket is None or ticket.failed:
+            ticket = self._shared[key] = self._submit(request)
+            ticket.done.add_done_callback(lambda done: self._keep(key, done))
+        else:
+            self.metrics.observe_replay()
+        # A client that retries finds its work done, even if the first attempt ran out of time.
+        ticket.keep_for(time_left_s + self.settings.request_timeout)
+        return ticket
+
+    def _keep(self, key: ResultKey, done: asyncio.Future[engine.Result]) -> None:
+        ticket = self._shared.get(key)
+        if ticket is not None and ticket.done is done:
+            del self._shared[key]
+        if not done.cancelled() and done.exception() is None:
+            self._results.put(key, done.result())
+
+    async def _on_codec_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._codecs, work, *args)
+
+    async def encode(self, job: Job, response: Response) -> bytes:
+        """The message that answers `job`."""
+        trace = job.trace
+        with trace.stage("encode"):
+            data, trace.parts_down = await self._on_codec_thread(
+                job.model.codec.encode, response, job.request, job.request.options.reply
+            )
+        trace.tokens_down = tokens_down(job.request, response)
+        return data
+
+
+class Job:
+    """One request under way; made by `Service.job`."""
+
+    def __init__(
+        self,
+        service: Service,
+        model: Model,
+        request: Request,
+        trace: Trace,
+        source: EngineTicket | engine.Result,
+    ) -> None:
+        self.model = model
+        self.request = request
+        self.trace = trace
+        self._service = service
+        self._source = source
+
+    async def steps(self) -> AsyncIterator[tuple[int, int]]:
+        """Yield (finished steps, all steps), from (0, a first guess) on."""
+        yield 0, expected_steps(self.request, self.model.bundle)
+        if isinstance(self._source, Ticket):
+            async for progress in self._source.steps():
+                yield progress
+
+    async def message(self) -> bytes:
+        """The encoded response.
+
+        Raises:
+            UnimicError: the work was refused or failed.
+        """
+        result = await self._result()
+        response = to_response(self.request, result, self.model.bundle)
+        return await self._service.encode(self, response)
+
+    async def _result(self) -> engine.Result:
+        source = self._source
+        if not isinstance(source, Ticket):
+            self.trace.seconds |= {"queue": 0.0, "model": 0.0}
+            return source
+        result = await source.result()
+        self.trace.seconds |= {"queue": source.queue_s, "model": source.model_s}
+        return result
+
+
+def _note_failure(loading: asyncio.Task[None]) -> None:
+    if not loading.cancelled() and loading.exception() is not None:
+        logger.debug("loading failed", exc_info=loading.exception())

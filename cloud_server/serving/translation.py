@@ -1,0 +1,250 @@
+"""From a protocol request to an engine request, and from an engine result back to a response.
+
+It knows neither bytes nor HTTP, and no layout of ids but that answers may hold text ids only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_server.generation import engine, filling
+from cloud_server.settings import Settings
+from shared_protocol.errors import InternalError, InvalidInputError, PromptError
+from shared_protocol.messages import Request, Response
+from shared_protocol.tasks import Task
+from shared_protocol.tokens import ImageTokens, TextTokens
+from shared_protocol.vocabulary import Vocabulary
+
+_NEEDS_TEXT = {Task.T2I: "prompt", Task.VQA: "question"}
+_KINDS: dict[Task, engine.GenerationKind] = {
+    Task.T2I: "t2i",
+    Task.INPAINT: "inpaint",
+    Task.OUTPAINT: "outpaint",
+}
+
+
+FILL_STEPS = 8
+"""Steps that fill the gaps of a picture before a question about it is answered."""
+
+
+class Defaults(Protocol):
+    """What an option means when a message leaves it out."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def guidance(self) -> float: ...
+
+    @property
+    def max_new_tokens(self) -> int: ...
+
+
+class ServedBundle(Protocol):
+    """What serving needs of a bundle."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> bytes: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def grid(self) -> tuple[int, int]: ...
+
+    @property
+    def max_text_tokens(self) -> int: ...
+
+    @property
+    def eot_id(self) -> int: ...
+
+    @property
+    def defaults(self) -> Defaults: ...
+
+
+def check_request(
+    request: Request,
+    task: Task,
+    bundle: ServedBundle,
+    settings: Settings,
+) -> None:
+    """Refuse what the model cannot do or the server will not do.
+
+    Args:
+        request: a decoded request.
+        task: the task that it was sent for.
+        bundle: decides the longest text and the native grid.
+        settings: decide steps, answer length and grid.
+
+    Raises:
+        InvalidInputError: another task, too many steps or tokens, or a grid that does not fit.
+        PromptError: the text is too long, or empty where the task needs one.
+    """
+    if request.task is not task:
+        raise InvalidInputError(
+            f"the message asks for {request.task.name.lower()}",
+            f"send it to /v1/{request.task.name.lower()}, not to /v1/{task.name.lower()}",
+        )
+    _check_text(request, bundle)
+    _check_grid(request, bundle, settings)
+    _check_at_most("steps", steps_of(request, bundle), settings.max_steps)
+    _check_at_most("max_new_tokens", _answer_length(request, bundle), settings.max_new_tokens)
+
+
+def _check_text(request: Request, bundle: ServedBundle) -> None:
+    if len(request.text) == 0 and request.task in _NEEDS_TEXT:
+        noun = _NEEDS_TEXT[request.task]
+        raise PromptError(f"{request.task.name.lower()} needs a {noun}, this one is empty")
+    if len(request.text) > bundle.max_text_tokens:
+        raise PromptError(
+            f"the text has {len(request.text)} tokens",
+            f"this model takes at most {bundle.max_text_tokens}",
+        )
+
+
+def _check_grid(request: Request, bundle: ServedBundle, settings: Settings) -> None:
+    height, width = canvas_of(request, bundle)
+    if max(height, width) > settings.max_grid:
+        raise InvalidInputError(
+            f"the picture would be {height}x{width} tokens",
+            f"this server makes at most {settings.max_grid} a side",
+        )
+    if request.task is Task.VQA and (height, width) != tuple(bundle.grid):
+        raise InvalidInputError(
+            f"a question came with a picture of {height}x{width} tokens",
+            f"this model reads {bundle.grid[0]}x{bundle.grid[1]}",
+        )
+
+
+def _check_at_most(name: str, value: int, limit: int) -> None:
+    if value > limit:
+        raise InvalidInputError(f"{name} is {value}", f"this server allows at most {limit}")
+
+
+def canvas_of(request: Request, bundle: ServedBundle) -> tuple[int, int]:
+    """(H, W) of the picture that `request` works on, in tokens, extension included."""
+    if request.image is None:
+        return bundle.grid
+    if request.extension is None:
+        return request.image.shape
+    return request.extension.canvas(*request.image.shape)
+
+
+def steps_of(request: Request, bundle: ServedBundle) -> int:
+    """Masked decoding steps, the default filled in."""
+    return request.options.steps or bundle.defaults.steps
+
+
+def _answer_length(request: Request, bundle: ServedBundle) -> int:
+    return request.options.max_new_tokens or bundle.defaults.max_new_tokens
+
+
+def expected_steps(request: Request, bundle: ServedBundle) -> int:
+    """How many steps of progress to expect before the engine has said so."""
+    return (_answer_length if request.task is Task.VQA else steps_of)(request, bundle)
+
+
+def batch_key(request: Request, bundle: ServedBundle) -> Hashable:
+    """Requests with equal keys may share a batch."""
+    source = request.image.shape if request.image else None
+    steps = None if request.task is Task.VQA else steps_of(request, bundle)
+    return request.task, steps, source, request.extension, request.dropped is not None
+
+
+def to_work(request: Request, bundle: ServedBundle) -> filling.Request:
+    """The engine request that `request` asks for, gaps and all.
+
+    The gaps of a picture that a question is about are filled in without a prompt, as nobody
+    described it.
+    """
+    asked = to_engine(request, bundle)
+    if not isinstance(asked, engine.AnswerRequest) or request.dropped is None:
+        return asked
+    fill = engine.GenerationRequest(
+        "inpaint",
+        np.zeros(0, dtype=np.int64),
+        codes=asked.codes,
+        mask=request.dropped.flags,
+        steps=FILL_STEPS,
+        guidance=0.0,
+        seed=asked.seed,
+    )
+    return filling.FilledAnswerRequest(fill, asked)
+
+
+def to_engine(request: Request, bundle: ServedBundle) -> engine.Request:
+    """The engine request that `request` asks for, defaults filled in.
+
+    Tokens that the edge dropped are made anew with those that it masked; for a question see
+    `to_work`.
+    """
+    text_ids = request.text.ids.astype(np.int64)
+    options = request.options
+    if request.task is Task.VQA:
+        assert request.image is not None, "Request checks its parts"
+        return engine.AnswerRequest(
+            text_ids,
+            request.image.codes.astype(np.int64),
+            max_new_tokens=_answer_length(request, bundle),
+            seed=options.seed,
+        )
+    default = bundle.defaults.guidance
+    return engine.GenerationRequest(
+        _KINDS[request.task],
+        text_ids,
+        codes=None if request.image is None else request.image.codes.astype(np.int64),
+        mask=request.away,
+        extension=request.extension,
+        grid=bundle.grid if request.image is None else None,
+        steps=steps_of(request, bundle),
+        guidance=default if options.guidance is None else options.guidance,
+        seed=options.seed,
+    )
+
+
+def to_response(request: Request, result: engine.Result, bundle: ServedBundle) -> Response:
+    """The response that carries `result`.
+
+    Raises:
+        InternalError: the engine answered with something else than was asked for.
+    """
+    vocabulary = bundle.vocabulary
+    if isinstance(result, engine.AnswerResult):
+        ids = _plain_text(result.text_ids, bundle).astype(np.int32)
+        return Response(request.task, text=TextTokens(ids, vocabulary.text_size))
+    if result.codes.shape != canvas_of(request, bundle):
+        raise InternalError(f"the engine made a grid of {result.codes.shape}")
+    codes = result.codes.astype(np.int32)
+    return Response(request.task, image=ImageTokens(codes, vocabulary.codebook_size))
+
+
+def _plain_text(ids: NDArray[np.int64], bundle: ServedBundle) -> NDArray[np.int64]:
+    """`ids` up to the end of the text, without ids that are no text."""
+    ends = np.flatnonzero(ids == bundle.eot_id)
+    kept = ids[: ends[0]] if ends.size else ids
+    return kept[(kept >= 0) & (kept < bundle.vocabulary.text_size)]
+
+
+def tokens_up(request: Request) -> int:
+    """Text and image tokens that came with `request`."""
+    image = 0 if request.image is None else request.image.codes.size
+    away = 0 if request.away is None else int(request.away.sum())
+    return len(request.text) + image - away
+
+
+def tokens_down(request: Request, response: Response) -> int:
+    """Text or image tokens that `response` sends; known ones stay at home."""
+    if response.text is not None:
+        return len(response.text)
+    assert response.image is not None, "Response checks its parts"
+    if request.mask is not None:
+        return request.mask.count
+    source = request.image.codes.size if request.image else 0
+    return int(response.image.codes.size) - source

@@ -1,0 +1,1 @@
+"""What the built-in models can do: cases, the judge, verdicts and the report."""

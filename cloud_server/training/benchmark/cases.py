@@ -1,0 +1,152 @@
+"""Writes a folder of evaluation cases: held-out scenes, prompts and questions with their truth.
+
+It runs no model. Everything is a pure function of the seed and the world::
+
+    OUT/data.json     name, split, seed, created_by, counts
+    OUT/cases.jsonl   one request a line, with the truth that a judge compares with
+    OUT/images/       pictures of 256x256 that the requests name
+
+`cloud-server train cases --out DIR`, then `python -m edge_client.evaluation.run_cases`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cloud_server.training.benchmark.case_makers import (
+    Drawn,
+    inpaint_cases,
+    outpaint_cases,
+    t2i_cases,
+    vqa_cases,
+)
+from cloud_server.training.scenes.render import Renderer
+from cloud_server.training.scenes.world import World
+
+logger = logging.getLogger(__name__)
+
+Maker = Callable[[World, int, np.random.Generator], Iterator[Drawn]]
+MAKERS: dict[str, Maker] = {
+    "t2i": t2i_cases,
+    "inpaint": inpaint_cases,
+    "outpaint": outpaint_cases,
+    "vqa": vqa_cases,
+}
+COUNTS = {"t2i": 300, "inpaint": 300, "outpaint": 200, "vqa": 2200}
+SMOKE_COUNTS = {"t2i": 4, "inpaint": 4, "outpaint": 3, "vqa": 16}
+SMOKE_EASY = 2
+EASY_VQA = "easy-vqa"
+SEED = 3100
+"""Of the shipped results; no recipe draws training scenes with it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `cloud-server train cases`."""
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--seed", type=int, default=SEED)
+    for task, count in COUNTS.items():
+        parser.add_argument(f"--{task}", type=int, default=count, help=f"cases [{count}]")
+    parser.add_argument(
+        "--easy-vqa",
+        action="store_true",
+        help="add the official test split of easy-vqa (PyPI easy-vqa 1.0)",
+    )
+    parser.add_argument("--easy-vqa-pictures", type=int, help="only the first so many of them")
+    parser.add_argument("--world", type=Path, help="another world.toml")
+    parser.add_argument("--cache", type=Path, help="folder for downloads (default: $UNIMIC_CACHE)")
+    parser.add_argument("--smoke", action="store_true", help="a handful of cases")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the folder; returns the process's exit status."""
+    counts = {task: getattr(args, task) for task in COUNTS}
+    easy = args.easy_vqa_pictures
+    if args.smoke:
+        counts, easy = SMOKE_COUNTS, SMOKE_EASY
+    world = World.load(args.world)
+    (args.out / "images").mkdir(parents=True, exist_ok=True)
+    cases = list(scene_cases(world, Renderer(world, args.cache), counts, args.seed, args.out))
+    if args.easy_vqa:
+        cases += easy_vqa_cases(args.out, easy)
+    write(args.out, cases, args.seed)
+    logger.info("wrote %d cases to %s", len(cases), args.out)
+    return 0
+
+
+def scene_cases(
+    world: World, renderer: Renderer, counts: dict[str, int], seed: int, out: Path
+) -> Iterator[dict[str, Any]]:
+    """The cases of all four tasks; their pictures are written on the way."""
+    for number, (task, make) in enumerate(MAKERS.items()):
+        rng = np.random.default_rng((seed, number))
+        image = None
+        for drawn in make(world, counts[task], rng):
+            if drawn.scene is not None:
+                image = f"images/{drawn.case['id']}.png"
+                save(renderer.render(drawn.scene), out / image)
+            yield {**drawn.case, "image": None if task == "t2i" else image}
+
+
+def easy_vqa_cases(out: Path, pictures: int | None) -> Iterator[dict[str, Any]]:
+    """The official test questions of easy-vqa, its pictures enlarged to 256x256.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    from cloud_server.training.tokens.easy_vqa import enlarged, questions_by_picture
+
+    number = 0
+    for index, (path, asked) in enumerate(questions_by_picture("test")):
+        if index == pictures:
+            return
+        image = f"images/easy-{index + 1:04d}.png"
+        save(enlarged(path), out / image)
+        for qa in asked:
+            number += 1
+            yield {
+                "id": f"easy-{number:05d}",
+                "task": "vqa",
+                "prompt": qa.question,
+                "image": image,
+                "box": None,
+                "extend": None,
+                "answers": [qa.answer],
+                "kind": f"{EASY_VQA} {qa.kind}",
+                "wording": "trained",
+                "seed": number,
+                "truth": {},
+            }
+
+
+def write(out: Path, cases: Iterable[dict[str, Any]], seed: int) -> None:
+    """Write `cases.jsonl` and `data.json`."""
+    cases = list(cases)
+    lines = [json.dumps(case, ensure_ascii=False) for case in cases]
+    (out / "cases.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    about = {
+        "name": "built-in world",
+        "split": "test",
+        "seed": seed,
+        "created_by": "cloud-server train cases",
+        "counts": dict(Counter(suite(case) for case in cases)),
+    }
+    (out / "data.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def suite(case: dict[str, Any]) -> str:
+    """The task of a case, or "easy-vqa" for the questions of that data set."""
+    return EASY_VQA if case["kind"].startswith(EASY_VQA) else str(case["task"])
+
+
+def save(picture: np.ndarray, path: Path) -> None:
+    """Write uint8 [H, W, 3] as PNG."""
+    Image.fromarray(picture).save(path, optimize=True)

@@ -1,0 +1,219 @@
+"""Compares what came back with what was asked, case by case.
+
+Knows cases, records and what the judge sees; runs no model but the judge, and adds nothing up. It
+reads the two files of an evaluation::
+
+    DATA/cases.jsonl    what was asked, with the truth
+    OUT/records.jsonl   what came back; of several with one id the last counts
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cloud_server.training.benchmark.cases import suite
+from cloud_server.training.benchmark.judge import relation_holds
+from cloud_server.training.benchmark.judge_model import STRIDE, Judge, Sighting
+from shared_protocol.errors import ConfigError
+
+BESIDE = 24.0
+"""Pixels that an object's centre may lie off the middle of the box that it was asked for in."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is right about one result.
+
+    Args:
+        case, record: as read; the record is None for a case that was not run.
+        suite: task, or "easy-vqa".
+        checks: name -> right or wrong; a check that does not apply is missing.
+        seen: objects that the judge sees, the surest first.
+        background: that the judge sees in what is new.
+    """
+
+    case: dict[str, Any]
+    record: dict[str, Any]
+    suite: str
+    checks: dict[str, bool]
+    seen: tuple[Sighting, ...] = ()
+    background: str = ""
+
+    @property
+    def right(self) -> bool:
+        """Whether every check that applies is passed."""
+        return all(self.checks.values())
+
+    @property
+    def words(self) -> str:
+        """What the judge sees, or the answer, in a line."""
+        if self.case["task"] == "vqa":
+            return str(self.record.get("answer"))
+        names = [sighting.name for sighting in self.seen]
+        return f"{', '.join(names) or 'nothing'}; {self.background}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Verdicts on all cases that were run, and how many were not.
+
+    Args:
+        about: `data.json`; run: what the records were made with (`run.json`).
+    """
+
+    verdicts: list[Verdict]
+    missing: int
+    about: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, name: str) -> list[Verdict]:
+        """Those of one task, or of easy-vqa."""
+        return [verdict for verdict in self.verdicts if verdict.suite == name]
+
+
+def evaluate(data: Path, out: Path, judge: Judge) -> Evaluation:
+    """Judge every record.
+
+    Raises:
+        ConfigError: a file is missing.
+    """
+    records = {record["id"]: record for record in read_lines(out / "records.jsonl")}
+    cases = list(read_lines(data / "cases.jsonl"))
+    verdicts = [
+        judge_record(case, records[case["id"]], out, judge)
+        for case in cases
+        if case["id"] in records
+    ]
+    facts = [_object(data / "data.json"), _object(out / "run.json")]
+    return Evaluation(verdicts, len(cases) - len(verdicts), *facts)
+
+
+def judge_record(case: dict[str, Any], record: dict[str, Any], out: Path, judge: Judge) -> Verdict:
+    """The verdict on one record; one that failed is wrong in every respect."""
+    kind = suite(case)
+    if case["task"] == "vqa":
+        answer = _plain(record.get("answer") or "")
+        right = answer in {_plain(accepted) for accepted in case["answers"]}
+        return Verdict(case, record, kind, {"answer": right and not record.get("error")})
+    if record.get("error") or not record.get("picture"):
+        return Verdict(case, record, kind, {"present": False, "identical": False})
+    with Image.open(out / record["picture"]) as opened:
+        picture = np.asarray(opened.convert("RGB"))
+    look = _Look(case, record, judge, *judge.look(picture))
+    task = {"t2i": _t2i, "inpaint": _inpaint, "outpaint": _outpaint}[case["task"]]
+    checks, place = task(look)
+    return Verdict(case, record, kind, checks, tuple(look.seen), place)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A case, its record, and what the judge sees in the picture."""
+
+    case: dict[str, Any]
+    record: dict[str, Any]
+    judge: Judge
+    seen: list[Sighting]
+    columns: np.ndarray
+
+    @property
+    def identical(self) -> bool:
+        """Whether the known tokens are what they were."""
+        return bool(self.record["known_unchanged"])
+
+    def first_asked(self) -> list[Sighting]:
+        """The objects of the kind that was asked for, or asked for first; the surest first."""
+        return [s for s in self.seen if s.name == self.case["truth"]["asked"][0]]
+
+
+Found = tuple[dict[str, bool], str]
+
+
+def _t2i(look: _Look) -> Found:
+    truth = look.case["truth"]
+    names = [sighting.name for sighting in look.seen]
+    place = look.judge.background(look.columns)
+    checks = {
+        "present": set(truth["asked"]) <= set(names),
+        "once": sorted(truth["asked"]) == sorted(names),
+        "background": place == truth["background"],
+    }
+    if truth.get("relation") and checks["present"]:
+        first, relation, second = truth["relation"]
+        checks["relation"] = _related(look.seen, first, relation, second)
+    if truth.get("zone") and checks["present"]:
+        height, width = truth["height"], truth["width"]
+        checks["zone"] = zone(look.first_asked()[0], width, height) == truth["zone"]
+    return checks, place
+
+
+def _related(seen: Iterable[Sighting], first: str, relation: str, second: str) -> bool:
+    """Whether the surest of the one kind stands so to the surest of the other."""
+    one = next(sighting for sighting in seen if sighting.name == first)
+    other = next(sighting for sighting in seen if sighting.name == second)
+    return relation_holds(one, other, relation)
+
+
+def zone(sighting: Sighting, width: int, height: int) -> str:
+    """The ninth of the picture that a centre is in, named as captions name it."""
+    from cloud_server.training.scenes.language import zone_of
+    from cloud_server.training.scenes.world import PlacedSprite, Scene
+
+    point = PlacedSprite(sighting.name, round(sighting.x), round(sighting.y), 0)
+    return zone_of(point, Scene((point,), "", width, height))
+
+
+def _inpaint(look: _Look) -> Found:
+    x, y, width, height = look.case["box"]
+    middle = x + width / 2, y + height / 2
+    inside = any(
+        abs(sighting.x - middle[0]) <= BESIDE and abs(sighting.y - middle[1]) <= BESIDE
+        for sighting in look.first_asked()
+    )
+    place = look.judge.background(look.columns)
+    return {"present": inside, "identical": look.identical}, place
+
+
+def _outpaint(look: _Look) -> Found:
+    truth, extend = look.case["truth"], look.case["extend"]
+    first, last = (side // STRIDE for side in truth["known"])
+    sides = [look.columns[:first], look.columns[last:]]
+    places = [look.judge.background(side) for side in sides if len(side)]
+    checks = {
+        "background": all(place == truth["background"] for place in places),
+        "identical": look.identical,
+    }
+    assert len(look.columns) == last + extend["right"], "the picture is as wide as was asked for"
+    return checks, ", ".join(dict.fromkeys(places))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines; one that was cut short is left out.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no {path}", "make it: 'make eval-builtin' runs every step")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,1 @@
+"""One recipe for each shipped weight file, and what all recipes share."""

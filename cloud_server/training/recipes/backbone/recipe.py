@@ -1,0 +1,366 @@
+"""Recipe: trains the built-in unified transformer on tokenised scenes and exports it.
+
+Knows the schedule, the optimisers and the files; batches come from `backbone_data`, the network
+from `backbone_model`, scores from `backbone_eval`. The same command makes the shipped weights on a
+CPU or a GPU: device, precision and length are flags. Run it through
+`cloud-server train backbone --tokens DIR --text-tokenizer FILE --out DIR --minutes 70`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cloud_server.generation.backbone.checkpoint import (
+    BackboneCard,
+    load_builtin_backbone,
+    save_builtin_backbone,
+)
+from cloud_server.generation.backbone.showo import ShowoConfig
+from cloud_server.generation.engine import Engine, EngineOptions
+from cloud_server.generation.prompting import QuestionFrame
+from cloud_server.training.recipes.backbone.batch import Batch
+from cloud_server.training.recipes.backbone.batch_maker import BatchMaker, DataConfig, TextCoder
+from cloud_server.training.recipes.backbone.network import TrainedBackbone
+from cloud_server.training.recipes.backbone.scores import (
+    PrototypeDetector,
+    answer_accuracy,
+    contact_sheet,
+    draw_prompts,
+)
+from cloud_server.training.recipes.optimisers import Optimisers, Rates
+from cloud_server.training.recipes.runs import (
+    CHECKPOINT,
+    SMOKE_STEPS,
+    Progress,
+    add_run_arguments,
+    autocast,
+    load_checkpoint,
+    read_recipe,
+    save_checkpoint,
+)
+from cloud_server.training.scenes.world import World
+from cloud_server.training.tokens.easy_vqa import load as load_easy_vqa
+from cloud_server.training.tokens.scene_tokens import TokenisedScene, TokenShards
+from shared_protocol.errors import ConfigError
+from shared_protocol.tokenizers.compact import load_compact
+from shared_protocol.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "backbone.toml"
+HELD_OUT_SCENES = 160
+SCORED_SCENES = 80
+SHEET_SCENES = 8
+LOG_EVERY = 25
+REFRESH_EVERY = 100
+SIDE = 16
+BATCH_KINDS = ("t2i", "mmu", "t2i_window", "mmu_window", "easy_vqa")
+CODES = 8192
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that shapes the result, as in configs/backbone.toml."""
+
+    seed: int
+    network: dict[str, int]
+    optimiser: dict[str, float]
+    batches: dict[str, float]
+    data: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Recipe:
+        """Reads a TOML file; without `path`, the shipped recipe."""
+        return read_recipe(cls, path or DEFAULT_CONFIG)
+
+    def architecture(self, vocabulary: Vocabulary) -> ShowoConfig:
+        names = (
+            "hidden_size", "intermediate_size", "layers", "heads", "max_positions", "stem_width"
+        )  # fmt: skip
+        return ShowoConfig(
+            vocab_size=vocabulary.size,
+            stem_codes=vocabulary.codebook_size,
+            stem_side=SIDE,
+            **{name: self.network[name] for name in names},
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags of this recipe."""
+    parser.add_argument("--tokens", type=Path, required=True, help="folder of train_*.npy + .jsonl")
+    parser.add_argument("--text-tokenizer", type=Path, required=True, help="tokenizer JSON file")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and sheets")
+    parser.add_argument("--image-tokenizer", type=Path, help="weights that draw the sample sheets")
+    parser.add_argument("--easy-vqa", type=Path, help="folder of `train easy-vqa`")
+    parser.add_argument("--export", type=Path, help="folder for the compact weights")
+    add_run_arguments(parser, minutes=70.0)
+    parser.add_argument("--evaluate-minutes", type=float, default=10.0)
+    parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
+    parser.add_argument("--config", type=Path, help="another backbone.toml")
+    parser.add_argument("--world", type=Path, help="another world.toml")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, evaluates and exports; returns the process's exit status."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe.load(args.config)
+    if args.seed is not None:
+        recipe = replace(recipe, seed=args.seed)
+    if args.smoke:
+        tiny = {**recipe.batches, **dict.fromkeys(BATCH_KINDS, 1)}
+        recipe, args.steps = replace(recipe, batches=tiny), SMOKE_STEPS
+    Trainer(recipe, args).train()
+    return 0
+
+
+def rate_factor(share: float, rates: dict[str, float]) -> float:
+    """Learning-rate factor at a share of the run: warm-up, plateau, linear cool-down."""
+    warm, cool = rates["warm_up_share"], rates["cool_down_share"]
+    return max(0.0, min(share / warm + 0.02, 1.0, (1.0 - share) / cool))
+
+
+class Averages:
+    """Exponential moving average of the weights; short memory at the start."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.values = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, step: int) -> None:
+        keep = min(self._decay, (1 + step) / (10 + step))
+        names, live = zip(*net.named_parameters(), strict=True)
+        torch._foreach_lerp_([self.values[name] for name in names], list(live), 1 - keep)
+
+
+class Trainer:
+    """One run of the recipe."""
+
+    def __init__(self, recipe: Recipe, args: argparse.Namespace) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.args, self.progress = recipe, args, Progress()
+        self.coder = TextCoder(args.text_tokenizer)
+        self.vocabulary = Vocabulary(self.coder.size, CODES)
+        self.world = World.load(args.world)
+        self.shards = TokenShards(args.tokens)
+        if not len(self.shards):
+            raise ConfigError(
+                f"no shards of scenes in {args.tokens}",
+                f"make some: cloud-server train token-cache --out {args.tokens}",
+            )
+        self.questioned = load_easy_vqa(args.easy_vqa) if args.easy_vqa else []
+        self.maker = BatchMaker(
+            DataConfig(**recipe.data),
+            self.vocabulary,
+            self.coder,
+            self.world,
+            SIDE,
+            recipe.network["max_text_len"],
+        )
+        self.net = TrainedBackbone(
+            recipe.architecture(self.vocabulary),
+            self.vocabulary,
+            self.maker.probe_classes,
+            recipe.network["probe_layer"],
+        ).to(args.device)
+        rates, decay = recipe.optimiser, recipe.optimiser["weight_decay"]
+        self.optimisers = Optimisers(
+            self.net.parameters(),
+            self.net.inner.parameters(),
+            Rates(rates["matrix_rate"], decay, rates["table_rate"], decay),
+        )
+        self.averages = Averages(self.net, recipe.optimiser["ema"])
+        self.sums: dict[str, list[float]] = defaultdict(list)
+        if args.resume and (args.out / CHECKPOINT).is_file():
+            self._resume()
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Run to the planned length."""
+        args = self.args
+        last_check = last_report = time.monotonic()
+        started = time.monotonic() - self.progress.seconds
+        while (share := self.progress.share(args.steps, args.minutes)) < 1.0:
+            self._step(share)
+            self.progress.step += 1
+            self.progress.seconds = time.monotonic() - started
+            self._log(share)
+            if self._is_due(last_check, args.checkpoint_minutes):
+                self._checkpoint()
+                last_check = time.monotonic()
+            if self._is_due(last_report, args.evaluate_minutes):
+                self._checkpoint()
+                self._report()
+                last_report = time.monotonic()
+        self._checkpoint()
+        if not args.smoke:
+            self._report()
+        if args.export:
+            self.export(args.export)
+
+    def _is_due(self, since: float, minutes: float) -> bool:
+        return not self.args.smoke and time.monotonic() - since > 60 * minutes
+
+    def _step(self, share: float) -> None:
+        """Accumulate the gradients of every kind of batch, then update."""
+        if self.progress.step % REFRESH_EVERY == 0:
+            self.shards.refresh()
+        for name, batch in self._batches(share):
+            self._accumulate(name, batch.to(self.args.device))
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.optimiser["clip_norm"])
+        self.optimisers.step(rate_factor(share, self.recipe.optimiser))
+        self.averages.update(self.net, self.progress.step)
+
+    def _batches(self, share: float) -> Iterator[tuple[str, Batch]]:
+        rng = np.random.default_rng((self.recipe.seed, self.progress.step))
+        counts = self.recipe.batches
+        for task, make in (("t2i", self.maker.t2i), ("mmu", self.maker.mmu)):
+            windowed = round(counts[f"{task}_window"] * self._window_factor(share))
+            if windowed:
+                yield f"{task}_window", make(self._draw(rng, windowed), rng, True)
+            crowded = self.maker.config.crowded_share if task == "mmu" else 0.0
+            yield task, make(self._draw(rng, int(counts[task]), crowded), rng, False)
+        if self.questioned:
+            picked = rng.integers(len(self.questioned), size=int(counts["easy_vqa"]))
+            yield "easy_vqa", self.maker.questioned([self.questioned[int(i)] for i in picked], rng)
+
+    def _window_factor(self, share: float) -> float:
+        until = self.recipe.batches["window_until"]
+        return max(0.0, 1.0 - share / until) if until > 0 else 0.0
+
+    def _draw(
+        self, rng: np.random.Generator, count: int, crowded: float = 0.0
+    ) -> list[TokenisedScene]:
+        """Training scenes; the first ones are kept for evaluation."""
+        low = min(HELD_OUT_SCENES, len(self.shards) // 2)
+        drawn: list[TokenisedScene] = []
+        while len(drawn) < count:
+            item = self.shards[int(rng.integers(low, len(self.shards)))]
+            if len(item.scene.objects) > 1 or rng.random() >= crowded:
+                drawn.append(item)
+        return drawn
+
+    def _accumulate(self, name: str, batch: Batch) -> None:
+        rates = self.recipe.optimiser
+        with autocast(self.args.device, self.args.precision):
+            each, hits, probe = self.net.losses(batch)
+        loss = (each * batch.weights).sum() / batch.weights.sum().clamp(min=1)
+        scale = rates["t2i_weight" if name.startswith("t2i") else "mmu_weight"]
+        total = scale * loss + rates["probe_weight"] * probe
+        total.backward()  # type: ignore[no-untyped-call]
+        self.sums[name].append(loss.item())
+        self.sums[f"{name}_right"].append(hits.float().mean().item())
+        self.sums[f"{name}_probe"].append(probe.item())
+        self.sums[f"{name}_links"].append(self.net.link_loss)
+
+    def _log(self, share: float) -> None:
+        if self.progress.step % LOG_EVERY and not self.args.smoke:
+            return
+        means = {name: round(float(np.mean(values)), 3) for name, values in self.sums.items()}
+        self.sums.clear()
+        logger.info(
+            "step %d, %.0f s, share %.3f, scenes %d: %s",
+            self.progress.step, self.progress.seconds, share, len(self.shards), means,
+        )  # fmt: skip
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(
+            self.args.out / CHECKPOINT,
+            self.progress,
+            net=self.net.state_dict(),
+            averages=self.averages.values,
+            optimisers=self.optimisers.state(),
+        )
+
+    def _resume(self) -> None:
+        self.progress, states = load_checkpoint(self.args.out / CHECKPOINT, self.args.device)
+        self.net.load_state_dict(states["net"])
+        self.averages.values = states["averages"]
+        self.optimisers.load(states["optimisers"])
+
+    def averaged(self) -> TrainedBackbone:
+        """A copy of the network with the averaged weights."""
+        net = TrainedBackbone(
+            self.recipe.architecture(self.vocabulary),
+            self.vocabulary,
+            self.maker.probe_classes,
+            self.recipe.network["probe_layer"],
+        )
+        net.load_state_dict(self.averages.values, strict=False)
+        return net.to(self.args.device).eval()
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write the averaged weights in compact form."""
+        card = BackboneCard(
+            self.recipe.architecture(self.vocabulary),
+            self.vocabulary.text_size,
+            self.vocabulary.codebook_size,
+            SIDE,
+            self.maker.max_text_len,
+        )
+        state = {name: value.cpu() for name, value in self.averaged().plain_state().items()}
+        return save_builtin_backbone(state, card, folder)
+
+    # -- scores ---------------------------------------------------------------------------------
+
+    def _held_out(self) -> list[TokenisedScene]:
+        """Scenes of the test split if the folder has any, else training scenes never trained on."""
+        test = TokenShards(self.args.tokens, "test_*.npy")
+        source = test if len(test) else self.shards
+        return [source[index] for index in range(min(HELD_OUT_SCENES, len(source)))]
+
+    def _report(self) -> None:
+        """Log scores of the averaged weights and draw a sheet of prompts."""
+        items = self._held_out()
+        scored = items[:SCORED_SCENES]
+        scores = answer_accuracy(self.averaged(), self.maker, scored, self.args.precision)
+        logger.info("answers: %s", {kind: round(value, 3) for kind, value in scores.items()})
+        self._report_pictures(items[:SHEET_SCENES])
+
+    def _report_pictures(self, items: list[TokenisedScene]) -> None:
+        folder = self.args.out / "export"
+        self.export(folder)
+        engine = engine_of(folder, self.coder, self.args.device)
+        drawn = draw_prompts(engine, self.coder, [item.scene for item in items])
+        known = [self.shards[i] for i in range(min(4000, len(self.shards)))]
+        detector = PrototypeDetector(self.world, known)
+        found = [
+            hit
+            for item, (_, codes) in zip(items, drawn, strict=True)
+            for hit in detector.present(codes, item.scene)
+        ]
+        logger.info("pictures: objects drawn %.3f of %d", float(np.mean(found)), len(found))
+        for number, (prompt, _) in enumerate(drawn):
+            logger.info("  %d: %s", number, prompt)
+        if self.args.image_tokenizer and self.args.image_tokenizer.is_file():
+            codes = torch.from_numpy(np.stack([grid for _, grid in drawn]))
+            pixels: Tensor = load_compact(self.args.image_tokenizer).decode_codes(codes)
+            contact_sheet(pixels, self.args.out / f"sheet_{self.progress.step:06d}.png")
+
+
+def engine_of(folder: Path, coder: TextCoder, device: str = "cpu") -> Engine:
+    """An engine over compact weights."""
+    loaded = load_builtin_backbone(folder, device=device)
+    options = EngineOptions(
+        eot_id=coder.eot_id,
+        frame=QuestionFrame(tuple(coder.before), tuple(coder.after)),
+        side=loaded.card.side,
+        max_text_len=loaded.card.max_text_len,
+    )
+    return Engine(loaded.backbone, loaded.card.vocabulary, options)

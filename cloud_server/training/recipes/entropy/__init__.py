@@ -1,0 +1,1 @@
+"""The recipe of the entropy models, for the built-in bundle and for any other."""

@@ -1,0 +1,1 @@
+"""Pictures as image codes, made once and read by every recipe."""

@@ -1,0 +1,248 @@
+"""One interaction, top to bottom: tokenise, encode, exchange, decode, detokenise.
+
+It does not know files, terminals or HTTP: pixels and words come in, pixels and words go out, and
+a `Transport` carries the bytes.
+
+::
+
+    words, pixels ─ tokenise ─► Request ── encode ─► ═══╗
+                                   │                    ║ transport
+    words, pixels ◄ detokenise ── Response ◄ decode ◄ ══╝
+                                   merge
+
+Ends whose entropy models disagree still get the right result; see `conversation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_client.coded_exchange import Conversation, NamedBundle, Stopwatch, Wire
+from edge_client.rate_control import Budget, within
+from edge_client.transport.http import OnStep, Transport
+from shared_protocol.coding.image_codec import ImageEntropy
+from shared_protocol.errors import PromptError
+from shared_protocol.message.anatomy import Anatomy
+from shared_protocol.messages import Options, Request, Response
+from shared_protocol.tasks import Extension, Task
+from shared_protocol.tokenizers.image import ImageTokenizer
+from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask, check_grid
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Words(Protocol):
+    """Text to ids and back."""
+
+    def encode(self, text: str) -> TextTokens:
+        """Ids of `text`."""
+
+    def decode(self, tokens: TextTokens) -> str:
+        """Text of `tokens`."""
+
+
+class EdgeEntropy(ImageEntropy, Protocol):
+    """Entropy models that can be made ready before they are needed."""
+
+    def warm_up(self) -> None:
+        """Read weights and make the decoder ready; cheap when it is."""
+
+
+class EdgeBundle(NamedBundle, Protocol):
+    """What a session needs of a bundle; `bundles.Bundle` is one."""
+
+    @property
+    def entropy(self) -> EdgeEntropy:
+        """Entropy models of the image tokens."""
+
+    @property
+    def text_tokenizer(self) -> Words:
+        """Text to ids and back."""
+
+    def image_tokenizer(self) -> ImageTokenizer:
+        """Pixels to codes and back."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interaction:
+    """One interaction and everything measured on its way.
+
+    Args:
+        request: what was asked, in tokens.
+        response: what was answered, in tokens.
+        uplink, downlink: what the two messages are made of.
+        canvas: (height, width) in pixels of the picture that the task is about.
+        milliseconds: time by stage, see `report.STAGES`; stages that did not occur are missing.
+        wire: see `Wire`.
+        pixels: (H, W, 3) uint8 result, or None (VQA).
+        answer: answer, or None (all but VQA).
+        warnings: what the user should know, in words.
+    """
+
+    request: Request
+    response: Response
+    uplink: Anatomy
+    downlink: Anatomy
+    canvas: tuple[int, int]
+    milliseconds: Mapping[str, float]
+    wire: Wire
+    pixels: Pixels | None = None
+    answer: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """Which of the four."""
+        return self.request.task
+
+
+class EdgeSession:
+    """A user's side of the conversation with a cloud.
+
+    Args:
+        bundle: must be the server's, too.
+        transport: carries messages.
+        on_step: called with (finished steps, all steps) while the cloud works.
+    """
+
+    def __init__(
+        self, bundle: EdgeBundle, transport: Transport, on_step: OnStep | None = None
+    ) -> None:
+        self._bundle = bundle
+        self._transport = transport
+        self._on_step = on_step
+        self._loaded = False
+
+    def t2i(self, prompt: str, options: Options | None = None) -> Interaction:
+        """A picture from a prompt.
+
+        Raises:
+            PromptError: the prompt is empty or too long.
+            UnimicError: whatever else went wrong, typed; so do all four tasks.
+        """
+        return self._interact(_Ask(Task.T2I, prompt), options)
+
+    def inpaint(
+        self,
+        pixels: Pixels,
+        mask: TokenMask,
+        prompt: str,
+        options: Options | None = None,
+        budget: Budget | None = None,
+    ) -> Interaction:
+        """`pixels` (H, W, 3) uint8 with what is under `mask` made anew.
+
+        With a `budget` some tokens are not sent; the cloud fills in its own for its own use, and
+        the result holds the edge's, here as in `outpaint`.
+        """
+        ask = _Ask(Task.INPAINT, prompt, pixels, mask=mask, budget=budget)
+        return self._interact(ask, options)
+
+    def outpaint(
+        self,
+        pixels: Pixels,
+        extension: Extension,
+        prompt: str,
+        options: Options | None = None,
+        budget: Budget | None = None,
+    ) -> Interaction:
+        """`pixels` (H, W, 3) uint8, continued by `extension` token columns and rows."""
+        ask = _Ask(Task.OUTPAINT, prompt, pixels, extension=extension, budget=budget)
+        return self._interact(ask, options)
+
+    def vqa(
+        self,
+        pixels: Pixels,
+        question: str,
+        options: Options | None = None,
+        budget: Budget | None = None,
+    ) -> Interaction:
+        """An answer to a question about `pixels` (H, W, 3) uint8.
+
+        With a `budget` the cloud fills in the tokens that are not sent before it answers.
+        """
+        return self._interact(_Ask(Task.VQA, question, pixels, budget=budget), options)
+
+    def _interact(self, ask: _Ask, options: Options | None) -> Interaction:
+        watch = Stopwatch()
+        text = self._words_to_tokens(ask)  # cheap, and refuses before anything is loaded
+        with watch("load"):
+            tokenizer = self._load(ask.task)
+        with watch("tokenise"):
+            image = None if ask.pixels is None else tokenizer.tokenize(ask.pixels)
+        if image is not None and ask.extension is not None:
+            check_grid(*ask.extension.canvas(*image.shape))
+        request = Request(ask.task, text, image, ask.mask, ask.extension, options or Options())
+        if ask.budget is not None:
+            with watch("choose"):
+                request = within(ask.budget, request, self._bundle)
+
+        talk = Conversation(self._bundle, self._transport, self._on_step, watch)
+        uplink, downlink = talk.hold(request)
+
+        response = downlink.value
+        with watch("detokenise"):
+            pixels = None if response.image is None else tokenizer.detokenize(response.image)
+            answer = None if response.text is None else self._tokens_to_words(response.text)
+        return Interaction(
+            request=request,
+            response=response,
+            uplink=uplink.anatomy,
+            downlink=downlink.anatomy,
+            canvas=_canvas(response.image or image, tokenizer.stride),
+            milliseconds=watch.milliseconds,
+            wire=talk.wire,
+            pixels=pixels,
+            answer=answer,
+            warnings=tuple(talk.warnings),
+        )
+
+    def _words_to_tokens(self, ask: _Ask) -> TextTokens:
+        noun = "question" if ask.task is Task.VQA else "prompt"
+        if not ask.text.strip():
+            raise PromptError(f"the {noun} is empty", "say what the picture should show, or ask")
+        tokens = self._bundle.text_tokenizer.encode(ask.text)
+        limit = self._bundle.max_text_tokens
+        if len(tokens) > limit:
+            raise PromptError(
+                f"the {noun} has {len(tokens)} tokens, at most {limit} fit", "shorten it"
+            )
+        return tokens
+
+    def _tokens_to_words(self, tokens: TextTokens) -> str:
+        return self._bundle.text_tokenizer.decode(tokens).strip()
+
+    def _load(self, task: Task) -> ImageTokenizer:
+        """The image tokenizer, with all else that is read on first use, so that stages are pure."""
+        tokenizer = self._bundle.image_tokenizer()
+        if not self._loaded:
+            side = tokenizer.stride
+            tokenizer.detokenize(tokenizer.tokenize(np.zeros((side, side, 3), dtype=np.uint8)))
+            _ = self._bundle.text_prior, self._bundle.mask_prior
+            self._loaded = True
+        if task is not Task.VQA:  # an answer in words needs no decoder of image tokens
+            self._bundle.entropy.warm_up()
+        return tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class _Ask:
+    """What the user wants, before it is tokens."""
+
+    task: Task
+    text: str
+    pixels: Pixels | None = None
+    mask: TokenMask | None = None
+    extension: Extension | None = None
+    budget: Budget | None = None
+
+
+def _canvas(image: ImageTokens | None, stride: int) -> tuple[int, int]:
+    """(height, width) in pixels."""
+    assert image is not None, "every task has a picture on one of its ways"
+    return image.shape[0] * stride, image.shape[1] * stride

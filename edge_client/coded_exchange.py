@@ -1,0 +1,184 @@
+"""The exchange inside an interaction: request up, response down, whatever goes wrong on the way.
+
+It knows neither pixels nor words, only tokens, messages and a transport.
+
+When the two ends' entropy models disagree, a message does not decode, on either end: it seems too
+short, too long, or fails its checksum. Then the same work is asked for once more with uniform
+coding, which needs no model: larger, and right.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from edge_client.transport.http import OnStep, Reply, Transport
+from shared_protocol.errors import (
+    BadMagicError,
+    BadMessageError,
+    BundleMismatchError,
+    LimitError,
+    UnimicError,
+    UnsupportedVersionError,
+)
+from shared_protocol.http.reply_stream import ServerTiming, printable
+from shared_protocol.message.anatomy import Decoded, Encoded
+from shared_protocol.message.codec import CodecBundle, decode_response, encode_request
+from shared_protocol.messages import Request, Response
+from shared_protocol.tasks import Scenario, Task
+
+
+class NamedBundle(CodecBundle, Protocol):
+    """A bundle that can say its name."""
+
+    @property
+    def name(self) -> str:
+        """What the bundle calls itself."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What an interaction cost on the wire, all attempts and the reply's progress included.
+
+    Args:
+        sent, received: body bytes.
+        attempts: requests made; 1 unless something went wrong on the way.
+    """
+
+    sent: int = 0
+    received: int = 0
+    attempts: int = 0
+
+    def __add__(self, reply: Reply) -> Wire:
+        return Wire(
+            self.sent + reply.sent,
+            self.received + reply.received,
+            self.attempts + reply.attempts,
+        )
+
+
+class Stopwatch:
+    """Adds up milliseconds by stage; `watch("encode")` is a context manager."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time a block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, (time.perf_counter() - start) * 1000.0)
+
+    def add(self, stage: str, milliseconds: float) -> None:
+        """Count `milliseconds` towards `stage`."""
+        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + milliseconds
+
+    def add_exchange(self, milliseconds: float, timing: ServerTiming) -> None:
+        """Split an exchange into what the server says it spent, and the network."""
+        parts = {
+            "server decode": timing.decode,
+            "server queue": timing.queue,
+            "model": timing.model,
+            "server encode": timing.encode,
+        }
+        for stage, spent in parts.items():
+            if spent is not None:
+                self.add(stage, spent)
+        self.add("network", max(0.0, milliseconds - timing.total))
+
+
+@dataclass
+class Conversation:
+    """Request up, response down, under one idempotency key, with uniform coding to fall back on."""
+
+    bundle: NamedBundle
+    transport: Transport
+    on_step: OnStep | None
+    watch: Stopwatch
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    wire: Wire = field(default_factory=Wire)
+    warnings: list[str] = field(default_factory=list)
+
+    def hold(self, request: Request) -> tuple[Encoded, Decoded[Response]]:
+        """The uplink that was understood, and the response."""
+        uplink, reply = self._ask(request)
+        try:
+            return uplink, self._decode(reply, request)
+        except BadMessageError as error:
+            # An answer in words holds no image tokens: asking again would change nothing.
+            if self.warnings or request.task is Task.VQA or not _may_be_disagreement(error):
+                raise
+        self.warnings.append(_DISAGREE.format("this end could not decode the server's"))
+        uplink, reply = self._ask(_plain(request))
+        return uplink, self._decode(reply, request)
+
+    def _ask(self, request: Request) -> tuple[Encoded, Reply]:
+        uplink = self._encode(request)
+        try:
+            return uplink, self._send(request.task, uplink.data)
+        except BadMessageError as error:
+            self.wire += Reply(b"", sent=len(uplink.data))
+            if self.warnings or not _may_be_disagreement(error):
+                raise
+        self.warnings.append(_DISAGREE.format("the server could not decode this end's"))
+        uplink = self._encode(_plain(request), Scenario.UNIFORM)
+        return uplink, self._send(request.task, uplink.data)
+
+    def _encode(self, request: Request, scenario: Scenario | None = None) -> Encoded:
+        with self.watch("encode"):
+            return encode_request(request, self.bundle, scenario)
+
+    def _send(self, task: Task, message: bytes) -> Reply:
+        start = time.perf_counter()
+        try:
+            reply = self.transport.exchange(task.name.lower(), message, self.key, self.on_step)
+        except BundleMismatchError as error:
+            raise _mismatch(self.bundle, self.transport) from error
+        self.watch.add_exchange((time.perf_counter() - start) * 1000.0, reply.timing)
+        self.wire += reply
+        return reply
+
+    def _decode(self, reply: Reply, request: Request) -> Decoded[Response]:
+        with self.watch("decode"):
+            try:
+                return decode_response(reply.message, request, self.bundle)
+            except BundleMismatchError as error:
+                raise _mismatch(self.bundle, self.transport) from error
+
+
+_DISAGREE = (
+    "{} entropy-coded tokens, so they were sent again with uniform coding: "
+    "the result is right, the message larger; 'edge-client info' says which end differs"
+)
+
+
+def _may_be_disagreement(error: BadMessageError) -> bool:
+    """Whether a message that does not decode may be due to the entropy models of the two ends."""
+    return not isinstance(error, (BadMagicError, UnsupportedVersionError, LimitError))
+
+
+def _plain(request: Request) -> Request:
+    """`request`, asking for a reply that needs no entropy model."""
+    if request.task is Task.VQA:
+        return request
+    return replace(request, options=replace(request.options, reply=Scenario.UNIFORM))
+
+
+def _mismatch(bundle: NamedBundle, transport: Transport) -> BundleMismatchError:
+    """The same error with both fingerprints in it, which the message itself has no room for."""
+    theirs: dict[str, Any] = {}
+    with suppress(UnimicError):
+        theirs = transport.info()
+    name, fingerprint = str(theirs.get("bundle", "?")), str(theirs.get("fingerprint", "?"))
+    return BundleMismatchError(
+        f"this end holds bundle {bundle.name} ({bundle.fingerprint.hex()[:16]}), "
+        f"the server {printable(name, 40)} ({printable(fingerprint)[:16]})",
+        "get the server's with 'edge-client fetch', or name it with --bundle if it is here",
+    )

@@ -1,0 +1,253 @@
+"""One case by tokens and by a pixel codec at the same rate, as records that can be compared.
+
+It does not know tables. Both ways use one token server, one picture and one seed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_client.evaluation.codecs import PixelCodec, match_rate
+from edge_client.evaluation.context import Case, Context
+from edge_client.evaluation.exchanges import Exchange, exchange
+from edge_client.evaluation.metrics.pixels import Flags, Pixels
+from edge_client.evaluation.pixel_loop.client import PixelClient, PixelExchange
+from edge_client.evaluation.pixel_loop.gateway import Made
+from edge_client.evaluation.pixel_loop.message import PixelRequest
+from edge_client.evaluation.tables.comparing import PATCH, pixel_flags, scores
+from edge_client.pictures.images import box_mask, load_picture, save_picture
+from edge_client.pictures.masks import token_mask
+from edge_client.transport.http import HttpTransport
+from shared_protocol.messages import Options, Request
+from shared_protocol.tasks import Extension, Task
+from shared_protocol.tokens import TextTokens, TokenMask
+
+TOKENS = "tokens"
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A case, ready to be asked either way.
+
+    Args:
+        case: it.
+        task: its task.
+        text: its prompt or question in tokens.
+        options: steps and seed.
+        source: (H, W, 3) uint8; None for t2i.
+        mask: inpainting only.
+        extension: outpainting only.
+    """
+
+    case: Case
+    task: Task
+    text: TextTokens
+    options: Options
+    source: Pixels | None = None
+    mask: TokenMask | None = None
+    extension: Extension | None = None
+
+    @property
+    def known(self) -> Flags | None:
+        """(H, W) bool, the source's pixels that the result is to keep; None = all of them."""
+        return None if self.mask is None else pixel_flags(~self.mask.flags)
+
+    def kept_part(self, result: Pixels) -> Pixels:
+        """What of a result stands where the source stood."""
+        assert self.source is not None, "t2i keeps nothing"
+        left, up = (
+            (0, 0)
+            if self.extension is None
+            else (self.extension.left * PATCH, self.extension.up * PATCH)
+        )
+        height, width = self.source.shape[:2]
+        return result[up : up + height, left : left + width]
+
+
+def set_up(context: Context, case: Case) -> Setting:
+    """The case with its picture read and its mask on the token grid.
+
+    Raises:
+        UnimicError: the picture or its box cannot be used.
+    """
+    text = context.bundle.text_tokenizer.encode(case.prompt)
+    task, options = Task[case.task.upper()], context.options(case)
+    if case.image is None:
+        return Setting(case, task, text, options)
+    height, width = (side * PATCH for side in context.bundle.grid)
+    picture = load_picture(context.picture(case), height, width)
+    mask = None
+    if case.box is not None:
+        mask = token_mask(box_mask([case.box], picture), context.bundle.grid)
+    extension = Extension(**case.extend) if case.extend else None
+    return Setting(case, task, text, options, picture.pixels, mask, extension)
+
+
+def by_tokens(
+    context: Context, setting: Setting, transport: HttpTransport, picture: Path
+) -> dict[str, Any]:
+    """The case as UniMIC does it; the result is saved as `picture`."""
+    tokenizer = context.bundle.image_tokenizer()
+    image = None if setting.source is None else tokenizer.tokenize(setting.source)
+    request = Request(
+        setting.task, setting.text, image, setting.mask, setting.extension, setting.options
+    )
+    done = exchange(context.bundle, transport, request)
+    result = None if done.response.image is None else tokenizer.detokenize(done.response.image)
+    seen = None if image is None else tokenizer.detokenize(image)
+    answer = None
+    if done.response.text is not None:
+        answer = context.bundle.text_tokenizer.decode(done.response.text).strip()
+    # Tokens arrive as they were sent, so what the edge shows is what the cloud has.
+    return {
+        **_identity(setting, TOKENS),
+        "bytes": _token_bytes(done),
+        **_quality(setting, seen, result, result, answer),
+        "seconds": round(done.seconds, 4),
+        "picture": _saved(picture, result),
+    }
+
+
+def _token_bytes(done: Exchange) -> dict[str, int]:
+    up, down = done.uplink.sizes, done.downlink.sizes
+    return {
+        "up_picture": up.image,
+        "up_mask": up.mask,
+        "up_text": up.text,
+        "up_body": up.total,
+        "up_header": 0,
+        "down_picture": down.image,
+        "down_text": down.text,
+        "down_body": down.total,
+        "down_header": 0,
+    }
+
+
+def by_codec(
+    setting: Setting,
+    codec: PixelCodec,
+    rates: dict[str, int],
+    client: PixelClient,
+    last_made: Callable[[], Made],
+    picture: Path,
+) -> dict[str, Any]:
+    """The case through pixels, both ways as near as `codec` comes to the bytes of the tokens.
+
+    Args:
+        setting: the case.
+        codec: for both ways.
+        rates: "bytes" of the record of `by_tokens`.
+        client: of a gateway.
+        last_made: what the gateway made of the request that was answered last.
+        picture: where the result is saved.
+    """
+    match = None
+    if setting.source is not None:
+        match = match_rate(codec, setting.source, max(1, rates["up_picture"]), shrink=True)
+    request = PixelRequest(
+        setting.text,
+        b"" if match is None else match.coded.payload,
+        setting.mask,
+        setting.extension,
+        setting.options,
+    )
+    name = codec.name if match is None else match.coded.codec.name
+    done = client.ask(setting.task, request, name, max(1, rates["down_picture"]))
+    made = last_made()
+    return {
+        **_identity(setting, codec.name),
+        "bytes": _pixel_bytes(done, 0 if match is None else match.coded.header_bytes),
+        "up_match": None if match is None else _described(match),
+        "down_match": None if made.match is None else _described(made.match),
+        **_quality(setting, made.received, made.pixels, done.pixels, done.answer),
+        "seconds": round(done.seconds, 4),
+        "picture": _saved(picture, done.pixels),
+    }
+
+
+def _pixel_bytes(done: PixelExchange, up_header: int) -> dict[str, int]:
+    words = done.pixels is None
+    return {
+        "up_picture": done.up.picture - up_header,
+        "up_mask": done.up.mask,
+        "up_text": done.up.text,
+        "up_body": done.up.total,
+        "up_header": up_header,
+        "down_picture": 0 if words else done.down - done.down_header,
+        "down_text": done.down - 1 if words else 0,
+        "down_body": done.down,
+        "down_header": done.down_header,
+        "up_wire": done.wire_up,
+        "down_wire": done.wire_down,
+    }
+
+
+def _described(match: Any) -> dict[str, Any]:
+    return {
+        "codec": match.coded.codec.name,
+        "setting": match.coded.setting,
+        "reached": match.reached,
+        "shrunk": match.shrunk,
+        "least": match.least_bytes,
+        "target": match.target,
+    }
+
+
+def _identity(setting: Setting, method: str) -> dict[str, Any]:
+    return {
+        "id": record_id(setting.case, method),
+        "case": setting.case.id,
+        "task": setting.case.task,
+        "method": method,
+    }
+
+
+def record_id(case: Case, method: str) -> str:
+    """The id of the record of a case by a method."""
+    return f"{case.id}/{method}"
+
+
+def _quality(
+    setting: Setting,
+    received: Pixels | None,
+    made: Pixels | None,
+    shown: Pixels | None,
+    answer: str | None,
+) -> dict[str, Any]:
+    """What each hop did to the picture: up, down, and both to the part that was to be kept."""
+    source, known = setting.source, setting.known
+    kept = None
+    if source is not None and shown is not None:
+        kept = scores(setting.kept_part(shown), source, known)
+    return {
+        "up": None if source is None or received is None else scores(received, source, known),
+        "down": None if made is None or shown is None else scores(shown, made),
+        "kept": kept,
+        "answer": answer,
+        "right": None if answer is None else is_right(answer, setting.case.answers),
+    }
+
+
+def is_right(answer: str, accepted: tuple[str, ...]) -> bool | None:
+    """Exact match of words, whatever their case and punctuation; None where nothing is accepted.
+
+    >>> is_right("Two.", ("two", "2"))
+    True
+    """
+    words = _WORD.findall(answer.lower())
+    return words in [_WORD.findall(one.lower()) for one in accepted] if accepted else None
+
+
+def _saved(path: Path, pixels: Pixels | None) -> str | None:
+    if pixels is None:
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_picture(path, np.ascontiguousarray(pixels))
+    return path.name

@@ -1,0 +1,133 @@
+"""Tables of how near pictures are to what they should show, by every metric that is here.
+
+It does not know servers or messages. A metric whose package or weights are missing leaves its cells
+empty, which are shown as not available, so that the others are not lost with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_client.evaluation import metrics
+from edge_client.evaluation.metrics import optional
+from edge_client.evaluation.tables.results import Cell, Table
+from shared_protocol.errors import ConfigError
+
+Pixels = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+COLUMNS = (
+    "result against",
+    "pictures",
+    "PSNR, dB",
+    "identical",
+    "ST-LPIPS",
+    "Frechet, EfficientNet-Lite0",
+    "CLIP-T",
+    "CLIP-I",
+    "LPIPS",
+    "FID, Inception",
+)
+SKIPPED = "–"
+"""What does not apply; what applies and is missing is None."""
+MIN_PICTURES = 2
+"""A Frechet distance needs as many."""
+NOTES = (
+    "PSNR is the mean over pictures that differ, with a bootstrapped 95 % interval; identical ones "
+    "are counted.",
+    "Frechet distances of few pictures are large and no more than comparable within this table.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pictures beside what they are compared with.
+
+    Args:
+        label: of the row.
+        results: (H, W, 3) uint8 each.
+        references: as many; empty = none, then only what needs no counterpart is measured.
+        where: (H, W) bool each, pixels that PSNR counts; empty = all. Perceptual distances have no
+            regions, so with `where` there is PSNR only.
+        texts: what each result should show; empty = no CLIP-T.
+    """
+
+    label: str
+    results: Sequence[Pixels]
+    references: Sequence[Pixels] = ()
+    where: Sequence[Flags] = ()
+    texts: Sequence[str] = ()
+
+
+def quality_table(name: str, title: str, rows: Sequence[Pairs]) -> Table:
+    """One row for each set of pairs."""
+    return Table(name, title, COLUMNS, tuple(_row(pairs) for pairs in rows), NOTES)
+
+
+def _row(pairs: Pairs) -> tuple[Cell, ...]:
+    psnr, identical = _psnr(pairs)
+    return (
+        pairs.label,
+        len(pairs.results),
+        psnr,
+        identical,
+        *_perceptual(pairs),
+    )
+
+
+def _psnr(pairs: Pairs) -> tuple[Cell, Cell]:
+    if not pairs.references:
+        return SKIPPED, SKIPPED
+    values = psnr_values(pairs)
+    finite = [value for value in values if math.isfinite(value)]
+    mean = str(metrics.bootstrap(finite)) if finite else SKIPPED
+    return mean, len(values) - len(finite)
+
+
+def psnr_values(pairs: Pairs) -> list[float]:
+    """dB of each pair, infinite where it is identical."""
+    regions: Sequence[Flags | None] = pairs.where or [None] * len(pairs.results)
+    triples = zip(pairs.results, pairs.references, regions, strict=True)
+    return [metrics.psnr(result, reference, where) for result, reference, where in triples]
+
+
+def _perceptual(pairs: Pairs) -> list[Cell]:
+    if pairs.where:
+        return [SKIPPED] * 6
+    results, references = pairs.results, pairs.references
+    many = min(len(results), len(references)) >= MIN_PICTURES
+    skipped: Cell = SKIPPED
+    return [
+        available(lambda: _mean(metrics.st_lpips, pairs)) if references else skipped,
+        available(lambda: frechet(results, references)) if many else skipped,
+        available(lambda: optional.clip_t(results, pairs.texts)) if pairs.texts else skipped,
+        available(lambda: optional.clip_i(results, references)) if references else skipped,
+        available(lambda: _mean(optional.lpips, pairs)) if references else skipped,
+        available(lambda: optional.inception_fid(results, references)) if many else skipped,
+    ]
+
+
+def frechet(first: Sequence[Pixels], second: Sequence[Pixels]) -> float:
+    """Frechet distance of two sets of pictures on EfficientNet-Lite0's features."""
+    return metrics.frechet(metrics.picture_features(first), metrics.picture_features(second))
+
+
+def _mean(metric: Callable[[Pixels, Pixels], float | None], pairs: Pairs) -> float | None:
+    values = [metric(*pair) for pair in zip(pairs.results, pairs.references, strict=True)]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def available(measure: Callable[[], T]) -> T | None:
+    """What `measure` finds; None where a package that it needs is not installed."""
+    try:
+        return measure()
+    except ConfigError:
+        return None

@@ -1,0 +1,309 @@
+"""Pictures and masks as files to arrays and back: the only file that opens images.
+
+It does not know tokens, tasks or the network. Geometry follows Show-o: RGB, shorter side resized
+with antialiased bicubic interpolation, centre crop; a mask goes through the geometry of its photo.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from edge_client.pictures.colour import WHITE, eight_bits, flatten, to_rgb
+from shared_protocol.errors import ImageError, MaskError
+
+Pixels = npt.NDArray[np.uint8]
+Size = tuple[int, int]
+"""(width, height) in pixels, as pictures are spoken of; arrays are (H, W)."""
+Box = tuple[int, int, int, int]
+"""x, y, width, height in pixels of the source picture."""
+
+MAX_PIXELS = 100_000_000
+MAX_FILE_BYTES = 512 * 2**20
+MIN_SIDE = 16
+MAX_ASPECT = 256
+"""Beyond this, resizing the shorter side would inflate the longer one into gigabytes."""
+
+_READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+"""Formats tried on input; those that start helper programs (EPS) are left out on purpose."""
+_WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Fit(Enum):
+    """How a picture of another shape becomes the tokenizer's: `CROP` is Show-o's way."""
+
+    CROP = "crop"
+    PAD = "pad"
+    STRETCH = "stretch"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the pixels of a source picture land on the target.
+
+    Args:
+        source: (width, height) after EXIF rotation.
+        target: (width, height) that the tokenizer takes.
+        fit: see `Fit`.
+    """
+
+    source: Size
+    target: Size
+    fit: Fit = Fit.CROP
+
+    @property
+    def resized(self) -> Size:
+        """(width, height) before cropping or padding; the longer side truncates as torchvision's.
+
+        >>> Geometry((4032, 3024), (256, 256)).resized
+        (341, 256)
+        """
+        (width, height), (wide, high) = self.source, self.target
+        if self.fit is Fit.STRETCH:
+            return self.target
+        by_width = (width * high <= height * wide) == (self.fit is Fit.CROP)
+        if by_width:
+            return wide, max(1, int(wide * height / width))
+        return max(1, int(high * width / height)), high
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """(x, y) of the target's corner in the resized picture; negative where it is padded."""
+        (width, height), (wide, high) = self.resized, self.target
+        return round((width - wide) / 2), round((height - high) / 2)
+
+    def apply(self, image: Image.Image, fill: int | tuple[int, int, int]) -> Image.Image:
+        """`image`, resized and cropped or padded with `fill`."""
+        if image.size != self.resized:
+            image = image.resize(self.resized, Image.Resampling.BICUBIC)
+        if image.size == self.target:
+            return image
+        canvas = Image.new(image.mode, self.target, fill)
+        x, y = self.corner
+        canvas.paste(image, (-x, -y))
+        return canvas
+
+    def __str__(self) -> str:
+        size = _size(self.target)
+        if self.source == self.target:
+            return "as it is"
+        if self.fit is Fit.STRETCH:
+            return f"stretched to {size}"
+        grown = self.resized[0] > self.source[0]
+        steps = [] if self.resized == self.source else ["enlarged" if grown else "resized"]
+        if self.resized != self.target:
+            steps.append("centre-cropped" if self.fit is Fit.CROP else "padded with white")
+        return f"{' and '.join(steps)} to {size}"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture as the tokenizer takes it.
+
+    Args:
+        name: the file's name.
+        pixels: (H, W, 3) uint8.
+        geometry: how it was brought to that size.
+        notes: what else was done to it, in words.
+    """
+
+    name: str
+    pixels: Pixels
+    geometry: Geometry
+    notes: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """One line: name, size and everything that was done to the picture."""
+        head = f"{self.name} {_size(self.geometry.source)}"
+        return ", ".join([head, *self.notes, str(self.geometry)])
+
+
+def load_picture(path: Path, height: int, width: int, fit: Fit = Fit.CROP) -> Picture:
+    """Read a picture and bring it to (height, width) pixels.
+
+    Raises:
+        ImageError: not a readable picture, too large to decode, or too small or narrow to use.
+    """
+    image, notes = _open(path)
+    rgb, more = to_rgb(image)
+    geometry = Geometry(rgb.size, (width, height), fit)
+    pixels = np.array(geometry.apply(rgb, WHITE), dtype=np.uint8)
+    return Picture(path.name, pixels, geometry, (*notes, *more))
+
+
+def load_mask(path: Path, picture: Picture) -> Pixels:
+    """Read a mask (white = regenerate) through the geometry of its picture.
+
+    Returns:
+        (H, W) uint8, as large as `picture.pixels`.
+
+    Raises:
+        ImageError: not a readable picture.
+        MaskError: its size is neither the photo's nor of the same shape.
+    """
+    image, _ = _open(path)
+    (width, height), (wide, high) = image.size, picture.geometry.source
+    if abs(width * high - height * wide) > 0.01 * max(width * high, height * wide):
+        raise MaskError(
+            f"the mask {path.name} is {_size(image.size)}, "
+            f"the photo {picture.name} {_size(picture.geometry.source)}",
+            "paint the mask on a copy of the photo, so that both have one shape",
+        )
+    grey = flatten(image, (0, 0, 0)) if image.has_transparency_data else image
+    geometry = Geometry(image.size, picture.geometry.target, picture.geometry.fit)
+    return np.asarray(geometry.apply(eight_bits(grey).convert("L"), 0), dtype=np.uint8)
+
+
+def box_mask(boxes: Sequence[Box], picture: Picture) -> Pixels:
+    """A mask that is white inside `boxes`, through the geometry of its picture.
+
+    Returns:
+        (H, W) uint8, as large as `picture.pixels`.
+
+    Raises:
+        MaskError: a box without area or wholly outside the photo.
+    """
+    width, height = picture.geometry.source
+    mask = Image.new("L", (width, height), 0)
+    for x, y, wide, high in boxes:
+        left, top, right, bottom = max(0, x), max(0, y), min(width, x + wide), min(height, y + high)
+        if left >= right or top >= bottom:
+            raise MaskError(
+                f"the box {x},{y},{wide},{high} covers nothing of the photo",
+                f"{picture.name} is {width}x{height}; a box is x,y,width,height in its pixels",
+            )
+        mask.paste(255, (left, top, right, bottom))
+    return np.asarray(picture.geometry.apply(mask, 0), dtype=np.uint8)
+
+
+def check_output(path: Path) -> None:
+    """Raise `ImageError` unless a picture could be saved at `path`."""
+    if path.suffix.lower() not in _WRITABLE:
+        raise ImageError(f"cannot save a picture as {path.name!r}", "end it in .png, .jpg or .webp")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raise `ImageError` unless a file could be written at `path`."""
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder", "name a file in it")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ImageError(f"cannot write into {path.parent}", "name an existing, writable folder")
+
+
+def save_picture(path: Path, pixels: Pixels) -> None:
+    """Write (H, W, 3) uint8 in the format of the suffix, without any metadata.
+
+    Raises:
+        ImageError: the file cannot be written.
+    """
+    check_output(path)
+    kind = _WRITABLE[path.suffix.lower()]
+    options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": 95}
+    if kind == "WEBP":
+        options = {"lossless": True}
+    # Written beside and renamed, so that an interruption leaves no half picture.
+    handle, partial = tempfile.mkstemp(suffix=path.suffix, prefix=".unimic-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            Image.fromarray(pixels).save(file, kind, **options)
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, path)
+    except OSError as error:
+        Path(partial).unlink(missing_ok=True)
+        raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _open(path: Path) -> tuple[Image.Image, list[str]]:
+    """The decoded first frame, upright, and notes on what was done."""
+    _check_file(path)
+    remedy = "use a PNG, JPEG or WebP picture"
+    try:
+        with warnings.catch_warnings():
+            # Pillow's warnings would reach the user's terminal; the size has our own, lower limit.
+            warnings.simplefilter("ignore")
+            image = Image.open(path, formats=_readable())
+            _check_size(path, image.size)
+            image.load()
+            turn = _TURNS.get(_orientation(image))
+            animated = getattr(image, "is_animated", False) and image.format != "MPO"
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path.name} is not a picture that can be read", remedy) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path.name} has more than {MAX_PIXELS:,} pixels", "scale it") from error
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise ImageError(f"{path.name} is damaged or cut short: {error}", remedy) from error
+    notes = ["first frame only"] if animated else []
+    if turn is None:
+        return image, notes
+    return image.transpose(turn), [*notes, "rotated by EXIF"]
+
+
+def _readable() -> list[str]:
+    Image.init()  # registers the formats; builds of Pillow differ in what they hold
+    return [name for name in _READABLE if name in Image.OPEN]
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder", "name a picture in it")
+    if not path.is_file():
+        raise ImageError(f"there is no file {path}", "check the path")
+    size = path.stat().st_size
+    if size == 0:
+        raise ImageError(f"{path.name} is empty", "use a PNG, JPEG or WebP picture")
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{path.name} is {size:,} bytes, over {MAX_FILE_BYTES:,}", "shrink it")
+
+
+def _check_size(path: Path, size: Size) -> None:
+    short, long = min(size), max(size)
+    if short * long > MAX_PIXELS:
+        raise ImageError(f"{path.name} is {_size(size)}, over {MAX_PIXELS:,} pixels", "scale it")
+    if short < MIN_SIDE:
+        raise ImageError(f"{path.name} is {_size(size)}", f"use at least {MIN_SIDE} pixels a side")
+    if long > MAX_ASPECT * short:
+        raise ImageError(f"{path.name} is {_size(size)}, too narrow", "crop it first")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # damaged metadata is no reason to refuse a good picture
+        return 1
+
+
+def _size(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,1 @@
+"""Messages to a cloud and back: the seam, and HTTP behind it."""

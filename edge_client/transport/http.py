@@ -1,0 +1,235 @@
+"""Bytes to the cloud and bytes back, with progress, safe retries and typed errors.
+
+It does not know what the bytes mean, nor pixels, nor how progress is shown.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from edge_client.transport.http_answers import (
+    CHECK,
+    MESSAGE_TYPE,
+    STREAM_TYPE,
+    AgainError,
+    Call,
+    LateError,
+    OnStep,
+    Sink,
+    check_status,
+    go_on,
+    read_file,
+    read_info,
+    read_message,
+    reason_of,
+)
+from shared_protocol.errors import ServerTimeoutError, TransportError
+from shared_protocol.http.reply_stream import ServerTiming
+
+__all__ = ["HttpTransport", "OnStep", "Reply", "Transport", "is_loopback"]
+
+ATTEMPTS = 3
+BACKOFF = 0.25
+"""Seconds before the first retry; doubles with each."""
+MAX_WAIT = 20.0
+"""Longest wait between attempts, whatever the server asks for."""
+CONNECT_TIMEOUT = 5.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Args:
+        message: one UniMIC message.
+        timing: see `ServerTiming`.
+        sent: request body bytes of all attempts.
+        received: reply body bytes of all attempts, progress included.
+        attempts: how often the request was made.
+    """
+
+    message: bytes
+    timing: ServerTiming = field(default_factory=ServerTiming)
+    sent: int = 0
+    received: int = 0
+    attempts: int = 1
+
+
+class Transport(Protocol):
+    """Carries messages to a cloud and its replies back."""
+
+    def exchange(self, task: str, message: bytes, key: str, on_step: OnStep | None = None) -> Reply:
+        """Send one message for `task` ("t2i", …); equal keys name one piece of work.
+
+        Raises:
+            UnimicError: what the service answered instead, or why it could not be reached.
+        """
+
+    def info(self) -> dict[str, Any]:
+        """What the service says about itself."""
+
+
+class HttpTransport:
+    """A cloud server over HTTP, on one kept-alive connection.
+
+    A request is made again, with the same idempotency key, when the connection fails, breaks or
+    ends early and when the answer is 502, 503 or 504: by the key the server recognises work that
+    it has already done, so that a retry costs no second generation.
+
+    Args:
+        server: address, such as "http://127.0.0.1:8400".
+        api_key: sent as a bearer token.
+        timeout: seconds for one exchange in all, waiting and retries included.
+        handler: replaces the network in tests.
+        sleep: replaces waiting in tests.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        api_key: str | None = None,
+        timeout: float = 120.0,
+        *,
+        handler: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.server = server.rstrip("/")
+        self._timeout = timeout
+        self._sleep = sleep
+        headers = {"Accept-Encoding": "identity"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._client = httpx.Client(
+            headers=headers, transport=handler, trust_env=not is_loopback(self.server)
+        )
+
+    def __enter__(self) -> HttpTransport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def exchange(self, task: str, message: bytes, key: str, on_step: OnStep | None = None) -> Reply:
+        """See `Transport.exchange`."""
+        headers = {
+            "Content-Type": MESSAGE_TYPE,
+            "Accept": f"{STREAM_TYPE}, {MESSAGE_TYPE};q=0.9",
+            "Idempotency-Key": key,
+        }
+        call = Call("POST", f"{self.server}/v1/{task}", headers, message, self._timeout)
+        data, timing = self._persist(call, lambda reply: read_message(reply, call, on_step))
+        return Reply(data, timing, call.sent, call.received, call.attempts)
+
+    def info(self) -> dict[str, Any]:
+        """See `Transport.info`."""
+        headers = {"Accept": "application/json"}
+        call = Call("GET", f"{self.server}/v1/info", headers, b"", self._timeout)
+        return self._persist(call, lambda reply: read_info(reply, call))
+
+    def bundle(self, fingerprint: str) -> dict[str, Any]:
+        """The listing of the bundle of that fingerprint, if the server holds it."""
+        url = f"{self.server}/v1/bundles/{fingerprint}"
+        call = Call("GET", url, {"Accept": "application/json"}, b"", self._timeout)
+        return self._persist(call, lambda reply: read_info(reply, call))
+
+    def download(self, path: str, sink: Sink, size: int) -> None:
+        """Fill `sink` up to `size` bytes with a file of the server, going on from what it holds.
+
+        The timeout is that of a connection which stands still; after progress, attempts are
+        counted anew.
+        """
+        call = Call("GET", f"{self.server}{path}", {}, b"", self._timeout)
+        go_on(call, sink)
+        self._persist(call, lambda reply: read_file(reply, call, sink, size))
+
+    def _persist(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
+        """Make the call up to ATTEMPTS times, as long as trying again is safe and in time."""
+        while True:
+            call.attempts += 1
+            try:
+                with self._response(call) as response:
+                    return read(response)
+            except AgainError as again:
+                wait = _wait_before(call.attempts, again.error.retry_after)
+                if call.attempts >= ATTEMPTS or wait >= call.remaining():
+                    raise again.error from again.__cause__
+            self._sleep(wait)
+
+    @contextmanager
+    def _response(self, call: Call) -> Iterator[httpx.Response]:
+        """The response to one attempt; httpx's errors become ours here and nowhere else."""
+        left = max(0.001, call.remaining())
+        timeout = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT))
+        try:
+            with self._client.stream(
+                call.method,
+                call.url,
+                headers=call.headers,
+                content=call.body or None,
+                timeout=timeout,
+            ) as response:
+                call.sent += len(call.body)
+                check_status(response, call)
+                yield response
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise self._unreachable(error) from error
+        except httpx.TimeoutException as error:
+            raise self._late() from error
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            broken = TransportError(
+                f"the connection to {self.server} broke: {reason_of(error)}",
+                "try again; the server's log may say why",
+            )
+            raise AgainError(broken) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            fault = f"cannot talk to {self.server}: {reason_of(error)}"
+            raise TransportError(fault, CHECK) from error
+        except LateError as error:
+            raise self._late() from error
+
+    def _unreachable(self, error: Exception) -> Exception:
+        reason = reason_of(error)
+        remedy = f"start it with cloud-server, or {CHECK}"
+        unreachable = TransportError(f"cannot reach {self.server}: {reason}", remedy)
+        return unreachable if "CERTIFICATE" in reason else AgainError(unreachable)
+
+    def _late(self) -> ServerTimeoutError:
+        return ServerTimeoutError(
+            f"{self.server} did not finish in {self._timeout:g} s", "give it longer with --timeout"
+        )
+
+
+def _wait_before(attempts: int, retry_after: float | None) -> float:
+    if retry_after is not None:
+        return min(retry_after, MAX_WAIT) if retry_after > 0 else 0.0
+    return float(BACKOFF * 2 ** (attempts - 1) * random.uniform(0.75, 1.25))
+
+
+def is_loopback(server: str) -> bool:
+    """Whether an address means this machine, which no proxy should see.
+
+    >>> is_loopback("http://127.0.0.1:8400"), is_loopback("https://example.org")
+    (True, False)
+    """
+    host = urlsplit(server).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

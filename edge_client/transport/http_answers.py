@@ -1,0 +1,235 @@
+"""Reads HTTP answers: messages, progress, errors, and whatever is no UniMIC server's answer.
+
+It does not know how a request is made, nor when it is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx
+
+from shared_protocol.errors import (
+    DeadlineError,
+    OverloadedError,
+    TransportError,
+    UnauthorizedError,
+    UnimicError,
+)
+from shared_protocol.http.reply_stream import (
+    MAX_REPLY_BYTES,
+    MalformedReplyError,
+    Message,
+    ReplyReader,
+    ServerTiming,
+    Step,
+    printable,
+    timing_from_header,
+    wire_error,
+)
+
+MESSAGE_TYPE = "application/msgpack"
+STREAM_TYPE = "application/msgpack-seq"
+CHECK = "check --server or UNIMIC_SERVER"
+_GATEWAY_STATUS = (502, 503, 504)
+
+OnStep = Callable[[int, int], None]
+"""Called with (finished steps, all steps) while the cloud works."""
+
+
+@dataclass
+class Call:
+    """One exchange and what it has cost so far."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    timeout: float
+    sent: int = 0
+    received: int = 0
+    attempts: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def remaining(self) -> float:
+        """Seconds left."""
+        return self.started + self.timeout - time.monotonic()
+
+
+class AgainError(Exception):
+    """An attempt failed in a way that makes another one safe."""
+
+    def __init__(self, error: UnimicError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class LateError(Exception):
+    """The reply was still coming in when the time was up."""
+
+
+def _chunks(response: httpx.Response, call: Call, limit: int = MAX_REPLY_BYTES) -> Iterator[bytes]:
+    """The body as it arrives, counted, bounded in size and in time."""
+    size = 0
+    for chunk in response.iter_raw():
+        size += len(chunk)
+        call.received += len(chunk)
+        if size > limit:
+            raise TransportError(f"the reply from {call.url} is over {limit:,} bytes", CHECK)
+        if call.remaining() <= 0:
+            raise LateError
+        yield chunk
+
+
+def read_message(
+    response: httpx.Response, call: Call, on_step: OnStep | None
+) -> tuple[bytes, ServerTiming]:
+    """The message and timing of a successful answer, single or streamed.
+
+    Raises:
+        AgainError: the stream ends early or in an error that passes.
+        LateError: the time is up.
+        UnimicError: the error that the stream ends in, or what is wrong with the answer.
+    """
+    kind = _media_type(response)
+    timing = timing_from_header(response.headers.get("Server-Timing", ""))
+    if kind == MESSAGE_TYPE:
+        return b"".join(_chunks(response, call)), timing
+    if kind != STREAM_TYPE:
+        raise _foreign(response, call)
+    try:
+        return _read_stream(response, call, timing, on_step)
+    except MalformedReplyError as error:
+        raise TransportError(f"{call.url}: {printable(str(error))}", CHECK) from error
+    except (OverloadedError, DeadlineError) as error:
+        raise AgainError(error) from None
+
+
+def _read_stream(
+    response: httpx.Response, call: Call, timing: ServerTiming, on_step: OnStep | None
+) -> tuple[bytes, ServerTiming]:
+    reader = ReplyReader()
+    data = b""
+    for chunk in _chunks(response, call):
+        for event in reader.feed(chunk):
+            if isinstance(event, Step):
+                if on_step is not None:
+                    on_step(event.done, event.total)
+            elif isinstance(event, Message):
+                data = event.data
+            else:
+                timing = event
+    if not reader.complete:
+        cut = TransportError(f"the reply from {call.url} ended early", "try again")
+        raise AgainError(cut)
+    return data, timing
+
+
+def read_info(response: httpx.Response, call: Call) -> dict[str, Any]:
+    """The JSON object of a successful answer."""
+    body = _json(b"".join(_chunks(response, call)))
+    if not isinstance(body, dict):
+        raise _foreign(response, call)
+    return body
+
+
+class Sink(Protocol):
+    """Takes the bytes of a file as they arrive."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there, also from earlier."""
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes at the end."""
+
+    def restart(self) -> None:
+        """Forget everything: the file comes from its beginning."""
+
+
+def go_on(call: Call, sink: Sink) -> None:
+    """Make the next attempt at `call` ask for what `sink` lacks."""
+    call.headers.pop("Range", None)
+    if sink.size:
+        call.headers["Range"] = f"bytes={sink.size}-"
+
+
+def read_file(response: httpx.Response, call: Call, sink: Sink, size: int) -> None:
+    """Add the body of a successful answer to `sink`, up to `size` bytes in all.
+
+    The time limit starts anew with every piece: what is slow may take its time, what stands still
+    may not.
+
+    Raises:
+        AgainError: the body ends early; the next attempt goes on from there.
+    """
+    if response.status_code != 206 and sink.size:
+        sink.restart()
+    try:
+        for chunk in _chunks(response, call, size - sink.size):
+            sink.write(chunk)
+            call.started, call.attempts = time.monotonic(), 1
+    finally:
+        go_on(call, sink)
+    if sink.size < size:
+        raise AgainError(TransportError(f"{call.url} ended early", "run the command again"))
+
+
+def check_status(response: httpx.Response, call: Call) -> None:
+    """Raise what an unsuccessful response says."""
+    if response.is_success:
+        return
+    error = _error_of(response, call)
+    if response.status_code in _GATEWAY_STATUS:
+        if error.retry_after is None:
+            error.retry_after = _seconds(response.headers.get("Retry-After", ""))
+        raise AgainError(error)
+    raise error
+
+
+def _error_of(response: httpx.Response, call: Call) -> UnimicError:
+    body = _json(b"".join(_chunks(response, call)))
+    if not isinstance(body, dict) or "code" not in body:
+        return _foreign(response, call)
+    error = wire_error(body)
+    if isinstance(error, UnauthorizedError):
+        error.remedy = "set UNIMIC_API_KEY or give --api-key"
+    return error
+
+
+def _foreign(response: httpx.Response, call: Call) -> TransportError:
+    """Whatever answered is no UniMIC server."""
+    status, kind = response.status_code, printable(_media_type(response) or "no content type", 60)
+    if response.is_redirect:
+        target = printable(response.headers.get("Location", "?"), 200)
+        return TransportError(f"{call.url} redirects to {target}", "use that address as --server")
+    return TransportError(
+        f"{call.url} answered {status} ({kind}), which is not how a UniMIC server answers", CHECK
+    )
+
+
+def _media_type(response: httpx.Response) -> str:
+    return str(response.headers.get("Content-Type", "")).split(";")[0].strip().lower()
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _seconds(header: str) -> float | None:
+    try:
+        return float(header)
+    except ValueError:  # the date form is not worth its code: our server sends seconds
+        return None
+
+
+def reason_of(error: Exception) -> str:
+    """What an HTTP library's error says, on one line."""
+    return printable(str(error) or type(error).__name__, 200)

@@ -1,0 +1,1 @@
+"""What both ends must hold alike, as files: manifests, digests, published weights, the hub."""

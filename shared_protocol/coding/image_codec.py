@@ -1,0 +1,129 @@
+"""The image part: codes of the positions that travel, uniform or by an entropy model.
+
+It does not know tasks, messages or how a model computes its frequencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shared_protocol.coding.bits import pack_bits, unpack_bits
+from shared_protocol.entropy.context import CodingContext
+from shared_protocol.errors import BadMessageError, InvalidInputError
+from shared_protocol.tasks import Scenario
+from shared_protocol.tokens import Codes
+
+__all__ = ["CodingContext", "ImageEntropy", "code_bits", "decode_codes", "encode_codes"]
+
+
+class ImageEntropy(Protocol):
+    """The exact entropy models of a bundle."""
+
+    def available(self) -> tuple[Scenario, ...]:
+        """The scenarios that this bundle has a model for."""
+
+    def encode(self, scenario: Scenario, codes: Codes, context: CodingContext) -> bytes:
+        """Codes (M,) of the targets in raster order, as bytes."""
+
+    def decode(self, scenario: Scenario, data: bytes, context: CodingContext) -> Codes:
+        """The codes (M,) again."""
+
+    def bits_by_token(
+        self, scenario: Scenario, codes: Codes, context: CodingContext
+    ) -> npt.NDArray[np.float64]:
+        """(M,) bits that each code takes, in raster order of the targets."""
+
+
+def code_bits(codebook_size: int) -> int:
+    """Bits of one code under uniform coding.
+
+    >>> code_bits(8192)
+    13
+    """
+    return (codebook_size - 1).bit_length()
+
+
+def encode_codes(
+    codes: Codes,
+    context: CodingContext,
+    scenarios: Sequence[Scenario],
+    entropy: ImageEntropy,
+    codebook_size: int,
+    scenario: Scenario | None = None,
+    search: bool = True,
+) -> tuple[Scenario, bytes]:
+    """Code the targets of `context`.
+
+    Args:
+        codes: (M,) in raster order of the targets.
+        context: what both ends know.
+        scenarios: the models that the message allows, preferred first.
+        entropy: the bundle's models.
+        codebook_size: V.
+        scenario: the one to use; None takes the smallest.
+        search: try every allowed model; otherwise only the first that is there, and uniform.
+
+    Returns:
+        The scenario used and the coded bytes.
+
+    Raises:
+        InvalidInputError: `scenario` is not allowed here or the bundle has no model for it.
+    """
+    ready = [s for s in scenarios if s in entropy.available()]
+    if scenario is not None:
+        check_scenario(scenario, scenarios, entropy)
+        ready = [scenario] if scenario is not Scenario.UNIFORM else []
+    elif not search:
+        ready = ready[:1]
+    coded = [(s, entropy.encode(s, codes, context)) for s in ready]
+    if scenario in (None, Scenario.UNIFORM):
+        coded.append((Scenario.UNIFORM, pack_bits(codes, code_bits(codebook_size))))
+    return min(coded, key=lambda pair: len(pair[1]))
+
+
+def check_scenario(
+    scenario: Scenario, scenarios: Sequence[Scenario], entropy: ImageEntropy
+) -> None:
+    """Raise `InvalidInputError` unless `scenario` is allowed and has a model, or is uniform."""
+    name = scenario.name.lower()
+    if scenario is Scenario.UNIFORM:
+        return
+    if scenario not in scenarios:
+        allowed = ", ".join(s.name.lower() for s in (*scenarios, Scenario.UNIFORM))
+        raise InvalidInputError(f"the scenario {name} does not fit this message", f"use {allowed}")
+    if scenario not in entropy.available():
+        raise InvalidInputError(
+            f"this bundle has no {name} model", "choose another scenario or bundle"
+        )
+
+
+def decode_codes(
+    data: bytes,
+    context: CodingContext,
+    scenarios: Sequence[Scenario],
+    entropy: ImageEntropy,
+    codebook_size: int,
+    scenario: Scenario,
+) -> Codes:
+    """The codes (M,) that `encode_codes` coded.
+
+    Raises:
+        BadMessageError: the bytes are no such codes, or no model of this message's kind codes them.
+    """
+    try:
+        check_scenario(scenario, scenarios, entropy)
+    except InvalidInputError as error:
+        raise BadMessageError(error.message, error.remedy) from error
+    if scenario is Scenario.UNIFORM:
+        codes = unpack_bits(data, code_bits(codebook_size), context.count)
+    else:
+        codes = np.asarray(entropy.decode(scenario, data, context), dtype=np.int32)
+    if codes.shape != (context.count,):
+        raise BadMessageError(f"{codes.size} image codes came out, not {context.count}")
+    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
+        raise BadMessageError(f"an image code is outside 0..{codebook_size - 1}")
+    return codes

@@ -1,0 +1,1 @@
+"""The HTTP half of the wire: media types, paths, headers and the reply stream; see HTTP.md."""

@@ -1,0 +1,1 @@
+"""Requests, responses and stored pictures as bytes: Table I, its parameters and its container."""

@@ -1,0 +1,1 @@
+"""Does this machine compute what every other machine computes? Probes, digests, round trips."""

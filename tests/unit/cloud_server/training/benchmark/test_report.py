@@ -1,0 +1,227 @@
+"""Verdicts on records and the report's rows, with a judge that sees what it is told to."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloud_server.training.benchmark import failures, verdicts
+from cloud_server.training.benchmark.judge_model import Sighting
+from cloud_server.training.benchmark.report import markdown, system_rows
+from cloud_server.training.benchmark.rows import centre_crops, psnr_row, share_row, vqa_rows, wilson
+from cloud_server.training.benchmark.verdicts import Verdict, evaluate, judge_record
+from shared_protocol.errors import ConfigError
+
+FOX = Sighting("fox", 60, 120, 0.9)
+CAR = Sighting("car", 190, 120, 0.8)
+
+
+class FakeJudge:
+    """Sees `seen` everywhere, and one background by column."""
+
+    def __init__(self, *seen: Sighting, places: str = "beach") -> None:
+        self.seen, self.places = list(seen), places.split()
+
+    def look(self, picture: np.ndarray) -> tuple[list[Sighting], np.ndarray]:
+        count = picture.shape[1] // 16
+        return self.seen, np.arange(count)[:, None] * len(self.places) // count
+
+    def background(self, columns: np.ndarray) -> str:
+        return self.places[round(float(columns.mean()))]
+
+
+def a_case(task: str = "t2i", **changes: object) -> dict:
+    truth = {"asked": ["fox", "car"], "background": "beach", "width": 256, "height": 256}
+    case = {
+        "id": f"{task}-0001", "task": task, "prompt": "a fox left of a car on a beach",
+        "image": None, "box": None, "extend": None, "answers": [], "kind": "2",
+        "wording": "trained", "seed": 1, "truth": truth,
+    }  # fmt: skip
+    return {**case, **changes}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    Image.new("RGB", (256, 256)).save(tmp_path / "p.png")
+    Image.new("RGB", (512, 256)).save(tmp_path / "wide.png")
+    return tmp_path
+
+
+def a_record(case: dict, **changes: object) -> dict:
+    record = {
+        "id": case["id"], "task": case["task"], "answer": None, "picture": "p.png",
+        "tokens": [[1] * 16] * 16, "known_unchanged": True, "bytes": {},
+        "seconds": {"total": 2.0, "model": 1.5}, "error": None,
+    }  # fmt: skip
+    return {**record, **changes}
+
+
+def checks(case: dict, judge: FakeJudge, out: Path, **record: object) -> dict[str, bool]:
+    return judge_record(case, a_record(case, **record), out, judge).checks
+
+
+def test_a_prompt_needs_every_object_and_its_background(out: Path) -> None:
+    case = a_case()
+    found = checks(case, FakeJudge(FOX, CAR), out)
+    assert found == {"present": True, "once": True, "background": True}
+    assert not checks(case, FakeJudge(FOX), out)["present"]
+    assert not checks(case, FakeJudge(FOX, CAR, places="snow"), out)["background"]
+
+
+def test_a_surplus_copy_is_present_but_not_once(out: Path) -> None:
+    found = checks(a_case(), FakeJudge(FOX, CAR, FOX), out)
+    assert found["present"]
+    assert not found["once"]
+
+
+@pytest.mark.parametrize(("relation", "right"), [("left", True), ("right", False)])
+def test_a_relation_is_judged_by_centres(out: Path, relation: str, right: bool) -> None:
+    truth = {**a_case()["truth"], "relation": ["fox", relation, "car"]}
+    assert checks(a_case(truth=truth), FakeJudge(FOX, CAR), out)["relation"] is right
+
+
+def test_a_relation_is_not_asked_about_where_an_object_is_missing(out: Path) -> None:
+    truth = {**a_case()["truth"], "relation": ["fox", "left", "car"]}
+    assert "relation" not in checks(a_case(truth=truth), FakeJudge(FOX), out)
+
+
+def test_an_asked_place_is_judged(out: Path) -> None:
+    truth = {**a_case()["truth"], "asked": ["fox"], "zone": "left"}
+    assert checks(a_case(truth=truth), FakeJudge(FOX), out)["zone"]
+    assert not checks(a_case(truth={**truth, "zone": "right"}), FakeJudge(FOX), out)["zone"]
+
+
+def test_an_inpainted_object_counts_in_its_box_only(out: Path) -> None:
+    truth = {**a_case()["truth"], "asked": ["fox"], "about": "scene"}
+    at_fox = a_case("inpaint", truth=truth, box=[16, 64, 96, 96])
+    at_car = a_case("inpaint", truth=truth, box=[144, 64, 96, 96])
+    assert checks(at_fox, FakeJudge(FOX), out)["present"]
+    assert not checks(at_car, FakeJudge(FOX), out)["present"]
+    assert not checks(at_fox, FakeJudge(FOX), out, known_unchanged=False)["identical"]
+
+
+def test_both_new_sides_of_an_outpainting_need_the_background(out: Path) -> None:
+    truth = {**a_case()["truth"], "known": [128, 384], "about": "background"}
+    sides = {"left": 8, "right": 8, "up": 0, "down": 0}
+    case = a_case("outpaint", truth=truth, extend=sides)
+    everywhere, half = FakeJudge(places="beach"), FakeJudge(places="beach snow")
+    assert checks(case, everywhere, out, picture="wide.png")["background"]
+    assert not checks(case, half, out, picture="wide.png")["background"]
+
+
+def test_answers_match_in_any_case_and_spacing(out: Path) -> None:
+    case = a_case("vqa", answers=["a fox"])
+    assert checks(case, FakeJudge(), out, answer=" A  fox")["answer"]
+    assert not checks(case, FakeJudge(), out, answer="a fox and a car")["answer"]
+
+
+def test_a_failed_request_is_wrong_in_every_respect(out: Path) -> None:
+    failed = {"error": "deadline: too late", "picture": None, "answer": None}
+    for task in ("t2i", "inpaint", "outpaint", "vqa"):
+        case = a_case(task, answers=[""])
+        assert not any(checks(case, FakeJudge(FOX, CAR), out, **failed).values())
+
+
+def written(out: Path, cases: list[dict], records: list[dict]) -> Path:
+    for name, lines in (("cases", cases), ("records", records)):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (out / f"{name}.jsonl").write_text(text)
+    (out / "data.json").write_text(json.dumps({"seed": 1, "counts": {"t2i": len(cases)}}))
+    return out
+
+
+def test_the_last_record_of_a_case_counts_and_missing_ones_are_named(out: Path) -> None:
+    first, second = a_case(), a_case(id="t2i-0002")
+    failed = a_record(first, error="internal: x", picture=None)
+    written(out, [first, second], [failed, a_record(first)])
+    found = evaluate(out, out, FakeJudge(FOX, CAR))
+    assert [verdict.right for verdict in found.verdicts] == [True]
+    assert found.missing == 1
+
+
+def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="make eval-builtin"):
+        evaluate(tmp_path, tmp_path, FakeJudge())
+
+
+def test_wilson_intervals_stay_within_a_share() -> None:
+    assert wilson(0, 10)[0] == 0
+    assert wilson(10, 10)[1] == pytest.approx(1)
+    assert wilson(150, 300)[0] == pytest.approx(0.4437, abs=1e-4)
+
+
+def test_relations_are_counted_among_pictures_with_the_objects(out: Path) -> None:
+    truth = {**a_case()["truth"], "relation": ["fox", "left", "car"]}
+    cases = [a_case(id=f"t2i-{n}", truth=truth) for n in range(3)]
+    records = [a_record(case) for case in cases]
+    written(out, cases, records)
+    found = evaluate(out, out, FakeJudge(FOX, CAR))
+    found.verdicts[0] = Verdict(cases[0], records[0], "t2i", {"present": False, "once": False})
+    rows = {row.measure: row for row in system_rows(found)}
+    assert rows["all named objects present"].result == "66.7%"
+    assert rows["relation right, of those present"].count == 2
+    assert rows["relation right, of those present"].result == "100.0%"
+    assert rows["median, whole request"].result == "2.00 s"
+
+
+def test_the_worst_kind_of_question_is_named_and_easy_vqa_stays_apart(out: Path) -> None:
+    def asked(kind: str, right: int) -> list[Verdict]:
+        case = a_case("vqa", kind=kind)
+        return [Verdict(case, {}, "vqa", {"answer": n < right}) for n in range(20)]
+
+    rows = vqa_rows("questions", [*asked("count", 18), *asked("where", 9)], by_wording=True)
+    assert {row.measure: row.result for row in rows}["worst kind: where"] == "45.0%"
+    assert verdicts.suite(a_case("vqa", kind="easy-vqa colour")) == "easy-vqa"
+
+
+def test_no_cases_give_no_row() -> None:
+    assert share_row("a", "b", []) == []
+
+
+def test_the_table_holds_counts_and_intervals() -> None:
+    rows = share_row("text to image", "present", [True] * 9 + [False])
+    rows += share_row("text to image", "of pairs", [True], detail=True)
+    text = markdown(rows, {"date": "today"}, {"scenes": {"recall": 0.5, "count": 4}})
+    assert "| text to image | present | 90.0% | 10 | 59.6% to 98.2% |" in text
+    assert text.index("## In detail") < text.index("of pairs")
+    assert "| scenes | 50.0% | 4 |" in text
+
+
+def test_psnr_of_a_known_error() -> None:
+    pictures = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+    assert psnr_row("x", pictures, pictures + 10).value == pytest.approx(28.13, abs=0.01)
+
+
+def test_photographs_are_cropped_in_the_middle_and_not_scaled(tmp_path: Path) -> None:
+    picture = np.zeros((300, 400, 3), dtype=np.uint8)
+    picture[22:278, 72:328] = np.random.default_rng(0).integers(0, 256, (256, 256, 3))
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(centre_crops(tmp_path)[0], picture[22:278, 72:328])
+
+
+def test_sheets_show_prompts_and_failures_and_stay_small(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [a_case(id=f"t2i-{n}") for n in range(6)]
+    written(out, cases, [a_record(case) for case in cases])
+    monkeypatch.setattr(failures.Judge, "load", lambda path: FakeJudge(FOX, FOX))
+    given = SimpleNamespace(
+        data=out, records=out, judge=out, out=out / "sheets", count=4, smoke=False
+    )
+    assert failures.run(given) == 0
+    names = sorted(path.name for path in (out / "sheets").iterdir())
+    assert names == ["failures_t2i.webp", "prompts.webp"]
+    for name in names:
+        data = (out / "sheets" / name).read_bytes()
+        assert len(data) < failures.MAX_BYTES
+        with Image.open(out / "sheets" / name) as sheet:
+            assert sheet.width > 4 * failures.HEIGHT
+
+
+def test_a_right_result_is_on_no_sheet_of_failures(out: Path) -> None:
+    written(out, [a_case()], [a_record(a_case())])
+    found = evaluate(out, out, FakeJudge(FOX, CAR))
+    assert [name for name, _ in failures.chosen(found, 4)] == ["prompts"]
