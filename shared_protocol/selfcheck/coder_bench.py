@@ -2,8 +2,8 @@
 
 It does not judge; every figure is a median of one run, and ratios compare within that run.
 `python -m shared_protocol.selfcheck.coder_bench` prints Markdown. Wall-clock times depend on what
-else the machine does; the processor time of the coding thread stands beside them, and the ratio to eager
-floats is one of processor times.
+else the machine does; the processor time of the coding thread stands beside them, and the ratio to
+eager floats is one of processor times.
 """
 
 from __future__ import annotations

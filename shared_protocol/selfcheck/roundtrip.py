@@ -2,8 +2,8 @@
 
 It does not know the other end; two machines compare the digest that each computes.
 `python -m shared_protocol.selfcheck.roundtrip --messages 10000` packs and reads random messages,
-and real ones where `--tokens` names shards of codes, in every scenario; with `--state` it goes on where
-it stopped.
+and real ones where `--tokens` names shards of codes, in every scenario; with `--state` it goes on
+where it stopped.
 """
 
 from __future__ import annotations
