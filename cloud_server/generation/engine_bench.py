@@ -3,8 +3,8 @@
 It does not judge quality, and needs no server. Run it as
 `python -m cloud_server.generation.engine_bench`. Where both sides compute in
 float32 they must give the same tokens; otherwise the command says so and fails. With
-`--here bfloat16` the engine computes as `cloud-server --bundle show-o` does by default, beside plain
-loops in float32: other roundings, so other draws from nearly the same chances. Models::
+`--here bfloat16` the engine computes as `cloud-server --bundle show-o` does by default, beside
+plain loops in float32: other roundings, so other draws from nearly the same chances. Models::
 
     builtin   the shipped weights, 256 px
     reduced   random weights, 6 layers of 512, 256 and 512 px
