@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.coding.drop_codec import even_order
+from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.message.codec import CodecBundle, encode_request
-from shared_protocol.message.parts import scenarios_of, uplink_context
+from shared_protocol.message.side_information import request_context
 from shared_protocol.messages import Request
-from shared_protocol.tasks import Direction
+from shared_protocol.tasks import Direction, positions
 from shared_protocol.tokens import Flags, TokenMask
 
 TRIES = 32
@@ -111,8 +112,7 @@ def _keep(request: Request, ranks: npt.NDArray[np.int64], kept: int) -> Request:
 def drop_ranks(request: Request, bundle: CodecBundle, order: Order) -> npt.NDArray[np.int64]:
     """(H, W) int64: 0 for the token that is dropped first, -1 where no token travels."""
     assert request.image is not None
-    mask = None if request.mask is None else request.mask.flags
-    context = uplink_context(request.image.shape, mask, request.text.ids)
+    context = _whole_context(request)
     count = context.count
     ranks = np.full(request.image.shape, -1, dtype=np.int64)
     places = np.argwhere(context.targets)
@@ -133,11 +133,20 @@ def drop_ranks(request: Request, bundle: CodecBundle, order: Order) -> npt.NDArr
 def _costs(request: Request, bundle: CodecBundle) -> npt.NDArray[np.float64]:
     """(M,) bits of every token that travels, by the model that comes first for this message."""
     assert request.image is not None
-    mask = None if request.mask is None else request.mask.flags
-    context = uplink_context(request.image.shape, mask, request.text.ids)
+    context = _whole_context(request)
     codes = request.image.codes[context.targets]
-    allowed, available = scenarios_of(request.task, Direction.UPLINK), bundle.entropy.available()
+    allowed, available = request.row.scenarios(Direction.UPLINK), bundle.entropy.available()
     ready = [scenario for scenario in allowed if scenario in available]
     if not ready:  # without a model every token takes as many bits as any other
         return np.zeros(len(codes), dtype=np.float64)
     return bundle.entropy.bits_by_token(ready[0], codes, context)
+
+
+def _whole_context(request: Request) -> CodingContext:
+    """The coding context of the request's image while nothing is dropped."""
+    spec = request.row.image(Direction.UPLINK)
+    assert request.image is not None
+    assert spec is not None, "Table I sends an image up"
+    mask = None if request.mask is None else request.mask.flags
+    readable = positions(spec.subset, request.image.shape, mask, None)
+    return request_context(readable, request.text.ids)

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shared_protocol.errors import InvalidInputError, MaskError
-from shared_protocol.tasks import Extension, Scenario, Task
+from shared_protocol.tasks import (
+    TABLE,
+    Direction,
+    Extension,
+    Row,
+    Scenario,
+    Task,
+    positions,
+)
 from shared_protocol.tokens import Codes, Flags, ImageTokens, TextTokens, TokenMask
 
 MAX_STEPS = 100
@@ -62,12 +70,12 @@ class Request:
     """What an edge asks: one task with everything that Table I sends up.
 
     Args:
-        task: T2I, INPAINT, OUTPAINT or VQA (or STORE, which is a file and never a request).
+        task: a row of Table I.
         text: prompt or question, without special tokens.
-        image: the source image; for INPAINT what stands under the mask is not part of the message
-            and reads as code 0 at the receiver.
-        mask: INPAINT only.
-        extension: OUTPAINT only.
+        image: the source image, where the task needs one; what stands under a mask is not part of
+            the message and reads as code 0 at the receiver.
+        mask: where the task needs one.
+        extension: where the task needs one.
         options: see `Options`.
         dropped: tokens of the image that are not sent, to save bytes; the receiver reads them as
             code 0, fills them in for its own use, and does not send them back. None = all are sent.
@@ -87,23 +95,26 @@ class Request:
     dropped: TokenMask | None = None
 
     def __post_init__(self) -> None:
-        task = Task(self.task).name.lower()
-        needs = {
-            "image": self.task is not Task.T2I,
-            "mask": self.task is Task.INPAINT,
-            "extension": self.task is Task.OUTPAINT,
-        }
-        for name, needed in needs.items():
+        for name, needed in (
+            ("image", self.row.needs_image),
+            ("mask", self.row.needs_mask),
+            ("extension", self.row.needs_extension),
+        ):
             if (getattr(self, name) is not None) != needed:
                 verb = "needs" if needed else "takes no"
-                raise InvalidInputError(f"{task} {verb} {name}")
+                raise InvalidInputError(f"{self.task.slug} {verb} {name}")
         if self.image is not None and self.mask is not None:
             _check_mask(self.image, self.mask)
         if self.dropped is not None:
             _check_dropped(self.image, self.mask, self.dropped)
 
     @property
-    def away(self) -> Flags | None:
+    def row(self) -> Row:
+        """The row of Table I that it follows."""
+        return TABLE[self.task]
+
+    @property
+    def left_out(self) -> Flags | None:
         """(H, W) bool, True where the image's token does not travel; None if all of them do."""
         masks = [mask.flags for mask in (self.mask, self.dropped) if mask is not None]
         return np.logical_or.reduce(masks) if masks else None
@@ -111,7 +122,7 @@ class Request:
     def gaps(self, grid: tuple[int, int]) -> Flags:
         """(H', W') bool on the grid of `known`, True where tokens were dropped.
 
-        There the sender holds a token, the receiver fills in one of its own, and neither travels.
+        There the sender has a token, the receiver fills in one of its own, and neither travels.
         """
         if self.dropped is None or self.image is None:
             return np.zeros(self.known(grid)[1].shape, dtype=bool)
@@ -131,15 +142,17 @@ class Request:
             OUTPAINT, nothing for VQA. Where tokens were dropped (`gaps`) the sender reads its own
             code, the receiver 0.
         """
-        if self.image is None:
-            return np.zeros(grid, dtype=np.int32), np.ones(grid, dtype=bool)
-        codes = np.array(self.image.codes)
-        if self.mask is not None:
-            codes[self.mask.flags] = 0
-            return codes, self.mask.flags
+        grid = grid if self.image is None else self.image.shape
+        spec = self.row.image(Direction.DOWNLINK)
+        mask = None if self.mask is None else self.mask.flags
+        if spec is None:
+            targets = np.zeros(grid, dtype=bool)
+        else:
+            targets = positions(spec.subset, grid, mask, self.extension)
+        codes = np.zeros(grid, dtype=np.int32) if self.image is None else self.image.codes
         if self.extension is not None:
-            return self.extension.place(codes), self.extension.new_positions(*codes.shape)
-        return codes, np.zeros(codes.shape, dtype=bool)
+            codes = self.extension.place(codes)
+        return np.where(targets, 0, codes), targets
 
 
 def _check_mask(image: ImageTokens, mask: TokenMask) -> None:
@@ -175,8 +188,8 @@ class Response:
 
     Args:
         task: that of the request.
-        image: T2I, INPAINT, OUTPAINT: the whole merged grid (only the new tokens travel).
-        text: VQA: the answer, without special tokens.
+        image: where Table I sends one down: the whole merged grid (only the new tokens travel).
+        text: where it sends words: the answer, without special tokens.
     """
 
     task: Task
@@ -184,7 +197,7 @@ class Response:
     text: TextTokens | None = None
 
     def __post_init__(self) -> None:
-        wants_text = self.task is Task.VQA
+        wants_text = TABLE[self.task].answers_in_words
         if (self.text is not None) != wants_text or (self.image is not None) == wants_text:
             part = "text" if wants_text else "an image"
-            raise InvalidInputError(f"a response to {self.task.name.lower()} holds {part} only")
+            raise InvalidInputError(f"a response to {self.task.slug} holds {part} only")

@@ -1,6 +1,7 @@
 """Table I of the paper as data: which tokens go up and down for each task, and by which coder.
 
-It does not know how a part is coded, only which parts there are and what merges into what.
+It does not know how a part is coded, only which parts there are and what merges into what. A new
+task is one row of `TABLE`; every list of tasks and every rule about what a task needs follows.
 """
 
 from __future__ import annotations
@@ -21,8 +22,19 @@ class Task(IntEnum):
     INPAINT = 1
     OUTPAINT = 2
     VQA = 3
-    STORE = 7
-    """No service: a stream that holds one tokenised image."""
+
+    @property
+    def slug(self) -> str:
+        """The name in paths, commands, logs and files.
+
+        >>> Task.T2I.slug
+        't2i'
+        """
+        return self.name.lower()
+
+
+RESERVED_TASKS = {4: "classify"}
+"""Numbers that later versions use; 7 was a stored image in version 1 and is not used again."""
 
 
 class Direction(IntEnum):
@@ -38,12 +50,12 @@ class Part(IntEnum):
     TEXT = 0
     MASK = 1
     DROPPED = 2
-    """Any uplink with an image may have it: the tokens that stay at home to save bytes."""
+    """Tokens of the image that the sender leaves out to save bytes."""
     IMAGE = 3
 
 
 class Subset(IntEnum):
-    """Which positions of the image grid a message carries."""
+    """Which positions of the image grid a message is about."""
 
     ALL = 0
     OUTSIDE_MASK = 1
@@ -67,7 +79,7 @@ class Scenario(IntEnum):
 
 @dataclass(frozen=True)
 class PartSpec:
-    """One cell entry of Table I.
+    """One entry of a cell of Table I.
 
     Args:
         part: which part of the message.
@@ -75,43 +87,108 @@ class PartSpec:
         scenarios: for `Part.IMAGE`, the models that the sender may choose from, the paper's first.
         search: whether the sender tries all of them unless told otherwise. Each costs an encoder's
             pass; see `shared_protocol/notes/exactness.md` for where that pays.
+        optional: whether a message may come without it; a bit of the header says so.
     """
 
     part: Part
     subset: Subset = Subset.ALL
     scenarios: tuple[Scenario, ...] = ()
     search: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of Table I: a task, as both ends must know it.
+
+    Args:
+        purpose: what the task does, as help and documentation say it.
+        uplink, downlink: the parts of its two messages, in wire order.
+        text_name: what its text is called.
+        text_required: whether an empty text makes no sense.
+    """
+
+    purpose: str
+    uplink: tuple[PartSpec, ...]
+    downlink: tuple[PartSpec, ...]
+    text_name: str = "prompt"
+    text_required: bool = False
+
+    def parts(self, direction: Direction) -> tuple[PartSpec, ...]:
+        """The parts of the message that goes this way."""
+        return self.uplink if direction is Direction.UPLINK else self.downlink
+
+    def image(self, direction: Direction) -> PartSpec | None:
+        """The image part of the message that goes this way, if it has one."""
+        return next((s for s in self.parts(direction) if s.part is Part.IMAGE), None)
+
+    def scenarios(self, direction: Direction) -> tuple[Scenario, ...]:
+        """The models that the image part of that message may use; none without one."""
+        spec = self.image(direction)
+        return () if spec is None else spec.scenarios
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether a request brings a picture."""
+        return self.image(Direction.UPLINK) is not None
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether a request says which tokens are to be regenerated."""
+        return any(spec.part is Part.MASK for spec in self.uplink)
+
+    @property
+    def needs_extension(self) -> bool:
+        """Whether a request says by how much the picture grows."""
+        spec = self.image(Direction.DOWNLINK)
+        return spec is not None and spec.subset is Subset.EXTRAPOLATED
+
+    @property
+    def answers_in_words(self) -> bool:
+        """Whether the response is text and no picture."""
+        return self.image(Direction.DOWNLINK) is None
 
 
 _TEXT = PartSpec(Part.TEXT)
 _MASK = PartSpec(Part.MASK)
+_DROPPED = PartSpec(Part.DROPPED, optional=True)
 
 _TEXT_FIRST = (Scenario.TEXT_CONDITIONED, Scenario.ADAPTED, Scenario.GENERIC)
 _ADAPTED_FIRST = (Scenario.ADAPTED, Scenario.TEXT_CONDITIONED, Scenario.GENERIC)
 _MASKED_FIRST = (Scenario.MASKED, Scenario.TEXT_CONDITIONED, Scenario.GENERIC)
 _GENERIC_ONLY = (Scenario.GENERIC,)
 
-TABLE: dict[tuple[Task, Direction], tuple[PartSpec, ...]] = {
-    (Task.T2I, Direction.UPLINK): (_TEXT,),
-    (Task.T2I, Direction.DOWNLINK): (PartSpec(Part.IMAGE, Subset.ALL, _ADAPTED_FIRST),),
-    (Task.INPAINT, Direction.UPLINK): (
-        _TEXT,
-        _MASK,
-        PartSpec(Part.IMAGE, Subset.OUTSIDE_MASK, _MASKED_FIRST, search=True),
+TABLE: dict[Task, Row] = {
+    Task.T2I: Row(
+        purpose="Make a picture from a prompt",
+        uplink=(_TEXT,),
+        downlink=(PartSpec(Part.IMAGE, Subset.ALL, _ADAPTED_FIRST),),
+        text_required=True,
     ),
-    (Task.INPAINT, Direction.DOWNLINK): (PartSpec(Part.IMAGE, Subset.INSIDE_MASK, _ADAPTED_FIRST),),
-    (Task.OUTPAINT, Direction.UPLINK): (
-        _TEXT,
-        PartSpec(Part.IMAGE, Subset.ALL, _TEXT_FIRST, search=True),
+    Task.INPAINT: Row(
+        purpose="Regenerate the masked part of a picture",
+        uplink=(
+            _TEXT,
+            _MASK,
+            _DROPPED,
+            PartSpec(Part.IMAGE, Subset.OUTSIDE_MASK, _MASKED_FIRST, search=True),
+        ),
+        downlink=(PartSpec(Part.IMAGE, Subset.INSIDE_MASK, _ADAPTED_FIRST),),
     ),
-    (Task.OUTPAINT, Direction.DOWNLINK): (
-        PartSpec(Part.IMAGE, Subset.EXTRAPOLATED, _ADAPTED_FIRST),
+    Task.OUTPAINT: Row(
+        purpose="Continue a picture beyond its edges",
+        uplink=(_TEXT, _DROPPED, PartSpec(Part.IMAGE, Subset.ALL, _TEXT_FIRST, search=True)),
+        downlink=(PartSpec(Part.IMAGE, Subset.EXTRAPOLATED, _ADAPTED_FIRST),),
     ),
-    (Task.VQA, Direction.UPLINK): (_TEXT, PartSpec(Part.IMAGE, Subset.ALL, _GENERIC_ONLY)),
-    (Task.VQA, Direction.DOWNLINK): (_TEXT,),
-    (Task.STORE, Direction.UPLINK): (PartSpec(Part.IMAGE, Subset.ALL, _GENERIC_ONLY),),
+    Task.VQA: Row(
+        purpose="Answer a question about a picture",
+        uplink=(_TEXT, _DROPPED, PartSpec(Part.IMAGE, Subset.ALL, _GENERIC_ONLY)),
+        downlink=(_TEXT,),
+        text_name="question",
+        text_required=True,
+    ),
 }
-"""(task, direction) -> parts in wire order."""
+"""Table I, with both messages of a task in one row."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +233,29 @@ class Extension:
         height, width = codes.shape
         canvas[self.up : self.up + height, self.left : self.left + width] = codes
         return canvas
+
+
+def positions(
+    subset: Subset, grid: tuple[int, int], mask: Flags | None, extension: Extension | None
+) -> Flags:
+    """Where on the grid the tokens of `subset` are.
+
+    Args:
+        subset: from Table I.
+        grid: (H, W) of the picture that was sent, or of the one that is to be made.
+        mask: (H, W) bool, for the two subsets that need it.
+        extension: for `Subset.EXTRAPOLATED`.
+
+    Returns:
+        (H, W) bool; (H', W') of the extended grid for `Subset.EXTRAPOLATED`.
+    """
+    if subset is Subset.EXTRAPOLATED:
+        assert extension is not None, "Table I pairs this subset with an extension"
+        return extension.new_positions(*grid)
+    if subset is Subset.ALL:
+        return np.ones(grid, dtype=bool)
+    assert mask is not None, "Table I pairs this subset with a mask"
+    return mask if subset is Subset.INSIDE_MASK else ~mask
 
 
 def merge(known: Codes, targets: Flags, received: Codes) -> Codes:

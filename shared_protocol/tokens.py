@@ -153,3 +153,40 @@ class TokenMask:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenMask) and np.array_equal(self.flags, other.flags)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownTokens:
+    """Image tokens that both ends have before a message travels, so that it need not carry them.
+
+    Args:
+        codes: (H, W) int32, read where `flags`; made 0 elsewhere.
+        flags: (H, W) bool, True where both ends have the token.
+
+    Raises:
+        TokenRangeError: the two are not grids of one shape.
+    """
+
+    codes: Codes
+    flags: Flags
+
+    def __post_init__(self) -> None:
+        codes, flags = _integers(self.codes, "image codes"), np.asarray(self.flags)
+        if codes.ndim != 2 or codes.shape != flags.shape or flags.dtype != np.bool_:
+            raise TokenRangeError(
+                f"known tokens are codes and flags of one (H, W) grid, "
+                f"got {codes.shape} and {flags.dtype} {flags.shape}"
+            )
+        check_grid(*codes.shape)
+        object.__setattr__(self, "codes", _frozen(np.where(flags, codes, 0).astype(np.int32)))
+        object.__setattr__(self, "flags", _frozen(flags))
+
+    @classmethod
+    def none(cls, grid: tuple[int, int]) -> KnownTokens:
+        """Nothing is known of a picture of (H, W) tokens."""
+        return cls(np.zeros(grid, dtype=np.int32), np.zeros(grid, dtype=bool))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in tokens."""
+        return self.flags.shape[0], self.flags.shape[1]

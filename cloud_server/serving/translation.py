@@ -200,7 +200,7 @@ def to_engine(request: Request, bundle: ServedBundle) -> engine.Request:
         _KINDS[request.task],
         text_ids,
         codes=None if request.image is None else request.image.codes.astype(np.int64),
-        mask=request.away,
+        mask=request.left_out,
         extension=request.extension,
         grid=bundle.grid if request.image is None else None,
         steps=steps_of(request, bundle),
@@ -235,7 +235,7 @@ def _plain_text(ids: NDArray[np.int64], bundle: ServedBundle) -> NDArray[np.int6
 def tokens_up(request: Request) -> int:
     """Text and image tokens that came with `request`."""
     image = 0 if request.image is None else request.image.codes.size
-    away = 0 if request.away is None else int(request.away.sum())
+    away = 0 if request.left_out is None else int(request.left_out.sum())
     return len(request.text) + image - away
 
 

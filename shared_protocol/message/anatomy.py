@@ -5,11 +5,17 @@ It does not know how anything is coded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
-from shared_protocol.coding.text_codec import TextCoder
-from shared_protocol.tasks import Direction, Scenario, Task
+import numpy.typing as npt
+
+from shared_protocol.coding.image_codec import code_bits
+from shared_protocol.coding.text_codec import TextCoder, packed_size
+from shared_protocol.message.bitstream import Frame, pack_parameters
+from shared_protocol.tasks import Direction, Part, Scenario, Task
+from shared_protocol.vocabulary import Vocabulary
 
 T = TypeVar("T")
 
@@ -88,3 +94,43 @@ class Decoded(Generic[T]):
 
     value: T
     anatomy: Anatomy
+
+
+def outline(frame: Frame, total: int) -> Anatomy:
+    """The anatomy of a message of `total` bytes as far as its frame tells it."""
+    lengths = {part.name.lower(): len(data) for part, data in frame.parts.items()}
+    extras = len(pack_parameters(frame.parameters))
+    container = total - extras - sum(lengths.values())
+    return Anatomy(
+        task=frame.task,
+        direction=frame.direction,
+        version=frame.version,
+        fingerprint_prefix=frame.fingerprint_prefix,
+        text_coder=frame.text_coder,
+        scenario=frame.scenario,
+        sizes=PartBytes(container=container, parameters=extras, **lengths),
+    )
+
+
+def anatomy_of(
+    frame: Frame, total: int, symbols: Mapping[Part, npt.NDArray[Any]], vocabulary: Vocabulary
+) -> Anatomy:
+    """The outline with the symbols counted and the size under uniform coding."""
+    known = outline(frame, total)
+    sizes = {part: int(symbols[part].size) if part in symbols else 0 for part in Part}
+    counts = Counts(
+        text_ids=sizes[Part.TEXT],
+        mask_flags=sizes[Part.MASK],
+        image_codes=sizes[Part.IMAGE],
+        dropped_flags=sizes[Part.DROPPED],
+    )
+    has_text = Part.TEXT in frame.parts
+    uniform = PartBytes(
+        container=known.sizes.container,
+        parameters=known.sizes.parameters,
+        text=packed_size(counts.text_ids, vocabulary.text_size) if has_text else 0,
+        mask=(counts.mask_flags + 7) // 8,
+        dropped=(counts.dropped_flags + 7) // 8,
+        image=(counts.image_codes * code_bits(vocabulary.codebook_size) + 7) // 8,
+    )
+    return replace(known, counts=counts, uniform=uniform)

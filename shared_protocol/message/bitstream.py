@@ -25,9 +25,9 @@ from shared_protocol.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
+from shared_protocol.tasks import RESERVED_TASKS, TABLE, Direction, Part, Scenario, Task
 
-VERSION = 1
+VERSION = 2
 EXT_TYPE = 0x55
 """MessagePack extension type of a message, 'U'."""
 MAGIC = 0x4D
@@ -72,7 +72,7 @@ class Frame:
         text_coder: how the text part is coded; None = there is no text part.
         scenario: how the image part is coded; None = there is no image part.
         fingerprint_prefix: first 2 bytes of the bundle's fingerprint.
-        checksum: CRC-32 of the decoded symbols, see `codec`.
+        checksum: CRC-32 of the decoded symbols, see `message.checksum`.
         parameters: what differs from the defaults, by number.
         parts: the coded parts in wire order.
         version: format version.
@@ -165,22 +165,22 @@ def _unpack_body(body: bytes, limits: Limits) -> Frame:
 
 
 def _cell(byte: int) -> tuple[Task, Direction]:
-    number, direction = byte >> 1 & 0x07, Direction(byte & 1)
-    if number not in Task._value2member_map_ or (Task(number), direction) not in TABLE:
-        raise BadMessageError(f"there is no {direction.name.lower()} message of task {number}")
-    return Task(number), direction
+    number = byte >> 1 & 0x07
+    if number in RESERVED_TASKS:
+        raise BadMessageError(f"task {number} ({RESERVED_TASKS[number]}) is of a later version")
+    if number not in Task._value2member_map_:
+        raise BadMessageError(f"version {VERSION} has no task {number}")
+    return Task(number), Direction(byte & 1)
 
 
 def _parts_of(task: Task, direction: Direction, dropped: bool) -> list[Part]:
     """The parts of a message in wire order."""
-    parts = [spec.part for spec in TABLE[task, direction]]
-    if not dropped:
-        return parts
-    if direction is not Direction.UPLINK or task is Task.STORE or Part.IMAGE not in parts:
+    specs = TABLE[task].parts(direction)
+    if dropped and not any(spec.part is Part.DROPPED for spec in specs):
         raise BadMessageError(
-            f"a {task.name.lower()} {direction.name.lower()} message cannot drop image tokens"
+            f"a {task.slug} {direction.name.lower()} message cannot drop image tokens"
         )
-    return [*parts[:-1], Part.DROPPED, parts[-1]]
+    return [spec.part for spec in specs if dropped or not spec.optional]
 
 
 def _coders(byte: int, parts: list[Part]) -> tuple[TextCoder | None, Scenario | None]:

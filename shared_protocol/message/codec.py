@@ -1,17 +1,18 @@
-"""Requests, responses and stored images to bytes and back; every pair mirrored line by line.
+"""Requests and responses to bytes and back; every pair mirrored line by line.
 
-It does not know sockets, pixels or words, and how a part is coded only by name.
+It does not know sockets, pixels or words, nor how a part is coded; see `parts` for that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from shared_protocol.coding.image_codec import check_scenario
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import (
     BadMessageError,
     BundleMismatchError,
@@ -21,46 +22,45 @@ from shared_protocol.errors import (
     UnimicError,
 )
 from shared_protocol.message import bitstream, parameters
-from shared_protocol.message.anatomy import Anatomy, Counts, Decoded, Encoded, PartBytes
+from shared_protocol.message.anatomy import Anatomy, Decoded, Encoded, anatomy_of, outline
 from shared_protocol.message.bitstream import Frame
-from shared_protocol.message.parts import (
-    NO_TEXT,
-    CodecBundle,
-    Symbols,
-    anatomy_of,
-    downlink_context,
-    encode_parts,
-    image_of,
-    outline,
-    read_codes,
-    read_dropped,
-    read_mask,
-    read_text,
-    scenarios_of,
-    uplink_context,
-    verify_checksum,
-)
-from shared_protocol.messages import MAX_NEW_TOKENS, Options, Request, Response
-from shared_protocol.tasks import Direction, Part, Scenario, Task
-from shared_protocol.tokens import Flags, ImageTokens, TextTokens, TokenMask
+from shared_protocol.message.checksum import Binding, Symbols
+from shared_protocol.message.parts import Choice, CodecBundle, Scene, decode_parts, encode_parts
+from shared_protocol.message.side_information import response_context
+from shared_protocol.messages import Options, Request, Response
+from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
+from shared_protocol.tokens import Codes, ImageTokens, KnownTokens, TextTokens, TokenMask
 
 __all__ = [
-    "Anatomy",
     "CodecBundle",
-    "Counts",
     "Decoded",
     "Encoded",
-    "PartBytes",
-    "decode_image",
     "decode_request",
     "decode_response",
-    "encode_image",
     "encode_request",
     "encode_response",
     "inspect",
 ]
 
-_SERVICES = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
+
+def _uplink(
+    task: Task, bundle: CodecBundle, grid: tuple[int, int], known: KnownTokens | None
+) -> Scene:
+    if known is not None and (known.shape != grid or not TABLE[task].needs_image):
+        raise InvalidInputError(
+            f"tokens are known of a picture of {known.shape[0]}x{known.shape[1]}, but this "
+            f"{task.slug} request is about {'one of ' if TABLE[task].needs_image else 'none; '}"
+            f"{grid[0]}x{grid[1]}",
+            "name the known tokens of the request's own picture",
+        )
+    binding = Binding.of_request(bundle.fingerprint, known)
+    return Scene(task, Direction.UPLINK, bundle, grid, binding, known)
+
+
+def _downlink(request: Request, bundle: CodecBundle) -> Scene:
+    grid = bundle.grid if request.image is None else request.image.shape
+    binding = Binding.of_response(bundle.fingerprint, request)
+    return Scene(request.task, Direction.DOWNLINK, bundle, grid, binding, request=request)
 
 
 def encode_request(
@@ -68,39 +68,40 @@ def encode_request(
     bundle: CodecBundle,
     scenario: Scenario | None = None,
     search: bool | None = None,
+    known: KnownTokens | None = None,
 ) -> Encoded:
     """An uplink message.
 
     Args:
         request: what is asked.
         bundle: must be the receiver's, too.
-        scenario: entropy model of the image tokens; None takes the smallest result of those tried.
-        search: with `scenario` None, try every model that Table I allows (True) or just the first
-            (False); None does what pays for this message, as `tasks.TABLE` says.
+        scenario, search: see `Choice`.
+        known: tokens of the request's image that the receiver has already; they do not travel.
 
     Raises:
         PromptError: the text is longer than the bundle allows.
         TokenRangeError: ids or codes of another vocabulary than the bundle's.
-        InvalidInputError: `scenario` or `request.options.reply` does not fit.
+        InvalidInputError: `scenario`, `request.options.reply` or `known` does not fit.
     """
-    if request.task not in _SERVICES:
-        raise InvalidInputError("a stored image is not a request", "use encode_image")
-    _check_text(request.text, bundle, bundle.max_text_tokens)
-    mask = None if request.mask is None else request.mask.flags
-    dropped = None if request.dropped is None else request.dropped.flags
-    codes, context = None, None
-    if request.image is not None:
-        _check_image(request.image, bundle)
-        context = uplink_context(request.image.shape, request.away, request.text.ids)
-        codes = request.image.codes[context.targets]
-    symbols = Symbols(request.text.ids, mask, codes, dropped)
     _check_reply(request.options, request.task, bundle)
+    grid = bundle.grid if request.image is None else request.image.shape
+    scene = _uplink(request.task, bundle, grid, known)
+    if known is not None:
+        _check_known(request, known)
+    content: dict[Part, npt.NDArray[Any]] = {Part.TEXT: _ids(request.text, scene)}
+    if request.mask is not None:
+        content[Part.MASK] = request.mask.flags
+    if request.dropped is not None:
+        content[Part.DROPPED] = request.dropped.flags
+    if request.image is not None:
+        content[Part.IMAGE] = _codes(request.image, scene)
     extras = parameters.to_map(request, bundle.grid)
-    cell = (request.task, Direction.UPLINK)
-    return encode_parts(cell, symbols, context, extras, bundle, scenario, search)
+    return encode_parts(content, scene, extras, Choice(scenario, search))
 
 
-def decode_request(data: bytes, bundle: CodecBundle) -> Decoded[Request]:
+def decode_request(
+    data: bytes, bundle: CodecBundle, known: KnownTokens | None = None
+) -> Decoded[Request]:
     """The request that `encode_request` packed.
 
     Raises:
@@ -108,28 +109,21 @@ def decode_request(data: bytes, bundle: CodecBundle) -> Decoded[Request]:
         BundleMismatchError: the sender has another bundle.
     """
     with _translated():
-        frame = _opened(data, bundle, Direction.UPLINK, _SERVICES)
+        frame = _opened(data, bundle, Direction.UPLINK)
         grid, extension, options = parameters.from_map(frame.parameters, bundle.grid)
         _check_reply(options, frame.task, bundle)
-        text = read_text(frame, bundle, bundle.max_text_tokens)
-        mask = read_mask(frame, bundle, grid)
-        dropped = read_dropped(frame, bundle, grid, mask)
-        codes, context = None, None
-        if Part.IMAGE in frame.parts:
-            context = uplink_context(grid, _union(mask, dropped), text)
-            codes = read_codes(frame, bundle, context)
-        symbols = Symbols(text, mask, codes, dropped)
-        verify_checksum(frame, symbols, bundle)
+        scene = _uplink(frame.task, bundle, grid, known)
+        content, symbols = decode_parts(frame, scene)
         request = Request(
             task=frame.task,
-            text=TextTokens(text, bundle.vocabulary.text_size),
-            image=image_of(context, codes, bundle),
-            mask=None if mask is None else TokenMask(mask),
+            text=TextTokens(content[Part.TEXT], bundle.vocabulary.text_size),
+            image=_image(content, bundle),
+            mask=_flags(content, Part.MASK),
             extension=extension,
             options=options,
-            dropped=None if dropped is None else TokenMask(dropped),
+            dropped=_flags(content, Part.DROPPED),
         )
-        return Decoded(request, anatomy_of(frame, len(data), symbols, bundle))
+        return Decoded(request, anatomy_of(frame, len(data), symbols, bundle.vocabulary))
 
 
 def encode_response(
@@ -143,100 +137,49 @@ def encode_response(
 
     Args:
         response: the answer; for images the whole merged grid.
-        request: what was asked; both ends hold it.
+        request: what was asked; both ends have it, and the checksum covers it.
         bundle: must be the receiver's, too.
-        scenario: entropy model of the image tokens; None takes `request.options.reply`, else the
-            smallest result of those tried.
-        search: as in `encode_request`.
+        scenario, search: see `Choice`; without `scenario`, `request.options.reply` counts.
 
     Raises:
         InvalidInputError: the response does not answer the request (its task or its known
             tokens), or `scenario` does not fit the task or the bundle.
     """
     if response.task is not request.task:
-        raise InvalidInputError(
-            f"a {response.task.name.lower()} response to a {request.task.name.lower()} request"
-        )
-    scenario = request.options.reply if scenario is None else scenario
-    symbols, context = Symbols(), None
+        raise InvalidInputError(f"a {response.task.slug} response to a {request.task.slug} request")
+    scene = _downlink(request, bundle)
+    content: dict[Part, npt.NDArray[Any]] = {}
     if response.text is not None:
-        _check_text(response.text, bundle, MAX_NEW_TOKENS)
-        symbols = Symbols(text=response.text.ids)
+        content[Part.TEXT] = _ids(response.text, scene)
     if response.image is not None:
-        _check_image(response.image, bundle)
-        context = downlink_context(request, bundle.grid)
-        _check_known(response.image, context)
-        symbols = Symbols(codes=response.image.codes[context.targets])
-    cell = (response.task, Direction.DOWNLINK)
-    return encode_parts(cell, symbols, context, {}, bundle, scenario, search)
+        content[Part.IMAGE] = _codes(response.image, scene)
+    scenario = request.options.reply if scenario is None else scenario
+    return encode_parts(content, scene, {}, Choice(scenario, search))
 
 
 def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decoded[Response]:
     """The response that `encode_response` packed, merged with what the request says.
 
-    Tokens that the request dropped are taken from `request`, whose sender holds them.
+    Tokens that the request dropped are taken from `request`, whose sender has them.
 
     Raises:
-        BadMessageError: one of its subclasses, whatever is wrong with the bytes.
+        BadMessageError: one of its subclasses, whatever is wrong with the bytes; `ChecksumError`
+            also where the message answers another request.
         BundleMismatchError: the sender has another bundle.
     """
     with _translated():
-        frame = _opened(data, bundle, Direction.DOWNLINK, (request.task,))
+        frame = _opened(data, bundle, Direction.DOWNLINK, request.task)
         if frame.parameters:
             raise BadMessageError("a downlink message has no parameters")
-        text = read_text(frame, bundle, MAX_NEW_TOKENS)
-        codes, context = None, None
-        if Part.IMAGE in frame.parts:
-            context = downlink_context(request, bundle.grid)
-            codes = read_codes(frame, bundle, context)
-        symbols = Symbols(text, None, codes)
-        verify_checksum(frame, symbols, bundle)
-        wants_text = Part.TEXT in frame.parts
+        scene = _downlink(request, bundle)
+        content, symbols = decode_parts(frame, scene, own=request.known(bundle.grid)[0])
+        text = content.get(Part.TEXT)
         response = Response(
             task=frame.task,
-            image=image_of(context, codes, bundle, request.known(bundle.grid)[0]),
-            text=TextTokens(text, bundle.vocabulary.text_size) if wants_text else None,
+            image=_image(content, bundle),
+            text=None if text is None else TextTokens(text, bundle.vocabulary.text_size),
         )
-        return Decoded(response, anatomy_of(frame, len(data), symbols, bundle))
-
-
-def encode_image(
-    image: ImageTokens,
-    bundle: CodecBundle,
-    scenario: Scenario | None = None,
-    search: bool | None = None,
-) -> Encoded:
-    """A stored image: one message that nobody has to answer.
-
-    Raises:
-        TokenRangeError: codes of another codebook than the bundle's.
-        InvalidInputError: `scenario` does not fit or the bundle has no model for it.
-    """
-    _check_image(image, bundle)
-    context = uplink_context(image.shape, None, NO_TEXT)
-    symbols = Symbols(codes=image.codes[context.targets])
-    extras = parameters.grid_to_map(image.shape, bundle.grid)
-    cell = (Task.STORE, Direction.UPLINK)
-    return encode_parts(cell, symbols, context, extras, bundle, scenario, search)
-
-
-def decode_image(data: bytes, bundle: CodecBundle) -> Decoded[ImageTokens]:
-    """The image that `encode_image` packed.
-
-    Raises:
-        BadMessageError: one of its subclasses, whatever is wrong with the bytes.
-        BundleMismatchError: the sender has another bundle.
-    """
-    with _translated():
-        frame = _opened(data, bundle, Direction.UPLINK, (Task.STORE,))
-        grid = parameters.grid_from_map(frame.parameters, bundle.grid)
-        context = uplink_context(grid, None, NO_TEXT)
-        codes = read_codes(frame, bundle, context)
-        symbols = Symbols(codes=codes)
-        verify_checksum(frame, symbols, bundle)
-        image = image_of(context, codes, bundle)
-        assert image is not None
-        return Decoded(image, anatomy_of(frame, len(data), symbols, bundle))
+        return Decoded(response, anatomy_of(frame, len(data), symbols, bundle.vocabulary))
 
 
 def inspect(data: bytes) -> Anatomy:
@@ -250,68 +193,81 @@ def inspect(data: bytes) -> Anatomy:
         return outline(frame, len(data))
 
 
-def _union(mask: Flags | None, dropped: Flags | None) -> Flags | None:
-    if mask is None or dropped is None:
-        return dropped if mask is None else mask
-    return mask | dropped
+# ------------------------------------------------------------------------------------------------
+# Values to symbols and back, and what is checked on the way
+# ------------------------------------------------------------------------------------------------
 
 
-def _opened(
-    data: bytes, bundle: CodecBundle, direction: Direction, tasks: tuple[Task, ...]
-) -> Frame:
-    """The frame of a message that goes this way, is for one of the tasks and fits the bundle."""
-    frame = bitstream.unpack(data)
-    _check_cell(frame, direction, tasks)
-    _check_bundle(frame, bundle)
-    return frame
-
-
-def _check_cell(frame: Frame, direction: Direction, tasks: tuple[Task, ...]) -> None:
-    if frame.direction is not direction or frame.task not in tasks:
-        wanted = "/".join(task.name.lower() for task in tasks)
-        raise BadMessageError(
-            f"the message is {frame.task.name.lower()} {frame.direction.name.lower()}, "
-            f"expected {wanted} {direction.name.lower()}"
-        )
-
-
-def _check_bundle(frame: Frame, bundle: CodecBundle) -> None:
-    ours = bundle.fingerprint[: bitstream.PREFIX_BYTES]
-    if frame.fingerprint_prefix != ours:
-        raise BundleMismatchError(
-            f"the message was made with bundle {frame.fingerprint_prefix.hex()}, "
-            f"this end holds bundle {ours.hex()}",
-            "give both ends the same bundle",
-        )
-
-
-def _check_text(text: TextTokens, bundle: CodecBundle, limit: int) -> None:
-    if text.vocabulary_size != bundle.vocabulary.text_size:
+def _ids(text: TextTokens, scene: Scene) -> Codes:
+    size, limit = scene.bundle.vocabulary.text_size, scene.text_limit
+    if text.vocabulary_size != size:
         raise TokenRangeError(
-            f"the text ids are of {text.vocabulary_size}, "
-            f"the bundle's are of {bundle.vocabulary.text_size}"
+            f"the text ids are of {text.vocabulary_size}, the bundle's are of {size}"
         )
     if len(text) > limit:
         raise PromptError(f"the text has {len(text)} tokens", f"use at most {limit}")
+    return text.ids
 
 
-def _check_image(image: ImageTokens, bundle: CodecBundle) -> None:
-    if image.codebook_size != bundle.vocabulary.codebook_size:
+def _codes(image: ImageTokens, scene: Scene) -> Codes:
+    """The (H, W) codes of a picture that fits the bundle and agrees with what both ends know."""
+    size = scene.bundle.vocabulary.codebook_size
+    if image.codebook_size != size:
         raise TokenRangeError(
-            f"the image codes are of {image.codebook_size}, "
-            f"the bundle's are of {bundle.vocabulary.codebook_size}"
+            f"the image codes are of {image.codebook_size}, the bundle's are of {size}"
         )
-
-
-def _check_known(image: ImageTokens, context: CodingContext) -> None:
+    if scene.request is None:
+        return image.codes
+    context = response_context(scene.request, scene.bundle.grid)
     if image.shape != context.shape:
         raise InvalidInputError(f"the response is {image.shape}, the request asks {context.shape}")
     if not np.array_equal(image.codes[context.known], context.known_codes[context.known]):
         raise InvalidInputError("the response changes tokens that the request holds")
+    return image.codes
+
+
+def _check_known(request: Request, known: KnownTokens) -> None:
+    """Refuse to leave out tokens that the receiver does not have as the request has them."""
+    assert request.image is not None, "only requests with an image have known tokens"
+    both = known.flags if request.left_out is None else known.flags & ~request.left_out
+    wrong = int((request.image.codes[both] != known.codes[both]).sum())
+    if wrong:
+        raise InvalidInputError(
+            f"{wrong} tokens that the receiver is said to have are others in the request's image",
+            "leave them out of `known`, so that they travel",
+        )
+
+
+def _image(content: Symbols, bundle: CodecBundle) -> ImageTokens | None:
+    codes = content.get(Part.IMAGE)
+    return None if codes is None else ImageTokens(codes, bundle.vocabulary.codebook_size)
+
+
+def _flags(content: Symbols, part: Part) -> TokenMask | None:
+    return TokenMask(content[part]) if part in content else None
+
+
+def _opened(
+    data: bytes, bundle: CodecBundle, direction: Direction, task: Task | None = None
+) -> Frame:
+    """The frame of a message that goes this way, is for the task (or any) and fits the bundle."""
+    frame = bitstream.unpack(data)
+    if frame.direction is not direction or task not in (None, frame.task):
+        wanted = "a request" if task is None else f"{task.slug} {direction.name.lower()}"
+        found = f"{frame.task.slug} {frame.direction.name.lower()}"
+        raise BadMessageError(f"the message is {found}, expected {wanted}")
+    ours = bundle.fingerprint[: bitstream.PREFIX_BYTES]
+    if frame.fingerprint_prefix != ours:
+        raise BundleMismatchError(
+            f"the message was made with bundle {frame.fingerprint_prefix.hex()}, "
+            f"this end has bundle {ours.hex()}",
+            "give both ends the same bundle",
+        )
+    return frame
 
 
 def _check_reply(options: Options, task: Task, bundle: CodecBundle) -> None:
-    scenarios = scenarios_of(task, Direction.DOWNLINK)
+    scenarios = TABLE[task].scenarios(Direction.DOWNLINK)
     if options.reply is not None and scenarios:
         check_scenario(options.reply, scenarios, bundle.entropy)
 

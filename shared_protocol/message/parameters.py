@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from shared_protocol.errors import BadMessageError
-from shared_protocol.message.bitstream import Parameters
+from shared_protocol.message.bitstream import VERSION, Parameters
 from shared_protocol.messages import GUIDANCE_UNIT, Options, Request
 from shared_protocol.tasks import Extension, Scenario
 from shared_protocol.tokens import check_grid
@@ -30,28 +30,41 @@ class Parameter(IntEnum):
     """Scenario of the reply's image part."""
 
 
+RESERVED = {7: "negative prompt", 8: "mending"}
+"""Keys that later versions use."""
+
+
 def to_map(request: Request, native: tuple[int, int]) -> Parameters:
     """The parameters of `request` for a bundle whose own grid is `native`.
 
     Raises:
         TokenRangeError: the extended grid is too large.
     """
-    options = request.options
-    found: dict[int, int | tuple[int, ...] | None] = {
+    extras = result_parameters(request)
+    if request.image is not None and request.image.shape != native:
+        extras[int(Parameter.GRID)] = request.image.shape
+    if request.options.reply is not None:
+        extras[int(Parameter.REPLY)] = int(request.options.reply)
+    return extras
+
+
+def result_parameters(request: Request) -> dict[int, int | tuple[int, ...]]:
+    """The parameters that decide what the result is, not how anything is coded.
+
+    Raises:
+        TokenRangeError: the extended grid is too large.
+    """
+    options, extension = request.options, request.extension
+    found: dict[Parameter, int | tuple[int, ...] | None] = {
+        Parameter.EXTENSION: None if extension is None else extension.sides,
         Parameter.STEPS: options.steps,
         Parameter.GUIDANCE: _units(options.guidance),
         Parameter.SEED: options.seed or None,
         Parameter.MAX_NEW_TOKENS: options.max_new_tokens,
-        Parameter.REPLY: None if options.reply is None else int(options.reply),
     }
-    extras: dict[int, int | tuple[int, ...]] = {}
-    if request.image is not None:
-        extras.update(grid_to_map(request.image.shape, native))
-    if request.image is not None and request.extension is not None:
-        check_grid(*request.extension.canvas(*request.image.shape))
-        extras[int(Parameter.EXTENSION)] = request.extension.sides
-    extras.update({int(key): value for key, value in found.items() if value is not None})
-    return extras
+    if request.image is not None and extension is not None:
+        check_grid(*extension.canvas(*request.image.shape))
+    return {int(key): value for key, value in found.items() if value is not None}
 
 
 def from_map(
@@ -63,10 +76,16 @@ def from_map(
         BadMessageError: a key or value that no request has.
         InvalidInputError: a value outside its range.
     """
-    unknown = sorted(key for key in extras if key not in Parameter._value2member_map_)
-    if unknown:
-        raise BadMessageError(f"version 1 has no parameters {unknown}")
-    grid = grid_from_map({k: v for k, v in extras.items() if k == Parameter.GRID}, native)
+    for key in extras:
+        if key in RESERVED:
+            raise BadMessageError(f"parameter {key} ({RESERVED[key]}) is of a later version")
+        if key not in Parameter._value2member_map_:
+            raise BadMessageError(f"version {VERSION} has no parameter {key}")
+    grid = native
+    if Parameter.GRID in extras:
+        height, width = _tuple(extras, Parameter.GRID, 2)
+        check_grid(height, width)
+        grid = height, width
     extension = None
     if Parameter.EXTENSION in extras:
         left, right, up, down = _tuple(extras, Parameter.EXTENSION, 4)
@@ -81,22 +100,6 @@ def from_map(
         reply=None if reply is None else Scenario(reply),
     )
     return grid, extension, options
-
-
-def grid_to_map(grid: tuple[int, int], native: tuple[int, int]) -> dict[int, int | tuple[int, ...]]:
-    """Says the grid, unless it is the bundle's own."""
-    return {} if grid == native else {int(Parameter.GRID): grid}
-
-
-def grid_from_map(extras: Parameters, native: tuple[int, int]) -> tuple[int, int]:
-    """The mirror of `grid_to_map`; nothing but the grid may be there."""
-    if not extras:
-        return native
-    if list(extras) != [Parameter.GRID]:
-        raise BadMessageError(f"parameters {sorted(extras)} do not belong to a stored image")
-    height, width = _tuple(extras, Parameter.GRID, 2)
-    check_grid(height, width)
-    return height, width
 
 
 def _units(guidance: float | None) -> int | None:

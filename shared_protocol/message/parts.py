@@ -1,31 +1,43 @@
-"""The parts of a message: symbols to coded bytes in a frame and back, with context and checksum.
+"""The walk along one row of Table I: what each part says to coded bytes in a frame, and back.
 
-It does not know requests from responses beyond what the two coding contexts need, nor words.
+It does not know requests and responses beyond what the coding context of an image part needs.
+Both directions take the same parts in the same order, and for each part `_encode_part` and
+`_decode_part` take the same case with the same side information, the `Scene`::
+
+    content ─► for spec in row: symbols[part] = …  ─► parts[part] = encode ─► Frame ─► bytes
+    content ◄─ for spec in row: symbols[part] = decode ◄─ parts[part]     ◄─ Frame ◄─ bytes
 """
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-import numpy as np
+import numpy.typing as npt
 
 from shared_protocol.coding.drop_codec import decode_dropped, encode_dropped
-from shared_protocol.coding.image_codec import ImageEntropy, code_bits, decode_codes, encode_codes
+from shared_protocol.coding.image_codec import ImageEntropy, decode_codes, encode_codes
 from shared_protocol.coding.mask_codec import MaskPrior, decode_mask, encode_mask
-from shared_protocol.coding.text_codec import TextPrior, decode_text, encode_text, packed_size
+from shared_protocol.coding.text_codec import TextCoder, TextPrior, decode_text, encode_text
 from shared_protocol.entropy.context import CodingContext
-from shared_protocol.errors import ChecksumError
 from shared_protocol.message import bitstream
-from shared_protocol.message.anatomy import Anatomy, Counts, Encoded, PartBytes
+from shared_protocol.message.anatomy import Encoded, anatomy_of
 from shared_protocol.message.bitstream import Frame, Parameters
-from shared_protocol.messages import Request
-from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task, merge
-from shared_protocol.tokens import Codes, Flags, ImageTokens
+from shared_protocol.message.checksum import Binding, Symbols, checksum, verify
+from shared_protocol.message.side_information import request_context, response_context
+from shared_protocol.messages import MAX_NEW_TOKENS, Request
+from shared_protocol.tasks import (
+    TABLE,
+    Direction,
+    Part,
+    PartSpec,
+    Scenario,
+    Task,
+    merge,
+    positions,
+)
+from shared_protocol.tokens import Codes, KnownTokens
 from shared_protocol.vocabulary import Vocabulary
-
-NO_TEXT: Codes = np.zeros(0, dtype=np.int32)
 
 
 class CodecBundle(Protocol):
@@ -61,209 +73,157 @@ class CodecBundle(Protocol):
 
 
 @dataclass(frozen=True)
-class Symbols:
-    """What the parts of a message say: exactly what the checksum covers.
+class Choice:
+    """Which entropy model a sender uses for the image part.
 
     Args:
-        text: (N,) ids.
-        mask: (H, W) flags.
-        codes: (M,) image codes in raster order of the positions that travel.
-        dropped: (H, W) flags of tokens that stay at home; None if there are none.
+        scenario: the one to use; None takes the smallest result of those tried.
+        search: with `scenario` None, try every model that Table I allows (True) or just the first
+            (False); None does what pays for this message, as Table I says.
     """
 
-    text: Codes = field(default_factory=lambda: NO_TEXT)
-    mask: Flags | None = None
-    codes: Codes | None = None
-    dropped: Flags | None = None
-
-    def canonical(self) -> bytes:
-        """One byte string per value: counts and shapes as 32-bit words, then the values."""
-        return self._always() + (b"" if self.dropped is None else _canonical_flags(self.dropped))
-
-    def _always(self) -> bytes:
-        mask = np.zeros((0, 0), dtype=bool) if self.mask is None else self.mask
-        codes = NO_TEXT if self.codes is None else self.codes
-        words = np.array([len(self.text), *mask.shape, len(codes)], dtype="<u4")
-        return b"".join(
-            [
-                words.tobytes(),
-                self.text.astype("<u4").tobytes(),
-                np.packbits(mask).tobytes(),
-                codes.astype("<u4").tobytes(),
-            ]
-        )
+    scenario: Scenario | None = None
+    search: bool | None = None
 
 
-def _canonical_flags(flags: Flags) -> bytes:
-    return np.array(flags.shape, dtype="<u4").tobytes() + np.packbits(flags).tobytes()
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What both ends know before the first part of a message is coded.
+
+    Args:
+        task, direction: the cell of Table I.
+        bundle: what both ends share.
+        grid: (H, W) of the picture that the request brings, or of the one that is to be made.
+        binding: what the checksum covers besides the message itself.
+        known: tokens of the request's image that the receiver has already.
+        request: what a response answers; None on the way up.
+    """
+
+    task: Task
+    direction: Direction
+    bundle: CodecBundle
+    grid: tuple[int, int]
+    binding: Binding
+    known: KnownTokens | None = None
+    request: Request | None = None
+
+    @property
+    def specs(self) -> tuple[PartSpec, ...]:
+        """The parts of the message."""
+        return TABLE[self.task].parts(self.direction)
+
+    @property
+    def text_limit(self) -> int:
+        """Longest text in ids."""
+        return self.bundle.max_text_tokens if self.request is None else MAX_NEW_TOKENS
 
 
 def encode_parts(
-    cell: tuple[Task, Direction],
-    symbols: Symbols,
-    context: CodingContext | None,
-    extras: Parameters,
-    bundle: CodecBundle,
-    scenario: Scenario | None,
-    search: bool | None,
+    content: dict[Part, npt.NDArray[Any]], scene: Scene, extras: Parameters, choice: Choice
 ) -> Encoded:
-    """Code the parts of one cell of Table I and frame them."""
+    """The message that says `content`: text ids, flags, and the whole (H, W) grid of codes."""
+    symbols: dict[Part, npt.NDArray[Any]] = {}
     parts: dict[Part, bytes] = {}
-    text_coder, used = None, None
-    for spec in TABLE[cell]:
-        if spec.part is Part.TEXT:
-            size = bundle.vocabulary.text_size
-            text_coder, parts[Part.TEXT] = encode_text(symbols.text, size, bundle.text_prior)
-        elif spec.part is Part.MASK:
-            assert symbols.mask is not None
-            parts[Part.MASK] = encode_mask(symbols.mask, bundle.mask_prior)
-        else:
-            assert symbols.codes is not None
-            assert context is not None
-            if symbols.dropped is not None:
-                parts[Part.DROPPED] = encode_dropped(
-                    symbols.dropped, symbols.mask, bundle.mask_prior
-                )
-            used, parts[Part.IMAGE] = encode_codes(
-                symbols.codes,
-                context,
-                spec.scenarios,
-                bundle.entropy,
-                bundle.vocabulary.codebook_size,
-                scenario,
-                spec.search if search is None else search,
-            )
-    prefix = bundle.fingerprint[: bitstream.PREFIX_BYTES]
-    frame = Frame(*cell, text_coder, used, prefix, 0, extras, parts)
-    frame = replace(frame, checksum=_checksum(frame, symbols, bundle))
+    coders: dict[Part, Any] = {}
+    for spec in scene.specs:
+        if spec.part in content:
+            symbols[spec.part] = _travelling(spec, content, scene, symbols)
+            coders[spec.part], parts[spec.part] = _encode_part(spec, symbols, scene, choice)
+    frame = Frame(
+        scene.task,
+        scene.direction,
+        coders.get(Part.TEXT),
+        coders.get(Part.IMAGE),
+        scene.bundle.fingerprint[: bitstream.PREFIX_BYTES],
+        0,
+        extras,
+        parts,
+    )
+    frame = replace(frame, checksum=checksum(frame, symbols, scene.binding))
     data = bitstream.pack(frame)
-    return Encoded(data, anatomy_of(frame, len(data), symbols, bundle))
+    return Encoded(data, anatomy_of(frame, len(data), symbols, scene.bundle.vocabulary))
 
 
-def read_text(frame: Frame, bundle: CodecBundle, limit: int) -> Codes:
-    """The text ids of a message; none without a text part."""
-    if frame.text_coder is None:
-        return NO_TEXT
-    size = bundle.vocabulary.text_size
-    return decode_text(frame.parts[Part.TEXT], frame.text_coder, size, bundle.text_prior, limit)
+def decode_parts(
+    frame: Frame, scene: Scene, own: Codes | None = None
+) -> tuple[dict[Part, npt.NDArray[Any]], Symbols]:
+    """The content that `encode_parts` coded, and the symbols that travelled for it.
+
+    Args:
+        own: (H, W) codes that this end has, if they are more than both ends know.
+    """
+    symbols: dict[Part, npt.NDArray[Any]] = {}
+    for spec in scene.specs:
+        if spec.part in frame.parts:
+            symbols[spec.part] = _decode_part(spec, symbols, scene, frame)
+    verify(frame, symbols, scene.binding)
+    content = dict(symbols)
+    image = TABLE[scene.task].image(scene.direction)
+    if image is not None:
+        context = _context(image, symbols, scene)
+        base = context.known_codes if own is None else own
+        content[Part.IMAGE] = merge(base, context.targets, symbols[Part.IMAGE])
+    return content, symbols
 
 
-def read_mask(frame: Frame, bundle: CodecBundle, grid: tuple[int, int]) -> Flags | None:
-    """The (H, W) mask of a message; None without a mask part."""
-    if Part.MASK not in frame.parts:
-        return None
-    return decode_mask(frame.parts[Part.MASK], grid, bundle.mask_prior)
+def _travelling(
+    spec: PartSpec, content: Symbols, scene: Scene, symbols: Symbols
+) -> npt.NDArray[Any]:
+    """The symbols of one part: all that it says, but of an image only what is not known."""
+    if spec.part is Part.IMAGE:
+        return content[Part.IMAGE][_context(spec, symbols, scene).targets]
+    return content[spec.part]
 
 
-def read_dropped(
-    frame: Frame, bundle: CodecBundle, grid: tuple[int, int], mask: Flags | None
-) -> Flags | None:
-    """The (H, W) tokens that a message leaves out; None if it has them all."""
-    if Part.DROPPED not in frame.parts:
-        return None
-    return decode_dropped(frame.parts[Part.DROPPED], grid, mask, bundle.mask_prior)
+def _encode_part(
+    spec: PartSpec, symbols: Symbols, scene: Scene, choice: Choice
+) -> tuple[TextCoder | Scenario | None, bytes]:
+    """One part as bytes, and how it is coded where there is a choice."""
+    bundle, values = scene.bundle, symbols[spec.part]
+    if spec.part is Part.TEXT:
+        return encode_text(values, bundle.vocabulary.text_size, bundle.text_prior)
+    if spec.part is Part.MASK:
+        return None, encode_mask(values, bundle.mask_prior)
+    if spec.part is Part.DROPPED:
+        return None, encode_dropped(values, symbols.get(Part.MASK), bundle.mask_prior)
+    return encode_codes(
+        values,
+        _context(spec, symbols, scene),
+        spec.scenarios,
+        bundle.entropy,
+        bundle.vocabulary.codebook_size,
+        choice.scenario,
+        spec.search if choice.search is None else choice.search,
+    )
 
 
-def read_codes(frame: Frame, bundle: CodecBundle, context: CodingContext) -> Codes:
-    """The image codes (M,) of a message that has them."""
-    assert frame.scenario is not None
+def _decode_part(spec: PartSpec, symbols: Symbols, scene: Scene, frame: Frame) -> npt.NDArray[Any]:
+    """The symbols that `_encode_part` coded."""
+    bundle, data = scene.bundle, frame.parts[spec.part]
+    if spec.part is Part.TEXT:
+        assert frame.text_coder is not None, "unpack reads a coder for every text part"
+        size, limit = bundle.vocabulary.text_size, scene.text_limit
+        return decode_text(data, frame.text_coder, size, bundle.text_prior, limit)
+    if spec.part is Part.MASK:
+        return decode_mask(data, scene.grid, bundle.mask_prior)
+    if spec.part is Part.DROPPED:
+        return decode_dropped(data, scene.grid, symbols.get(Part.MASK), bundle.mask_prior)
+    assert frame.scenario is not None, "unpack reads a scenario for every image part"
     return decode_codes(
-        frame.parts[Part.IMAGE],
-        context,
-        scenarios_of(frame.task, frame.direction),
+        data,
+        _context(spec, symbols, scene),
+        spec.scenarios,
         bundle.entropy,
         bundle.vocabulary.codebook_size,
         frame.scenario,
     )
 
 
-def scenarios_of(task: Task, direction: Direction) -> tuple[Scenario, ...]:
-    """The models that a message may use for its image part; none without one."""
-    return next((s.scenarios for s in TABLE[task, direction] if s.part is Part.IMAGE), ())
-
-
-def uplink_context(grid: tuple[int, int], away: Flags | None, text: Codes) -> CodingContext:
-    """All but `away` (masked or dropped) travels; what is away is a hole. Nothing is known yet."""
-    return CodingContext(
-        targets=np.ones(grid, dtype=bool) if away is None else ~away,
-        known=np.zeros(grid, dtype=bool),
-        known_codes=np.zeros(grid, dtype=np.int32),
-        text=text,
-    )
-
-
-def downlink_context(request: Request, grid: tuple[int, int]) -> CodingContext:
-    """What the request leaves open travels; what it dropped is a hole, all else is known."""
-    codes, targets = request.known(grid)
-    known = ~(targets | request.gaps(grid))
-    return CodingContext(targets, known, np.where(known, codes, 0), request.text.ids)
-
-
-def image_of(
-    context: CodingContext | None,
-    codes: Codes | None,
-    bundle: CodecBundle,
-    own: Codes | None = None,
-) -> ImageTokens | None:
-    """What is known and what has arrived in one grid; None without an image part.
-
-    Args:
-        own: (H, W) codes that this end holds, if they are more than both ends know.
-    """
-    if context is None or codes is None:
-        return None
-    merged = merge(context.known_codes if own is None else own, context.targets, codes)
-    return ImageTokens(merged, bundle.vocabulary.codebook_size)
-
-
-def _checksum(frame: Frame, symbols: Symbols, bundle: CodecBundle) -> int:
-    """CRC-32 over fingerprint, header, parameters and everything that the parts say."""
-    packed = bitstream.pack_parameters(frame.parameters)
-    return zlib.crc32(bundle.fingerprint + frame.head + packed + symbols.canonical())
-
-
-def verify_checksum(frame: Frame, symbols: Symbols, bundle: CodecBundle) -> None:
-    """Raise `ChecksumError` unless `symbols` are those that were sent."""
-    if _checksum(frame, symbols, bundle) != frame.checksum:
-        raise ChecksumError(
-            "the decoded symbols are not those that were sent",
-            "the message was damaged, or answers another request, or the ends hold other bundles",
-        )
-
-
-def outline(frame: Frame, total: int) -> Anatomy:
-    """The anatomy as far as the frame tells it."""
-    lengths = {part.name.lower(): len(data) for part, data in frame.parts.items()}
-    extras = len(bitstream.pack_parameters(frame.parameters))
-    container = total - extras - sum(lengths.values())
-    return Anatomy(
-        task=frame.task,
-        direction=frame.direction,
-        version=frame.version,
-        fingerprint_prefix=frame.fingerprint_prefix,
-        text_coder=frame.text_coder,
-        scenario=frame.scenario,
-        sizes=PartBytes(container=container, parameters=extras, **lengths),
-    )
-
-
-def anatomy_of(frame: Frame, total: int, symbols: Symbols, bundle: CodecBundle) -> Anatomy:
-    """The outline with the symbols counted and the size under uniform coding."""
-    known = outline(frame, total)
-    counts = Counts(
-        text_ids=len(symbols.text),
-        mask_flags=0 if symbols.mask is None else symbols.mask.size,
-        image_codes=0 if symbols.codes is None else len(symbols.codes),
-        dropped_flags=0 if symbols.dropped is None else symbols.dropped.size,
-    )
-    vocabulary = bundle.vocabulary
-    has_text = Part.TEXT in frame.parts
-    uniform = PartBytes(
-        container=known.sizes.container,
-        parameters=known.sizes.parameters,
-        text=packed_size(counts.text_ids, vocabulary.text_size) if has_text else 0,
-        mask=(counts.mask_flags + 7) // 8,
-        dropped=(counts.dropped_flags + 7) // 8,
-        image=(counts.image_codes * code_bits(vocabulary.codebook_size) + 7) // 8,
-    )
-    return replace(known, counts=counts, uniform=uniform)
+def _context(spec: PartSpec, symbols: Symbols, scene: Scene) -> CodingContext:
+    """What both ends know when the image part comes, from what stands before it."""
+    if scene.request is not None:
+        return response_context(scene.request, scene.bundle.grid)
+    readable = positions(spec.subset, scene.grid, symbols.get(Part.MASK), None)
+    if Part.DROPPED in symbols:
+        readable = readable & ~symbols[Part.DROPPED]
+    return request_context(readable, symbols[Part.TEXT], scene.known)

@@ -28,7 +28,7 @@ from cloud_server.training.recipes.runs import load_checkpoint
 from shared_protocol.bundles.bundle import load_bundle
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.model import EntropyModel
-from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
+from shared_protocol.tasks import TABLE, Direction, Scenario, Task
 from shared_protocol.tokenizers.text import TextTokenizer
 
 Floats = npt.NDArray[np.float64]
@@ -53,8 +53,8 @@ class Stream:
     @property
     def allowed(self) -> tuple[Scenario, ...]:
         """The models that the sender may use, the paper's first."""
-        specs = (spec for spec in TABLE[self.cell] if spec.part is Part.IMAGE)
-        return next(specs).scenarios
+        task, direction = self.cell
+        return TABLE[task].scenarios(direction)
 
 
 STREAMS = {

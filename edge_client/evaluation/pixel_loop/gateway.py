@@ -150,7 +150,7 @@ def _target(query: Mapping[str, str]) -> float:
 
 
 def _task(name: str) -> Task:
-    known = {task.name.lower(): task for task in Task if task is not Task.STORE}
+    known = {task.slug: task for task in Task}
     if name not in known:
         raise NotFoundError(f"there is no task {name!r}", f"known are {', '.join(known)}")
     return known[name]

@@ -23,10 +23,9 @@ from shared_protocol.message.codec import (
     encode_request,
     encode_response,
 )
-from shared_protocol.message.parts import scenarios_of
 from shared_protocol.messages import Request, Response
 from shared_protocol.tasks import Direction, Scenario
-from shared_protocol.tokens import ImageTokens
+from shared_protocol.tokens import Flags, ImageTokens
 
 TITLE = "Entropy models"
 TASKS = ("t2i", "inpaint", "outpaint", "vqa")
@@ -72,7 +71,7 @@ def measure(context: Context, talk: Talk) -> dict[str, dict[str, Any]]:
         found[f"{talk.case.task} up"] = {
             scenario.name.lower(): _uplink(context, request, scenario)
             for scenario in _scenarios(context, request, Direction.UPLINK)
-        } | {"tokens": _count(request)}
+        } | {"tokens": int(_travels(request).sum())}
     if talk.record["tokens"] is not None:
         codes = np.array(talk.record["tokens"], dtype=np.int32)
         image = ImageTokens(codes, bundle.vocabulary.codebook_size)
@@ -86,19 +85,22 @@ def measure(context: Context, talk: Talk) -> dict[str, dict[str, Any]]:
 
 def _scenarios(context: Context, request: Request, way: Direction) -> list[Scenario]:
     available = context.bundle.entropy.available()
-    return [Scenario.UNIFORM, *(s for s in scenarios_of(request.task, way) if s in available)]
+    return [Scenario.UNIFORM, *(s for s in request.row.scenarios(way) if s in available)]
 
 
-def _count(request: Request) -> int:
+def _travels(request: Request) -> Flags:
+    """(H, W) bool, True where the token of the request's image is sent."""
     assert request.image is not None
-    return int(request.image.codes.size - (0 if request.away is None else request.away.sum()))
+    if request.left_out is None:
+        return np.ones(request.image.shape, dtype=bool)
+    return ~request.left_out
 
 
 def _uplink(context: Context, request: Request, scenario: Scenario) -> list[int]:
     encoded = encode_request(request, context.bundle, scenario)
     decoded = decode_request(encoded.data, context.bundle).value
     assert request.image is not None
-    sent = np.ones(request.image.shape, dtype=bool) if request.away is None else ~request.away
+    sent = _travels(request)
     same = decoded.image is not None and np.array_equal(
         decoded.image.codes[sent], request.image.codes[sent]
     )
