@@ -5,6 +5,7 @@ import pytest
 
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.tasks import (
+    RESERVED_TASKS,
     TABLE,
     Direction,
     Extension,
@@ -13,38 +14,62 @@ from shared_protocol.tasks import (
     Subset,
     Task,
     merge,
+    positions,
 )
 
 
-def test_table_one_has_both_directions_of_every_service() -> None:
-    services = {Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA}
-    assert set(TABLE) == {(t, d) for t in services for d in Direction} | {
-        (Task.STORE, Direction.UPLINK)
-    }
+def test_every_task_has_its_row_and_no_reserved_number() -> None:
+    assert set(TABLE) == set(Task)
+    assert not {int(task) for task in Task} & set(RESERVED_TASKS)
+    assert RESERVED_TASKS == {4: "classify"}
 
 
 def test_wire_numbers_never_change() -> None:
-    assert {task.name: int(task) for task in Task} == {
-        "T2I": 0,
-        "INPAINT": 1,
-        "OUTPAINT": 2,
-        "VQA": 3,
-        "STORE": 7,
+    assert {task.slug: int(task) for task in Task} == {
+        "t2i": 0,
+        "inpaint": 1,
+        "outpaint": 2,
+        "vqa": 3,
     }
     assert [int(s) for s in Scenario] == [0, 1, 2, 3, 4]
     assert (Direction.UPLINK, Direction.DOWNLINK) == (0, 1)
 
 
 def test_inpaint_uplink_omits_masked_codes() -> None:
-    image = TABLE[Task.INPAINT, Direction.UPLINK][-1]
+    image = TABLE[Task.INPAINT].image(Direction.UPLINK)
+    assert image is not None
     assert (image.part, image.subset) == (Part.IMAGE, Subset.OUTSIDE_MASK)
     assert image.scenarios[0] is Scenario.MASKED
 
 
 def test_parts_stand_in_wire_order() -> None:
-    for specs in TABLE.values():
-        parts = [spec.part for spec in specs]
-        assert parts == sorted(parts)
+    for row in TABLE.values():
+        for direction in Direction:
+            parts = [spec.part for spec in row.parts(direction)]
+            assert parts == sorted(parts)
+
+
+def test_what_a_task_needs_follows_from_its_row() -> None:
+    needs = {
+        task: (row.needs_image, row.needs_mask, row.needs_extension, row.answers_in_words)
+        for task, row in TABLE.items()
+    }
+    assert needs == {
+        Task.T2I: (False, False, False, False),
+        Task.INPAINT: (True, True, False, False),
+        Task.OUTPAINT: (True, False, True, False),
+        Task.VQA: (True, False, False, True),
+    }
+    assert TABLE[Task.VQA].scenarios(Direction.DOWNLINK) == ()
+
+
+def test_positions_of_every_subset() -> None:
+    mask = np.array([[True, False], [False, False]])
+    assert positions(Subset.ALL, (2, 2), mask, None).all()
+    assert np.array_equal(positions(Subset.INSIDE_MASK, (2, 2), mask, None), mask)
+    assert np.array_equal(positions(Subset.OUTSIDE_MASK, (2, 2), mask, None), ~mask)
+    new = positions(Subset.EXTRAPOLATED, (2, 2), None, Extension(right=1))
+    assert new.tolist() == [[False, False, True]] * 2
 
 
 def test_an_extension_places_the_source_and_marks_the_rest() -> None:

@@ -16,10 +16,8 @@ from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.weights import ExactWeights
 from shared_protocol.errors import BadMessageError, BundleMismatchError, TruncatedError
 from shared_protocol.message.codec import (
-    decode_image,
     decode_request,
     decode_response,
-    encode_image,
     encode_request,
     encode_response,
 )
@@ -65,10 +63,6 @@ def down(request: Request, scenario: Scenario) -> tuple[bytes, Decoder]:
 
 
 MESSAGES: dict[str, tuple[bytes, Decoder]] = {
-    "generic store": (
-        encode_image(PICTURE, BUNDLE, Scenario.GENERIC).data,
-        lambda received, bundle: decode_image(received, bundle).value,
-    ),
     "generic vqa uplink": up(VQA, Scenario.GENERIC),
     "masked inpaint uplink": up(INPAINT, Scenario.MASKED),
     "text_conditioned outpaint uplink": up(OUTPAINT, Scenario.TEXT_CONDITIONED),
