@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,8 @@ from shared_protocol.message.codec import (
     encode_response,
     inspect,
 )
+from shared_protocol.messages import Request
+from shared_protocol.tokens import KnownTokens
 
 REQUESTS = requests()
 Decoder = Callable[[bytes], object]
