@@ -75,7 +75,7 @@ def _fetch(words: Sequence[str]) -> int:
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="show-o or show-o-512")
     name = parser.parse_args(words).bundle
-    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.bundles.find import load_bundle
     from shared_protocol.bundles.hub import fetch_published
 
     fetch_published(name, transformer=True, say=lambda line: print(line, flush=True))

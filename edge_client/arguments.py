@@ -65,7 +65,7 @@ def _build() -> _Parser:
     _add_files(
         add("encode", "turn a picture into a .umic file of a few hundred bytes"),
         add("decode", "turn a .umic file back into a picture"),
-        add("inspect", "show what a message is made of"),
+        add("inspect", "show what a .umic file or a message is made of"),
     )
     add("info", "show what the server serves and whether both ends agree")
     _add_fetch(add("fetch", "get the bundle that the server holds, or a published one"))
@@ -150,6 +150,17 @@ def _add_files(
     inspect: argparse.ArgumentParser,
 ) -> None:
     encode.add_argument("image", type=Path)
+    encode.add_argument(
+        "--durable",
+        action="store_true",
+        help="13 bits a token: larger, but readable as long as the tokenizer exists, whatever "
+        "becomes of the entropy models [smallest: coded by this bundle's entropy model]",
+    )
+    encode.add_argument(
+        "--describe",
+        action="store_true",
+        help="add the photo's digest and how it was cropped, some 150 bytes",
+    )
     _add_fit(encode)
     _add_output(encode, "IMAGE.umic")
     decode.add_argument("file", type=Path)

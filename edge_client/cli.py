@@ -25,7 +25,7 @@ from shared_protocol.errors import (
 if TYPE_CHECKING:
     import argparse
 
-    from edge_client.commands import Outcome
+    from edge_client.commands.outcome import Outcome
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEBUG_VARIABLE = "UNIMIC_DEBUG"
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     settings = load_settings(vars(given), os.environ)
-    from edge_client.commands import run  # after parsing: help needs nothing of it
+    from edge_client.commands.dispatch import run  # after parsing: help needs nothing of it
 
     progress = _progress(given)
     try:

@@ -10,7 +10,7 @@ a `Transport` carries the bytes.
     words, pixels ◄ detokenise ── Response ◄ decode ◄ ══╝
                                    merge
 
-Ends whose entropy models disagree still get the right result; see `conversation`.
+Ends whose entropy models disagree still get the right result; see `coded_exchange`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from edge_client.coded_exchange import Conversation, NamedBundle, Stopwatch, Wire
+from edge_client.coded_exchange import CodedExchange, NamedBundle, Stopwatch, Wire
 from edge_client.rate_control import Budget, within
-from edge_client.transport.http import OnStep, Transport
+from edge_client.transport.base import Transport
 from shared_protocol.coding.image_codec import ImageEntropy
 from shared_protocol.errors import PromptError
 from shared_protocol.message.anatomy import Anatomy
-from shared_protocol.messages import Options, Request, Response
-from shared_protocol.tasks import Extension, Task
-from shared_protocol.tokenizers.image import ImageTokenizer
+from shared_protocol.message.picture_file import PictureBundle
+from shared_protocol.messages import OnStep, Options, Request, Response
+from shared_protocol.tasks import TABLE, Extension, Task
+from shared_protocol.tokenizers.image import ImageTokenizer, Pixels
 from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask, check_grid
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Words(Protocol):
@@ -53,7 +51,7 @@ class EdgeEntropy(ImageEntropy, Protocol):
         """Read weights and make the decoder ready; cheap when it is."""
 
 
-class EdgeBundle(NamedBundle, Protocol):
+class EdgeBundle(NamedBundle, PictureBundle, Protocol):
     """What a session needs of a bundle; `bundles.Bundle` is one."""
 
     @property
@@ -101,8 +99,8 @@ class Interaction:
         return self.request.task
 
 
-class EdgeSession:
-    """A user's side of the conversation with a cloud.
+class EdgeClient:
+    """One user's way to a cloud; nothing is kept from one interaction to the next.
 
     Args:
         bundle: must be the server's, too.
@@ -182,7 +180,7 @@ class EdgeSession:
             with watch("choose"):
                 request = within(ask.budget, request, self._bundle)
 
-        talk = Conversation(self._bundle, self._transport, self._on_step, watch)
+        talk = CodedExchange(self._bundle, self._transport, self._on_step, watch)
         uplink, downlink = talk.hold(request)
 
         response = downlink.value
@@ -203,7 +201,7 @@ class EdgeSession:
         )
 
     def _words_to_tokens(self, ask: _Ask) -> TextTokens:
-        noun = "question" if ask.task is Task.VQA else "prompt"
+        noun = TABLE[ask.task].text_name
         if not ask.text.strip():
             raise PromptError(f"the {noun} is empty", "say what the picture should show, or ask")
         tokens = self._bundle.text_tokenizer.encode(ask.text)
@@ -225,7 +223,7 @@ class EdgeSession:
             tokenizer.detokenize(tokenizer.tokenize(np.zeros((side, side, 3), dtype=np.uint8)))
             _ = self._bundle.text_prior, self._bundle.mask_prior
             self._loaded = True
-        if task is not Task.VQA:  # an answer in words needs no decoder of image tokens
+        if not TABLE[task].answers_in_words:  # words need no decoder of image tokens
             self._bundle.entropy.warm_up()
         return tokenizer
 

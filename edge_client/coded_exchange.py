@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from edge_client.transport.http import OnStep, Reply, Transport
+from edge_client.transport.base import Reply, Transport
 from shared_protocol.errors import (
     BadMagicError,
     BadMessageError,
@@ -24,11 +24,12 @@ from shared_protocol.errors import (
     LimitError,
     UnimicError,
     UnsupportedVersionError,
+    printable,
 )
-from shared_protocol.http.reply_stream import ServerTiming, printable
+from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.message.anatomy import Decoded, Encoded
 from shared_protocol.message.codec import CodecBundle, decode_response, encode_request
-from shared_protocol.messages import Request, Response
+from shared_protocol.messages import OnStep, Request, Response
 from shared_protocol.tasks import Scenario, Task
 
 
@@ -95,7 +96,7 @@ class Stopwatch:
 
 
 @dataclass
-class Conversation:
+class CodedExchange:
     """Request up, response down, under one idempotency key, with uniform coding to fall back on."""
 
     bundle: NamedBundle
@@ -113,7 +114,7 @@ class Conversation:
             return uplink, self._decode(reply, request)
         except BadMessageError as error:
             # An answer in words holds no image tokens: asking again would change nothing.
-            if self.warnings or request.task is Task.VQA or not _may_be_disagreement(error):
+            if self.warnings or request.row.answers_in_words or not _may_disagree(error):
                 raise
         self.warnings.append(_DISAGREE.format("this end could not decode the server's"))
         uplink, reply = self._ask(_plain(request))
@@ -125,7 +126,7 @@ class Conversation:
             return uplink, self._send(request.task, uplink.data)
         except BadMessageError as error:
             self.wire += Reply(b"", sent=len(uplink.data))
-            if self.warnings or not _may_be_disagreement(error):
+            if self.warnings or not _may_disagree(error):
                 raise
         self.warnings.append(_DISAGREE.format("the server could not decode this end's"))
         uplink = self._encode(_plain(request), Scenario.UNIFORM)
@@ -138,7 +139,7 @@ class Conversation:
     def _send(self, task: Task, message: bytes) -> Reply:
         start = time.perf_counter()
         try:
-            reply = self.transport.exchange(task.name.lower(), message, self.key, self.on_step)
+            reply = self.transport.exchange(task, message, self.key, self.on_step)
         except BundleMismatchError as error:
             raise _mismatch(self.bundle, self.transport) from error
         self.watch.add_exchange((time.perf_counter() - start) * 1000.0, reply.timing)
@@ -159,14 +160,14 @@ _DISAGREE = (
 )
 
 
-def _may_be_disagreement(error: BadMessageError) -> bool:
+def _may_disagree(error: BadMessageError) -> bool:
     """Whether a message that does not decode may be due to the entropy models of the two ends."""
     return not isinstance(error, (BadMagicError, UnsupportedVersionError, LimitError))
 
 
 def _plain(request: Request) -> Request:
     """`request`, asking for a reply that needs no entropy model."""
-    if request.task is Task.VQA:
+    if request.row.answers_in_words:
         return request
     return replace(request, options=replace(request.options, reply=Scenario.UNIFORM))
 

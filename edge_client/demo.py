@@ -30,7 +30,7 @@ from edge_client.pictures.contact_sheet import Tile, contact_sheet
 from edge_client.pictures.images import save_picture
 from edge_client.report import PARTS
 from edge_client.spawn import program, spawned_server
-from shared_protocol.bundles.bundle import BUILTIN
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.errors import ConfigError, UnimicError
 
 SAMPLES = Path(__file__).parent / "samples"

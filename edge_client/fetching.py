@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge_client.transport.http_answers import Sink
-from shared_protocol.bundles.bundle import BUILTIN, MANIFEST, Manifest, load_bundle, manifest_from
+from edge_client.transport.base import Sink
 from shared_protocol.bundles.digests import cache_folder, digest_of
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import BUILTIN, MANIFEST, Manifest, manifest_from
 from shared_protocol.errors import CheckpointError, ConfigError, TransportError
+from shared_protocol.messages import OnStep
 
 MAX_BYTES = 8 * 2**30
 """No bundle is larger; whoever announces more is refused."""
@@ -34,9 +36,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _PLACE = "bundles"
 _MB = 1_000_000
-
-OnStep = Callable[[int, int], None]
-"""Called with (megabytes that are there, all megabytes)."""
 
 
 class Source(Protocol):
@@ -48,8 +47,8 @@ class Source(Protocol):
     def bundle(self, fingerprint: str) -> dict[str, Any]:
         """The listing of a bundle's files."""
 
-    def download(self, path: str, sink: Sink, size: int) -> None:
-        """Fill `sink` up to `size` bytes with a file of the server."""
+    def download(self, fingerprint: str, file: str, sink: Sink, size: int) -> None:
+        """Fill `sink` up to `size` bytes with a file of that bundle."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,10 @@ class PartialFile:
 def fetch_from_server(source: Source, on_step: OnStep | None = None) -> Fetched:
     """Install the bundle that a server holds; does nothing where it is here already.
 
+    Args:
+        source: the server.
+        on_step: called with (megabytes that are there, all megabytes).
+
     Raises:
         TransportError: the server cannot be reached, or its answers make no sense.
         CheckpointError: what arrived is not what the fingerprint promises.
@@ -159,7 +162,7 @@ def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fe
         path = staging / file
         received += _get(
             source,
-            f"/v1/bundles/{fingerprint}/{file}",
+            fingerprint,
             path,
             (sizes[file], digest),
             lambda here: on_step((done + here) // _MB, total // _MB),
@@ -206,7 +209,11 @@ def _take_over(manifest: Manifest, staging: Path) -> None:
 
 
 def _get(
-    source: Source, url: str, path: Path, wanted: tuple[int, str], on_size: Callable[[int], None]
+    source: Source,
+    fingerprint: str,
+    path: Path,
+    wanted: tuple[int, str],
+    on_size: Callable[[int], None],
 ) -> int:
     """Download one file unless it is there, verify it, and return the bytes received."""
     size, digest = wanted
@@ -214,13 +221,13 @@ def _get(
         return 0
     partial = _Watched(path.with_name(f"{path.name}.part"), size, on_size)
     if partial.size < size or not partial.path.is_file():
-        source.download(url, partial, size)
+        source.download(fingerprint, path.name, partial, size)
     if partial.size == 0:
         partial.path.touch()
     if digest_of(partial.path) != digest:
         partial.path.unlink()
         raise CheckpointError(
-            f"{url} arrived damaged and was deleted", "run 'edge-client fetch' again"
+            f"{path.name} arrived damaged and was deleted", "run 'edge-client fetch' again"
         )
     partial.path.replace(path)
     return partial.received

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shared_protocol.errors import printable
+
 if TYPE_CHECKING:
     from edge_client.client import Interaction
     from shared_protocol.message.anatomy import Anatomy, PartBytes
+    from shared_protocol.message.picture_file import FileAnatomy
 
 STAGES = (
     "load",
@@ -160,6 +163,55 @@ def message_table(report: Mapping[str, Any]) -> str:
     if "bits_per_image_token" in report:
         facts.append(f"{report['bits_per_image_token']:.2f} bits per image token")
     return "\n".join(facts)
+
+
+def file_report(
+    anatomy: FileAnatomy, metadata: Mapping[str, Any], pixels: int | None = None
+) -> dict[str, Any]:
+    """A picture file by its parts; `pixels` (source pixels) adds bits per pixel."""
+    sizes = {
+        "image": anatomy.image,
+        "metadata": anatomy.metadata,
+        "envelope": anatomy.envelope,
+        "total": anatomy.total,
+    }
+    height, width = anatomy.grid
+    report: dict[str, Any] = {
+        "file_version": anatomy.version,
+        "grid": [height, width],
+        "tokenizer": anatomy.tokenizer.hex(),
+        "entropy_model": None if anatomy.entropy is None else anatomy.entropy.hex(),
+        "bytes": sizes,
+        "bits_per_image_token": round(anatomy.image * 8 / (height * width), 3),
+        "metadata": dict(metadata),
+    }
+    if anatomy.uniform is not None:
+        report["uniform"] = {"bytes": {**sizes, "image": anatomy.uniform}}
+        report["uniform"]["bytes"]["total"] += anatomy.uniform - anatomy.image
+    if pixels:
+        report["bpp"] = {name: round(size * 8 / pixels, 6) for name, size in sizes.items()}
+    return report
+
+
+def file_table(report: Mapping[str, Any]) -> str:
+    """The anatomy of one picture file, for a person."""
+    height, width = report["grid"]
+    coder = report["entropy_model"]
+    coding = "13 bits a token" if coder is None else f"entropy model {coder}…"
+    has_bpp = "bpp" in report
+    rows = [
+        [name, f"{size:,}", *([f"{report['bpp'][name]:.4f}"] if has_bpp else [])]
+        for name, size in report["bytes"].items()
+        if size
+    ]
+    lines = [
+        f"picture of {height}x{width} tokens, file version {report['file_version']}, "
+        f"tokenizer {report['tokenizer']}…, {coding}",
+        table(["part", "bytes"] + ["bpp"] * has_bpp, rows),
+        f"{report['bits_per_image_token']:.2f} bits per image token",
+    ]
+    said = [[printable(name, 40), printable(str(v), 100)] for name, v in report["metadata"].items()]
+    return "\n".join([*lines, "", table(["metadata", ""], said, left=2)] if said else lines)
 
 
 def _coder(report: Mapping[str, Any], part: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared_protocol.bundles.bundle import BUILTIN
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.errors import TransportError
 
 START_TIMEOUT = 120.0

@@ -34,6 +34,9 @@ UnimicError
 
 from __future__ import annotations
 
+MAX_TEXT = 500
+"""Longest text of an error that is believed."""
+
 
 class UnimicError(Exception):
     """Base of all; `str(error)` names the value and the remedy.
@@ -189,10 +192,24 @@ def error_to_wire(error: UnimicError) -> dict[str, str | float]:
 
 
 def error_from_wire(body: object) -> UnimicError:
-    """The typed error that `error_to_wire` described; unknown codes give a `ServiceError`."""
+    """The typed error that `error_to_wire` described; unknown codes give a `ServiceError`.
+
+    Its texts are made safe to show on a terminal, whoever wrote them.
+    """
     if not isinstance(body, dict):
         return ServiceError("the service answered with an error that is not described")
     cls = CODES.get(str(body.get("code")), ServiceError)
     retry_after = body.get("retry_after")
     seconds = float(retry_after) if isinstance(retry_after, (int, float)) else None
-    return cls(str(body.get("message", "unknown error")), str(body.get("remedy", "")), seconds)
+    message, remedy = str(body.get("message", "unknown error")), str(body.get("remedy", ""))
+    return cls(printable(message), printable(remedy), seconds)
+
+
+def printable(text: str, limit: int = MAX_TEXT) -> str:
+    """`text` from elsewhere, safe to show: one line, no control characters, cut to `limit`.
+
+    >>> printable("red\\x1b[31m alert", 12)
+    'red [31m al…'
+    """
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -5,6 +5,7 @@ It does not know bytes; `codec` turns these values into messages and back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,9 @@ from shared_protocol.tasks import (
     positions,
 )
 from shared_protocol.tokens import Codes, Flags, ImageTokens, TextTokens, TokenMask
+
+OnStep = Callable[[int, int], None]
+"""Called with (finished steps, all steps) while the cloud works."""
 
 MAX_STEPS = 100
 MAX_NEW_TOKENS = 512

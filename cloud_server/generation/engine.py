@@ -4,8 +4,8 @@ Does not know bytes, HTTP, pixels, text, or which host runs it; holds no global 
 
 ::
 
-    GenerationRequest ── canvas, windows ──► masked decoding ──► GenerationResult (codes)
-    AnswerRequest ───── mmu prompt ────────► next-token decoding ──► AnswerResult (text ids)
+    PictureWork ── canvas, windows ──► masked decoding ──► PictureResult (codes)
+    AnswerWork ───── mmu prompt ────────► next-token decoding ──► AnswerResult (text ids)
 
 A batch is a list. By default the requests of a batch pass through the network one by one, so that
 a request's result never depends on its neighbours, to the last bit; `requests_per_forward` trades
@@ -14,9 +14,8 @@ from an unbatched one, which can flip a sampled token on rare occasions).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,103 +40,23 @@ from cloud_server.generation.windows import (
     pad_to_side,
     plan_windows,
 )
-from shared_protocol.errors import InvalidInputError, MaskError, TokenRangeError
-from shared_protocol.tasks import Extension
+from cloud_server.generation.work import (
+    AnswerResult,
+    AnswerWork,
+    AnyIntegers,
+    PictureResult,
+    PictureWork,
+    Result,
+    Work,
+)
+from shared_protocol.errors import InvalidInputError, TokenRangeError
+from shared_protocol.messages import OnStep
 from shared_protocol.vocabulary import Vocabulary
 
-AnyIntegers = NDArray[np.integer[Any]]
-GenerationKind = Literal["t2i", "inpaint", "outpaint"]
+FILL_STEPS = 8
+"""Steps that fill the gaps of a picture before a question about it is answered."""
 _SEED_STEP = 0x9E3779B9
 """Between the seeds of a request's windows; odd, so that 2**32 windows differ."""
-
-OnStep = Callable[[int, int], None]
-"""Called with (finished steps, all steps) as a batch advances."""
-
-
-@dataclass(frozen=True, eq=False)
-class GenerationRequest:
-    """Make or complete a picture.
-
-    Attributes:
-        kind: "t2i" (no codes), "inpaint" (codes and mask) or "outpaint" (codes and extension,
-            a mask is allowed too).
-        text_ids: (N,) prompt ids of the text tokenizer, without special ids; may be empty.
-        codes: (H, W) codebook indices of the known picture.
-        mask: (H, W) bool, True = generate this cell anew.
-        extension: rows and columns to add.
-        grid: (H, W) of a t2i picture; None means the backbone's native grid.
-        steps: masked-decoding steps per window, at least 1.
-        guidance: classifier-free guidance; 0 is off; logits are (1+g) cond - g uncond.
-        temperature: of the noise on the order in which cells are fixed.
-        seed: of this request's own random generator.
-    """
-
-    kind: GenerationKind
-    text_ids: AnyIntegers
-    codes: AnyIntegers | None = None
-    mask: NDArray[np.bool_] | None = None
-    extension: Extension | None = None
-    grid: tuple[int, int] | None = None
-    steps: int = 18
-    guidance: float = 3.0
-    temperature: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_text_ids(self.text_ids)
-        if self.steps < 1:
-            raise InvalidInputError(f"steps must be at least 1, got {self.steps}")
-        if self.guidance < 0 or self.temperature < 0:
-            raise InvalidInputError("guidance and temperature must not be negative")
-        _check_inputs_of_kind(self)
-
-
-@dataclass(frozen=True, eq=False)
-class AnswerRequest:
-    """Answer a question about a picture.
-
-    Attributes:
-        text_ids: (N,) question ids of the text tokenizer, without frame and special ids.
-        codes: (H, W) codebook indices, the backbone's native grid.
-        max_new_tokens: upper limit on the answer's length.
-        temperature: 0 is greedy.
-        top_k: sample among the k most likely ids only; None = all.
-        seed: of this request's own random generator (unused when greedy).
-    """
-
-    text_ids: AnyIntegers
-    codes: AnyIntegers
-    max_new_tokens: int = 64
-    temperature: float = 0.0
-    top_k: int | None = None
-    seed: int = 0
-    kind: Literal["vqa"] = "vqa"
-
-    def __post_init__(self) -> None:
-        _check_text_ids(self.text_ids)
-        if self.codes.ndim != 2:
-            raise InvalidInputError(f"codes must be (H, W), got shape {self.codes.shape}")
-        if self.max_new_tokens < 1:
-            raise InvalidInputError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-
-
-@dataclass(frozen=True, eq=False)
-class GenerationResult:
-    """The whole picture, known cells included: (H, W) codebook indices, int64."""
-
-    codes: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class AnswerResult:
-    """The answer's text ids (N,), int64, without the final eot; `finished` if eot was reached."""
-
-    text_ids: NDArray[np.int64]
-    finished: bool
-
-
-Request = GenerationRequest | AnswerRequest
-Result = GenerationResult | AnswerResult
 
 
 @dataclass(frozen=True)
@@ -194,7 +113,7 @@ class Engine:
         self._noise = noise or partial(seeded_noise, device=backbone.device)
         self._pictures = PictureReader(backbone, vocabulary, options.kept_pictures)
 
-    def run(self, requests: Sequence[Request], on_step: OnStep | None = None) -> list[Result]:
+    def run(self, requests: Sequence[Work], on_step: OnStep | None = None) -> list[Result]:
         """Run requests that share kind and steps; results come in the order of the requests.
 
         Args:
@@ -214,22 +133,20 @@ class Engine:
             results += self._run_chunk(chunk, _share_of(on_step, index, len(chunks)))
         return results
 
-    def _run_chunk(self, chunk: Sequence[Request], on_step: OnStep) -> Sequence[Result]:
-        generations = [request for request in chunk if isinstance(request, GenerationRequest)]
+    def _run_chunk(self, chunk: Sequence[Work], on_step: OnStep) -> Sequence[Result]:
+        generations = [request for request in chunk if isinstance(request, PictureWork)]
         if generations:
             return self._generate(generations, on_step)
-        return self._answer([r for r in chunk if isinstance(r, AnswerRequest)], on_step)
+        return self._answer([r for r in chunk if isinstance(r, AnswerWork)], on_step)
 
-    def _generate(
-        self, requests: Sequence[GenerationRequest], on_step: OnStep
-    ) -> list[GenerationResult]:
+    def _generate(self, requests: Sequence[PictureWork], on_step: OnStep) -> list[PictureResult]:
         jobs = [self._job(request) for request in requests]
         passes = list(self._passes(jobs))
         for index, places in enumerate(passes):
             self._fill(places, _share_of(on_step, index, len(passes)))
-        return [GenerationResult(job.result()) for job in jobs]
+        return [PictureResult(job.result()) for job in jobs]
 
-    def _job(self, request: GenerationRequest) -> "_Job":
+    def _job(self, request: PictureWork) -> "_Job":
         side = self._options.side
         start = _start_codes(request, side)
         self._check_codes(start)
@@ -275,7 +192,8 @@ class Engine:
         for place, row in zip(places, decoded.cpu().numpy(), strict=True):
             place.fill(row)
 
-    def _answer(self, requests: Sequence[AnswerRequest], on_step: OnStep) -> list[AnswerResult]:
+    def _answer(self, requests: Sequence[AnswerWork], on_step: OnStep) -> list[AnswerResult]:
+        requests = self._without_gaps(requests, on_step)
         for request in requests:
             self._check_native(request.codes)
         answers = generate_text(
@@ -290,6 +208,37 @@ class Engine:
             on_step=on_step,
         )
         return [_answer_result(ids, self._options.eot_id) for ids in answers]
+
+    def _without_gaps(
+        self, requests: Sequence[AnswerWork], on_step: OnStep
+    ) -> Sequence[AnswerWork]:
+        """The requests with whole pictures: what is missing is filled in without a prompt.
+
+        Nobody described the picture, so nothing guides the filling.
+        """
+        gappy = [request for request in requests if request.missing is not None]
+        if not gappy:
+            return requests
+        no_words = np.zeros(0, dtype=np.int64)
+        fills = [
+            PictureWork(
+                "inpaint",
+                no_words,
+                codes=request.codes,
+                mask=request.missing,
+                steps=FILL_STEPS,
+                guidance=0.0,
+                seed=request.seed,
+            )
+            for request in gappy
+        ]
+        made = iter(self._generate(fills, on_step))
+        return [
+            request
+            if request.missing is None
+            else replace(request, codes=next(made).codes, missing=None)
+            for request in requests
+        ]
 
     def _check_codes(self, codes: AnyIntegers) -> None:
         size = self._vocabulary.codebook_size
@@ -311,7 +260,7 @@ class Engine:
 class _Job:
     """One generation request while its canvas is being filled."""
 
-    request: GenerationRequest
+    request: PictureWork
     canvas: IntGrid
     windows: list[Window]
     waves: list[list[int]]
@@ -341,7 +290,7 @@ class _Place:
         cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
 
 
-def _start_codes(request: GenerationRequest, side: int) -> IntGrid:
+def _start_codes(request: PictureWork, side: int) -> IntGrid:
     """The canvas a request starts from: (H, W) codes, `UNKNOWN` where to generate."""
     if request.codes is None:
         return np.full(request.grid or (side, side), UNKNOWN, dtype=np.int64)
@@ -359,29 +308,9 @@ def _answer_result(ids: list[int], eot_id: int) -> AnswerResult:
     return AnswerResult(np.array(kept, dtype=np.int64), finished)
 
 
-def _check_text_ids(text_ids: AnyIntegers) -> None:
-    if text_ids.ndim != 1:
-        raise InvalidInputError(f"text_ids must be (N,), got shape {text_ids.shape}")
-
-
-def _check_inputs_of_kind(request: GenerationRequest) -> None:
-    if (request.kind == "t2i") != (request.codes is None):
-        raise InvalidInputError(f"{request.kind}: t2i takes no codes, the other kinds need them")
-    if request.codes is not None and request.codes.ndim != 2:
-        raise InvalidInputError(f"codes must be (H, W), got shape {request.codes.shape}")
-    if request.kind == "inpaint" and (request.mask is None or request.extension):
-        raise InvalidInputError("inpaint needs a mask and no extension; use outpaint to extend")
-    if request.kind == "outpaint" and not request.extension:
-        raise InvalidInputError("outpaint needs an extension of at least one row or column")
-    if request.mask is not None and (
-        request.codes is None or request.mask.shape != request.codes.shape
-    ):
-        raise MaskError("mask and codes must have the same shape")
-
-
-def _check_batch(requests: Sequence[Request]) -> None:
+def _check_batch(requests: Sequence[Work]) -> None:
     kinds = {request.kind for request in requests}
-    steps = {request.steps for request in requests if isinstance(request, GenerationRequest)}
+    steps = {request.steps for request in requests if isinstance(request, PictureWork)}
     if len(kinds) > 1 or len(steps) > 1:
         raise InvalidInputError(
             f"a batch shares kind and steps, got kinds {kinds} and steps {steps}"

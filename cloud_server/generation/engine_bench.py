@@ -29,19 +29,14 @@ from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
 
 from cloud_server.generation.backbone.checkpoint import load_builtin_backbone
 from cloud_server.generation.backbone.showo import ShowoBackbone, ShowoConfig, build_phi, phi_config
-from cloud_server.generation.engine import (
-    Engine,
-    EngineOptions,
-    GenerationRequest,
-    GenerationResult,
-    seeded_noise,
-)
+from cloud_server.generation.engine import Engine, EngineOptions, seeded_noise
 from cloud_server.generation.masked_decoding import POLICIES, DecodingPolicy
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.reference_loop import MultinomialNoise, PlainShowo
 from cloud_server.generation.text_decoding import AnswerOptions, PictureReader, generate_text
+from cloud_server.generation.work import PictureResult, PictureWork
 from cloud_server.serving.load import choose_device
-from shared_protocol.bundles.bundle import BUILTIN
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.vocabulary import Vocabulary
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / BUILTIN
@@ -206,7 +201,7 @@ def duels(contestant: Contestant, given: argparse.Namespace) -> Iterator[Duel]:
 def _picture(contestant: Contestant, side: int, policy: DecodingPolicy, steps: int | None) -> Duel:
     pixels, usual, guidance = PICTURES[side]
     steps = steps or usual
-    request = GenerationRequest("t2i", TEXT, steps=steps, guidance=guidance, seed=SEED)
+    request = PictureWork("t2i", TEXT, steps=steps, guidance=guidance, seed=SEED)
 
     def plain() -> list[int]:
         codes = contestant.plain.generate(
@@ -222,7 +217,7 @@ def _picture(contestant: Contestant, side: int, policy: DecodingPolicy, steps: i
 
     def here() -> list[int]:
         (result,) = contestant.engine(side, policy).run([request])
-        assert isinstance(result, GenerationResult)
+        assert isinstance(result, PictureResult)
         return [int(code) for code in result.codes.reshape(-1)]
 
     return Duel(f"t2i {pixels} px, {steps} steps, {policy.name}", plain, here)

@@ -20,10 +20,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from shared_protocol.messages import OnStep
+
 LogitsOfCodes = Callable[[Tensor, Tensor], Tensor]
 """Codes (B, N), -1 where unknown, and places (B, R) among them, to guided logits (B, R, V) float32
 at those places, the caller's to overwrite."""
-OnStep = Callable[[int, int], None]
 
 _EARLY_POWER = 0.7
 _LOG_FLOOR = 1e-20

@@ -11,7 +11,7 @@ values serve every question about it: they are read once, alone, and may be kept
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,9 @@ from torch import Tensor
 from cloud_server.generation.backbone.protocol import NOTHING, Backbone, KeyValueCache
 from cloud_server.generation.masked_decoding import NoiseSource
 from cloud_server.generation.prompting import causal_mask, mmu_sequence, pad_right
+from shared_protocol.messages import OnStep
 from shared_protocol.vocabulary import Vocabulary
 
-OnStep = Callable[[int, int], None]
 Codes = NDArray[np.int64]
 
 

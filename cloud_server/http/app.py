@@ -17,11 +17,12 @@ from cloud_server.http.problems import add_error_handlers, error_response, inter
 from cloud_server.http.routes import build_router
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
+from shared_protocol.http.contract import STREAM_TYPE
 
 logger = logging.getLogger(__name__)
 
-_DESCRIPTION = """Bodies are UniMIC messages: one self-delimiting msgpack value each, laid out in
-BITSTREAM.md. Ask for `Accept: application/msgpack-seq` to follow the work step by step."""
+_DESCRIPTION = f"""Bodies are UniMIC messages: one self-delimiting msgpack value each, laid out in
+BITSTREAM.md; HTTP.md has the rest. Ask for `Accept: {STREAM_TYPE}` to follow the work."""
 
 
 def create_app(settings: Settings, service: Service) -> FastAPI:

@@ -14,13 +14,12 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
 from cloud_server.http.problems import ErrorBody
-from cloud_server.serving.loaded_model import Model
+from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.service import Service
+from shared_protocol.bundles.manifest import MANIFEST
 from shared_protocol.errors import NotFoundError
+from shared_protocol.http.contract import BUNDLE_PATH, FILE_PATH, FILE_TYPE, INFO_PATH
 
-MANIFEST = "bundle.json"
-"""As `bundles.bundle` calls it, which serving does not import: it knows tokenizers."""
-FILE_TYPE = "application/octet-stream"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _WORDS = {"text/plain": {"schema": {"type": "string"}}}
 
@@ -58,13 +57,13 @@ def add_bundle(
         404: {"model": ErrorBody, "description": "This server holds another bundle"}
     }
 
-    @router.get("/v1/bundles/{fingerprint}", dependencies=guards, responses={**missing, **errors})
+    @router.get(BUNDLE_PATH, dependencies=guards, responses={**missing, **errors})
     async def bundle(fingerprint: str) -> BundleListing:
         """The files of the bundle, with sizes and digests."""
         return listing(_model_of(service, fingerprint))
 
     @router.get(
-        "/v1/bundles/{fingerprint}/{file}",
+        FILE_PATH,
         dependencies=guards,
         response_class=Response,
         responses={
@@ -84,7 +83,7 @@ def add_bundle(
         return _file_response(_model_of(service, fingerprint), file)
 
 
-def listing(model: Model) -> BundleListing:
+def listing(model: LoadedModel) -> BundleListing:
     """What a model's bundle is made of."""
     fingerprint = model.bundle.fingerprint.hex()
     manifest = BundleFile(name=MANIFEST, size=len(model.manifest), sha256=fingerprint)
@@ -95,19 +94,19 @@ def listing(model: Model) -> BundleListing:
     return BundleListing(name=model.bundle.name, fingerprint=fingerprint, files=[manifest, *others])
 
 
-def _model_of(service: Service, fingerprint: str) -> Model:
+def _model_of(service: Service, fingerprint: str) -> LoadedModel:
     """The model, if it is of that bundle."""
     model = service.model
     held = model.bundle.fingerprint.hex()
     if fingerprint != held or not model.manifest:
         raise NotFoundError(
             f"this server holds the bundle {model.bundle.name}, fingerprint {held[:16]}",
-            "ask for what /v1/info says",
+            f"ask for what {INFO_PATH} says",
         )
     return model
 
 
-def _file_response(model: Model, name: str) -> Response:
+def _file_response(model: LoadedModel, name: str) -> Response:
     if name == MANIFEST:
         etag = hashlib.sha256(model.manifest).hexdigest()
         return Response(model.manifest, media_type=FILE_TYPE, headers={"ETag": f'"{etag}"'})

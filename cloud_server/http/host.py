@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -20,10 +19,12 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cloud_server.http.app import create_app
-from cloud_server.serving.loaded_model import Model
+from cloud_server.serving.batcher import batching_queue
+from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
 from shared_protocol.errors import ConfigError
+from shared_protocol.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Host(uvicorn.Server):
             await self.service.ready()
             logger.info("ready: %s on %s", self._settings.bundle, self.service.model.device)
             if self._settings.ready_file:
-                write_atomically(self._settings.ready_file, self._url + "\n")
+                _write_ready_file(self._settings.ready_file, self._url)
         except Exception as error:
             self.failure = error
             self.should_exit = True
@@ -101,7 +102,9 @@ class Host(uvicorn.Server):
         draining.cancel()
 
 
-def serve(settings: Settings, load: Callable[[], Model], announce: Callable[[str], None]) -> None:
+def serve(
+    settings: Settings, load: Callable[[], LoadedModel], announce: Callable[[str], None]
+) -> None:
     """Serve until a signal comes.
 
     Args:
@@ -127,10 +130,10 @@ def serve(settings: Settings, load: Callable[[], Model], announce: Callable[[str
 
 
 def build_host(
-    settings: Settings, load: Callable[[], Model], url: str, announce: Callable[[str], None]
+    settings: Settings, load: Callable[[], LoadedModel], url: str, announce: Callable[[str], None]
 ) -> Host:
     """A server that has not begun; see `serve`."""
-    service = Service(settings, load)
+    service = Service(settings, load, partial(batching_queue, settings))
     config = uvicorn.Config(
         create_app(settings, service),
         http=PatientProtocol,
@@ -169,17 +172,9 @@ def url_of(listener: socket.socket, host: str) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there with all of its text or not at all.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
+def _write_ready_file(path: Path, url: str) -> None:
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
+        write_atomically(path, url + "\n")
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 

@@ -15,23 +15,25 @@ from pydantic import BaseModel, Field
 
 from cloud_server.http.bundle_routes import add_bundle
 from cloud_server.http.problems import ErrorBody
-from cloud_server.http.reading import MESSAGE_TYPE
-from cloud_server.http.replying import STREAM_TYPE
-from cloud_server.http.task_endpoint import Exchange, check_key
+from cloud_server.http.task_endpoint import TaskEndpoint, check_key
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
+from shared_protocol.http.contract import (
+    HEALTH_PATH,
+    IDEMPOTENCY_PATTERN,
+    INFO_PATH,
+    MESSAGE_TYPE,
+    METRICS_PATH,
+    READY_PATH,
+    REQUEST_ID,
+    SERVER_TIMING,
+    STREAM_TYPE,
+    task_path,
+)
 from shared_protocol.message import bitstream
 from shared_protocol.messages import MAX_GUIDANCE
-from shared_protocol.tasks import Task
+from shared_protocol.tasks import TABLE, Task
 
-SERVED = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
-
-_PURPOSES = {
-    Task.T2I: "Make a picture from a prompt",
-    Task.INPAINT: "Make the masked part of a picture anew",
-    Task.OUTPAINT: "Continue a picture beyond its edges",
-    Task.VQA: "Answer a question about a picture",
-}
 _ERRORS = {
     400: "The body is no UniMIC message of this version",
     401: "The key is missing or wrong",
@@ -52,11 +54,11 @@ _REPLY = {
     "the sequence ends in an Error as a map if the work fails after its start",
     "content": {MESSAGE_TYPE: _BINARY, STREAM_TYPE: _BINARY},
     "headers": {
-        "Server-Timing": {
+        SERVER_TIMING: {
             "description": "milliseconds of decode, queue, model and encode (single replies)",
             "schema": {"type": "string"},
         },
-        "X-Request-Id": {"description": "the name in the log", "schema": {"type": "string"}},
+        REQUEST_ID: {"description": "the name in the log", "schema": {"type": "string"}},
     },
 }
 
@@ -109,7 +111,7 @@ class Health(BaseModel):
 def build_router(settings: Settings, service: Service) -> APIRouter:
     """All paths; those of `/v1` and `/metrics` ask for the key if there is one."""
     router = APIRouter()
-    for task in SERVED:
+    for task in TABLE:
         _add_task(router, service, task, _documented_key(settings))
     guards = _guards(settings)
     _add_info(router, service, guards)
@@ -128,26 +130,24 @@ def _documented_key(settings: Settings) -> list[Any]:
 
 
 def _add_task(router: APIRouter, service: Service, task: Task, guards: list[Any]) -> None:
-    name = task.name.lower()
-
     async def serve(
         idempotency_key: Annotated[
             str | None,
             Header(
                 description="equal keys name one piece of work: a retry, even with another reply "
                 "coder, finds its result instead of making it again",
-                json_schema_extra={"pattern": "^[!-~]{1,200}$"},
+                json_schema_extra={"pattern": f"^{IDEMPOTENCY_PATTERN}$"},
             ),
         ] = None,
     ) -> Response:
-        return Exchange(service, task)
+        return TaskEndpoint(service, task)
 
     router.add_api_route(
-        f"/v1/{name}",
+        task_path(task),
         serve,
         methods=["POST"],
-        name=name,
-        summary=_PURPOSES[task],
+        name=task.slug,
+        summary=TABLE[task].purpose,
         response_class=Response,
         responses={200: _REPLY, **_errors(400, 401, 409, 413, 415, 422, 500, 503, 504)},
         openapi_extra={"requestBody": {"required": True, "content": {MESSAGE_TYPE: _BINARY}}},
@@ -165,13 +165,13 @@ def _guards(settings: Settings) -> list[Any]:
 
 
 def _add_info(router: APIRouter, service: Service, guards: list[Any]) -> None:
-    @router.get("/v1/info", dependencies=guards, responses=_errors(401, 503))
+    @router.get(INFO_PATH, dependencies=guards, responses=_errors(401, 503))
     async def info() -> Info:
         """Bundle, limits, defaults and health of the entropy models."""
         return describe(service)
 
     @router.get(
-        "/metrics",
+        METRICS_PATH,
         dependencies=guards,
         response_class=Response,
         responses={
@@ -186,12 +186,12 @@ def _add_info(router: APIRouter, service: Service, guards: list[Any]) -> None:
 
 
 def _add_health(router: APIRouter, service: Service) -> None:
-    @router.get("/healthz")
+    @router.get(HEALTH_PATH)
     async def healthz() -> Health:
         """Whether the process answers."""
         return Health(status="ok")
 
-    @router.get("/readyz", responses={503: {"model": Health, "description": "Not ready"}})
+    @router.get(READY_PATH, responses={503: {"model": Health, "description": "Not ready"}})
     async def readyz(response: Response) -> Health:
         """Whether requests are served now."""
         response.status_code = 200 if service.state == "ready" else 503
@@ -209,7 +209,7 @@ def describe(service: Service) -> Info:
         bundle=bundle.name,
         fingerprint=bundle.fingerprint.hex(),
         grid=bundle.grid,
-        tasks=[task.name.lower() for task in SERVED],
+        tasks=[task.slug for task in TABLE],
         scenarios=[scenario.name.lower() for scenario in model.scenarios],
         entropy=dict(model.entropy),
         device=model.device,

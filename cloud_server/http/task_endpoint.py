@@ -1,12 +1,7 @@
-"""One exchange over HTTP: body in, one message out, with progress before it if the client wants.
+"""One request for a task over HTTP: body in, one message out, with progress if the client wants it.
 
-It does not know what the messages mean; `service` does.
-
-A single reply is one message, its timing in `Server-Timing`. A streamed reply is a sequence of
-msgpack values::
-
-    [0, total] [step, total] …  {"timing": {stage: ms, …}}  message        when all goes well
-    [0, total] [step, total] …  {"code": …, "message": …, …}               when it fails after all
+It does not know what the messages mean; `serving.service` does. HTTP.md is the specification of
+both forms of the reply, `shared_protocol.http.reply_stream` writes the streamed one.
 """
 
 from __future__ import annotations
@@ -14,50 +9,46 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import re
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import msgpack
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from cloud_server.http.problems import internal_error
-from cloud_server.http.reading import (
-    MESSAGE_TYPE,
+from cloud_server.http.problems import error_response, internal_error
+from cloud_server.http.request_body import (
     ClientGoneError,
     check_headers,
+    linger,
     read_body,
     until_gone,
 )
-from cloud_server.http.replying import STREAM_TYPE, Incoming, Reply
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
-from cloud_server.serving.service import Job, Service
+from cloud_server.serving.service import Service, ServiceJob
 from shared_protocol.errors import (
     DeadlineError,
     InvalidInputError,
     UnauthorizedError,
     UnimicError,
 )
+from shared_protocol.http.contract import (
+    IDEMPOTENCY_KEY,
+    MESSAGE_TYPE,
+    REQUEST_ID,
+    SERVER_TIMING,
+    STREAM_TYPE,
+    is_idempotency_key,
+    wants_stream,
+)
+from shared_protocol.http.reply_stream import Failure, Step, timing_to_header, write_event
+from shared_protocol.http.reply_stream import Message as MessageEvent
 from shared_protocol.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
-_REFUSES = re.compile(r";\s*q=0(\.0*)?\s*(;|$)")
-
-
-def wants_stream(accept: str) -> bool:
-    """Whether an Accept header names the streamed form.
-
-    >>> wants_stream("application/msgpack-seq, application/msgpack;q=0.9")
-    True
-    """
-    ranges = (part.strip().lower() for part in accept.split(","))
-    return any(
-        r.partition(";")[0].strip() == STREAM_TYPE and not _REFUSES.search(r) for r in ranges
-    )
+_LINGER_S = 1.0
+_LINGER_BYTES = 1 << 20
 
 
 def check_key(headers: Headers, api_key: str | None) -> None:
@@ -65,13 +56,80 @@ def check_key(headers: Headers, api_key: str | None) -> None:
     if api_key is None:
         return
     scheme, _, given = headers.get("authorization", "").partition(" ")
+    # Compared in constant time: how long it takes tells nothing about the key.
     same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), api_key.encode())
     if scheme.lower() != "bearer" or not same:
         fault = "the key is wrong" if given else "no key was given"
         raise UnauthorizedError(fault, "send 'Authorization: Bearer KEY'")
 
 
-class Exchange(Response):
+class _Connection:
+    """The request's events and its reply; knows how far both have got, and how it may still end."""
+
+    def __init__(self, receive: Receive, send: Send, trace: Trace) -> None:
+        self._receive = receive
+        self._send = send
+        self._trace = trace
+        self._exhausted = False
+        self._kind = ""
+        self._ended = False
+
+    async def receive(self) -> Message:
+        """The next event of the request."""
+        event = await self._receive()
+        self._exhausted = not event.get("more_body", False)
+        return event
+
+    async def start(self, status: int, kind: str, headers: dict[str, str]) -> None:
+        """Send the status and the headers."""
+        self._kind = kind
+        self._trace.status = status
+        fields = {
+            "Content-Type": kind,
+            REQUEST_ID: self._trace.id,
+            "Cache-Control": "no-store",
+            **headers,
+        }
+        raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        self._trace.bytes_down += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """Say that the body is complete."""
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fail(self, error: UnimicError) -> None:
+        """Tell the client of `error` in the way that is left."""
+        self._trace.status = error.http_status
+        if self._ended:
+            return
+        if self._kind == STREAM_TYPE:
+            await self.send(write_event(Failure(error)))
+        elif self._kind:
+            return  # the length was promised: cutting the reply short is all that is left
+        else:
+            await self._fail_whole(error)
+        await self.end()
+
+    async def _fail_whole(self, error: UnimicError) -> None:
+        response = error_response(error)
+        headers = dict(response.headers)
+        if not self._exhausted:
+            headers["connection"] = "close"
+        kind = headers.pop("content-type")
+        headers.pop("cache-control", None)
+        await self.start(response.status_code, kind, headers)
+        await self.send(bytes(response.body))
+        if not self._exhausted:
+            await linger(self.receive, _LINGER_BYTES, _LINGER_S)
+
+
+class TaskEndpoint(Response):
     """Serves one request; an ASGI reply that reads its own request.
 
     Args:
@@ -87,26 +145,25 @@ class Exchange(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read, work and reply; every error becomes a reply, a stream's last value, or silence."""
         trace = self._trace
-        incoming = Incoming(receive)
-        reply = Reply(send, trace)
+        connection = _Connection(receive, send, trace)
         try:
-            await self._serve(Headers(scope=scope), incoming, reply)
+            await self._serve(Headers(scope=scope), connection)
         except ClientGoneError:
             trace.status = STATUS_CLIENT_GONE
         except asyncio.CancelledError:
             trace.status = STATUS_CLIENT_GONE
             raise
         except UnimicError as error:
-            await reply.fail(error, incoming)
+            await connection.fail(error)
         except Exception:
             logger.exception("incident %s", trace.id)
-            await reply.fail(internal_error(trace.id), incoming)
+            await connection.fail(internal_error(trace.id))
         finally:
             trace.finish()
             self._service.metrics.observe(trace)
             logger.info("%s", trace)
 
-    async def _serve(self, headers: Headers, incoming: Incoming, reply: Reply) -> None:
+    async def _serve(self, headers: Headers, connection: _Connection) -> None:
         settings = self._service.settings
         check_key(headers, settings.api_key)
         check_headers(headers, settings.max_body)
@@ -115,12 +172,13 @@ class Exchange(Response):
         limit = asyncio.timeout(settings.request_timeout)
         try:
             async with limit:
-                body = await read_body(incoming, settings.max_body, settings.body_timeout)
+                receive = connection.receive
+                body = await read_body(receive, settings.max_body, settings.body_timeout)
                 self._trace.bytes_up = len(body)
                 with self._service.admission():
                     form = _stream if wants_stream(headers.get("accept", "")) else _single
-                    work = self._work(body, key, _seconds_to(limit), lambda job: form(job, reply))
-                    await _unless_gone(incoming, work)
+                    answer = self._answer(body, key, limit, lambda job: form(job, connection))
+                    await _unless_gone(receive, answer)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -129,30 +187,34 @@ class Exchange(Response):
                 "retry with the same Idempotency-Key, or ask for fewer steps",
             ) from error
 
-    async def _work(
-        self, body: bytes, key: str | None, left: float, answer: Callable[[Job], Awaitable[None]]
+    async def _answer(
+        self,
+        body: bytes,
+        key: str | None,
+        limit: asyncio.Timeout,
+        form: Callable[[ServiceJob], Awaitable[None]],
     ) -> None:
-        async with self._service.job(body, self._trace, key, left) as job:
-            await answer(job)
+        async with self._service.job(body, self._trace, key, _seconds_to(limit)) as job:
+            await form(job)
 
 
-async def _single(job: Job, reply: Reply) -> None:
+async def _single(job: ServiceJob, connection: _Connection) -> None:
     message = await job.message()
-    timing = ", ".join(f"{stage};dur={ms}" for stage, ms in job.trace.timing_ms().items())
-    headers = {"Server-Timing": timing, "Content-Length": str(len(message))}
-    await reply.start(200, MESSAGE_TYPE, headers)
-    await reply.send(message)
-    await reply.end()
+    timing = timing_to_header(job.trace.timing())
+    headers = {SERVER_TIMING: timing, "Content-Length": str(len(message))}
+    await connection.start(200, MESSAGE_TYPE, headers)
+    await connection.send(message)
+    await connection.end()
 
 
-async def _stream(job: Job, reply: Reply) -> None:
-    await reply.start(200, STREAM_TYPE, {"X-Accel-Buffering": "no"})
+async def _stream(job: ServiceJob, connection: _Connection) -> None:
+    await connection.start(200, STREAM_TYPE, {"X-Accel-Buffering": "no"})
     async for step, total in job.steps():
-        await reply.send(msgpack.packb([step, total]))
+        await connection.send(write_event(Step(step, total)))
     message = await job.message()
-    await reply.send(msgpack.packb({"timing": job.trace.timing_ms()}))
-    await reply.send(message)
-    await reply.end()
+    await connection.send(write_event(job.trace.timing()))
+    await connection.send(write_event(MessageEvent(message)))
+    await connection.end()
 
 
 def _seconds_to(limit: asyncio.Timeout) -> float:
@@ -162,10 +224,10 @@ def _seconds_to(limit: asyncio.Timeout) -> float:
 
 
 def _idempotency_key(headers: Headers) -> str | None:
-    key = headers.get("idempotency-key")
-    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+    key = headers.get(IDEMPOTENCY_KEY)
+    if key is not None and not is_idempotency_key(key):
         raise InvalidInputError(
-            "the Idempotency-Key is not usable", "use 1..200 visible ASCII characters"
+            f"the {IDEMPOTENCY_KEY} is not usable", "use 1..200 visible ASCII characters"
         )
     return key
 

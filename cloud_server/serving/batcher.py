@@ -1,6 +1,6 @@
 """The queue in front of the model: bounded, batching, one worker thread.
 
-It does not know what a job is, only its batch key; it knows no HTTP and no tokens.
+Its class does not know what a job is, only its batch key; it knows no HTTP and no tokens.
 
 ::
 
@@ -23,11 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic
 
-from cloud_server.serving.ticket import Job, Result, Ticket
+from cloud_server.generation.work import Result, Work
+from cloud_server.serving.loaded_model import LoadedModel
+from cloud_server.serving.ticket import JobT, ResultT, Ticket
+from cloud_server.settings import Settings
 from shared_protocol.errors import InternalError, OverloadedError
+from shared_protocol.messages import OnStep
 
-OnStep = Callable[[int, int], None]
-Run = Callable[[Sequence[Job], OnStep], Sequence[Result]]
+Run = Callable[[Sequence[JobT], OnStep], Sequence[ResultT]]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class _AbandonedError(Exception):
     """Raised inside the worker to stop a batch that nobody waits for."""
 
 
-class Batcher(Generic[Job, Result]):
+class Batcher(Generic[JobT, ResultT]):
     """Runs jobs in batches on one worker thread.
 
     Args:
@@ -53,7 +56,7 @@ class Batcher(Generic[Job, Result]):
 
     def __init__(
         self,
-        run: Run[Job, Result],
+        run: Run[JobT, ResultT],
         *,
         max_batch: int,
         max_queue: int,
@@ -65,8 +68,8 @@ class Batcher(Generic[Job, Result]):
         self._max_queue = max_queue
         self._window_s = window_s
         self._on_batch = on_batch
-        self._waiting: list[Ticket[Job, Result]] = []
-        self._running: list[Ticket[Job, Result]] = []
+        self._waiting: list[Ticket[JobT, ResultT]] = []
+        self._running: list[Ticket[JobT, ResultT]] = []
         self._arrived = asyncio.Event()
         self._stopped = False
         self._closing = False
@@ -95,14 +98,14 @@ class Batcher(Generic[Job, Result]):
                 self.retry_after(),
             )
 
-    def submit(self, job: Job, key: Hashable) -> Ticket[Job, Result]:
+    def submit(self, job: JobT, key: Hashable) -> Ticket[JobT, ResultT]:
         """Queue a job; await `Ticket.result()`.
 
         Raises:
             OverloadedError: the queue is full, or the server is stopping.
         """
         self.check_room()
-        ticket: Ticket[Job, Result] = Ticket(job, key, lambda: self._drop(ticket))
+        ticket: Ticket[JobT, ResultT] = Ticket(job, key, lambda: self._drop(ticket))
         self._waiting.append(ticket)
         self._arrived.set()
         return ticket
@@ -139,7 +142,7 @@ class Batcher(Generic[Job, Result]):
         if self._worker is not None:
             self._worker.shutdown(wait=False)
 
-    def _drop(self, ticket: Ticket[Job, Result]) -> None:
+    def _drop(self, ticket: Ticket[JobT, ResultT]) -> None:
         if ticket in self._waiting:
             self._waiting.remove(ticket)
             ticket.done.cancel()
@@ -168,13 +171,13 @@ class Batcher(Generic[Job, Result]):
         key = self._waiting[0].key
         return sum(ticket.key == key for ticket in self._waiting)
 
-    def _take(self) -> list[Ticket[Job, Result]]:
+    def _take(self) -> list[Ticket[JobT, ResultT]]:
         """Remove the head of the queue and its equals, in order of arrival."""
         if not self._waiting:
             return []
         key = self._waiting[0].key
-        batch: list[Ticket[Job, Result]] = []
-        rest: list[Ticket[Job, Result]] = []
+        batch: list[Ticket[JobT, ResultT]] = []
+        rest: list[Ticket[JobT, ResultT]] = []
         for ticket in self._waiting:
             fits = ticket.key == key and len(batch) < self._max_batch
             (batch if fits else rest).append(ticket)
@@ -182,10 +185,9 @@ class Batcher(Generic[Job, Result]):
         now = time.monotonic()
         for ticket in batch:
             ticket.queue_s = now - ticket.submitted
-            ticket.batch_size = len(batch)
         return batch
 
-    async def _run_batch(self, batch: Sequence[Ticket[Job, Result]]) -> None:
+    async def _run_batch(self, batch: Sequence[Ticket[JobT, ResultT]]) -> None:
         """Run a batch; if it fails, run its jobs one by one, so that only the bad ones fail."""
         started = time.monotonic()
         try:
@@ -204,7 +206,7 @@ class Batcher(Generic[Job, Result]):
             if not ticket.done.done():
                 ticket.done.set_result(result)
 
-    async def _on_worker(self, batch: Sequence[Ticket[Job, Result]]) -> Sequence[Result]:
+    async def _on_worker(self, batch: Sequence[Ticket[JobT, ResultT]]) -> Sequence[ResultT]:
         loop = asyncio.get_running_loop()
 
         def report(step: int, total: int) -> None:
@@ -215,7 +217,7 @@ class Batcher(Generic[Job, Result]):
             self._stop_if_unwanted(batch)
             loop.call_soon_threadsafe(report, step, total)
 
-        def work() -> Sequence[Result]:
+        def work() -> Sequence[ResultT]:
             self._stop_if_unwanted(batch)
             results = self._run([ticket.job for ticket in batch], on_step)
             if len(results) != len(batch):
@@ -225,15 +227,28 @@ class Batcher(Generic[Job, Result]):
         assert self._worker is not None, "start() comes before submit()"
         return await loop.run_in_executor(self._worker, work)
 
-    def _stop_if_unwanted(self, batch: Sequence[Ticket[Job, Result]]) -> None:
+    def _stop_if_unwanted(self, batch: Sequence[Ticket[JobT, ResultT]]) -> None:
         wanted_until = max(ticket.wanted_until for ticket in batch)
         if self._stopped or wanted_until < time.monotonic():
             raise _AbandonedError
 
 
-def _settle_error(batch: Sequence[Ticket[Job, Result]], error: Exception) -> None:
+def _settle_error(batch: Sequence[Ticket[JobT, ResultT]], error: Exception) -> None:
     if isinstance(error, _AbandonedError):
         error = OverloadedError("the work was stopped before its end", "retry", 1.0)
     for ticket in batch:
         if not ticket.done.done():
             ticket.done.set_exception(error)
+
+
+def batching_queue(
+    settings: Settings, model: LoadedModel, on_batch: Callable[[int], None]
+) -> Batcher[Work, Result]:
+    """The queue of a host with one model of its own."""
+    return Batcher(
+        model.engine.run,
+        max_batch=model.max_batch,
+        max_queue=settings.max_queue,
+        window_s=settings.batch_window,
+        on_batch=on_batch,
+    )

@@ -23,15 +23,25 @@ from cloud_server.generation.backbone.showo import ShowoBackbone
 from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.masked_decoding import POLICIES, REFERENCE, STANDARD, DecodingPolicy
 from cloud_server.generation.prompting import QuestionFrame
-from cloud_server.serving.loaded_model import BundleCodec, Model, PicturesOnly, Runner, SharedFile
-from cloud_server.serving.translation import to_engine, to_response
+from cloud_server.serving.loaded_model import (
+    BundleCodec,
+    LoadedModel,
+    PicturesOnly,
+    Runner,
+    SharedFile,
+)
+from cloud_server.serving.translation import to_response, to_work
 from cloud_server.settings import Settings
-from shared_protocol.bundles.bundle import BUILTIN, Bundle, load_bundle
-from shared_protocol.bundles.published import CATALOGUE, find_transformer
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.catalogue import CATALOGUE
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import BUILTIN
+from shared_protocol.bundles.published import find_transformer
 from shared_protocol.bundles.with_entropy import with_entropy
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.codec import encode_request
 from shared_protocol.messages import Options, Request
+from shared_protocol.selfcheck.recorded_digests import check_probabilities
 from shared_protocol.selfcheck.roundtrip import round_trip_digest
 from shared_protocol.tasks import Task
 from shared_protocol.tokens import ImageTokens, TextTokens
@@ -44,7 +54,7 @@ _BATCH_ON_GPU = 8
 _BUILTIN_BACKBONE = Path(__file__).parents[1] / "weights" / BUILTIN
 
 
-def load_model(settings: Settings) -> Model:
+def load_model(settings: Settings) -> LoadedModel:
     """Load everything that `settings` name, check the entropy models and warm all of it.
 
     Raises:
@@ -56,7 +66,7 @@ def load_model(settings: Settings) -> Model:
         torch.set_num_threads(settings.threads)
     bundle = open_bundle(settings)
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
-    model = Model(
+    model = LoadedModel(
         bundle=bundle,
         engine=load_engine(
             bundle,
@@ -230,11 +240,11 @@ def check_entropy(bundle: Bundle) -> Mapping[str, Any]:
         CheckpointError: it decodes what it did not encode, or differs from what is recorded.
     """
     bundle.entropy.warm_up()
-    bundle.check_probabilities()
+    check_probabilities(bundle.entropy)
     return {"ok": True, "digest": round_trip_digest(bundle)}
 
 
-def warm(model: Model, bundle: Bundle) -> None:
+def warm(model: LoadedModel, bundle: Bundle) -> None:
     """Run a short picture and a short answer from end to end, so that no user waits for it."""
     text = TextTokens(np.arange(1, 4, dtype=np.int32), bundle.vocabulary.text_size)
     codes = np.zeros(bundle.grid, dtype=np.int32)
@@ -245,5 +255,5 @@ def warm(model: Model, bundle: Bundle) -> None:
         requests.append(Request(Task.VQA, text, image, options=short))
     for request in requests:
         decoded, _ = model.codec.decode(encode_request(request, bundle).data)
-        result = model.engine.run([to_engine(decoded, bundle)])[0]
+        result = model.engine.run([to_work(decoded, bundle)])[0]
         model.codec.encode(to_response(decoded, result, bundle), decoded, None)

@@ -10,20 +10,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cloud_server.generation import engine
+from cloud_server.generation.work import AnswerWork, Result, Work
 from cloud_server.serving.translation import ServedBundle
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.message import codec
-from shared_protocol.messages import Request, Response
+from shared_protocol.messages import OnStep, Request, Response
 from shared_protocol.tasks import Scenario
 
 
 class Runner(Protocol):
     """The part of `engine.Engine` that serving needs."""
 
-    def run(
-        self, requests: Sequence[engine.Request], on_step: engine.OnStep | None = None
-    ) -> Sequence[engine.Result]: ...
+    def run(self, requests: Sequence[Work], on_step: OnStep | None = None) -> Sequence[Result]: ...
 
 
 class PicturesOnly:
@@ -41,15 +39,13 @@ class PicturesOnly:
         self._inner = inner
         self._weights = weights
 
-    def run(
-        self, requests: Sequence[engine.Request], on_step: engine.OnStep | None = None
-    ) -> Sequence[engine.Result]:
+    def run(self, requests: Sequence[Work], on_step: OnStep | None = None) -> Sequence[Result]:
         """See `Engine.run`.
 
         Raises:
             InvalidInputError: a question.
         """
-        if any(isinstance(request, engine.AnswerRequest) for request in requests):
+        if any(isinstance(request, AnswerWork) for request in requests):
             raise InvalidInputError(
                 f"the weights {self._weights} answer questions from CLIP features of pixels, and "
                 "only tokens travel here",
@@ -82,7 +78,7 @@ class SharedFile:
 
 
 @dataclass(frozen=True)
-class Model:
+class LoadedModel:
     """Everything that is loaded, ready to serve.
 
     Args:

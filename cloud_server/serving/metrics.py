@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.tasks import Task
 
-STAGES = ("decode", "queue", "model", "encode", "total")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -61,9 +61,9 @@ class Trace:
         finally:
             self.seconds[name] = time.monotonic() - started
 
-    def timing_ms(self) -> dict[str, float]:
+    def timing(self) -> ServerTiming:
         """Milliseconds by stage, for the client."""
-        return {name: round(1000 * value, 2) for name, value in self.seconds.items()}
+        return ServerTiming(**{name: round(1000 * s, 2) for name, s in self.seconds.items()})
 
     def finish(self) -> None:
         """Note the end of the exchange."""
@@ -72,7 +72,7 @@ class Trace:
     def __str__(self) -> str:
         model, total = (1000 * self.seconds.get(name, 0.0) for name in ("model", "total"))
         return (
-            f"id={self.id} task={self.task.name.lower()} status={self.status} "
+            f"id={self.id} task={self.task.slug} status={self.status} "
             f"bytes={self.bytes_up}/{self.bytes_down} tokens={self.tokens_up}/{self.tokens_down} "
             f"model_ms={model:.0f} total_ms={total:.0f}"
         )
@@ -105,7 +105,7 @@ class Metrics:
 
     def observe(self, trace: Trace) -> None:
         """Count a finished exchange."""
-        task = trace.task.name.lower()
+        task = trace.task.slug
         self._requests.labels(task, str(trace.status)).inc()
         for direction, body, parts in (
             ("up", trace.bytes_up, trace.parts_up),

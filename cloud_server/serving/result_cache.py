@@ -5,46 +5,28 @@ It does not know how a result is made or sent; the reply's coder is no part of a
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cloud_server.generation import engine
-from shared_protocol.messages import Request
+from cloud_server.generation.work import AnswerResult, Result
 
 ResultKey = tuple[str, bytes]
-"""(Idempotency-Key, digest of the request)."""
+"""(Idempotency-Key, `message.checksum.request_digest`)."""
 
 _OVERHEAD_BYTES = 512
 
 
-def request_digest(request: Request) -> bytes:
-    """SHA-256 of all that decides the result of `request`: everything but `options.reply`."""
-    options = request.options
-    knobs = (options.steps, options.guidance, options.seed, options.max_new_tokens)
-    sides = request.extension.sides if request.extension else None
-    digest = hashlib.sha256(repr((int(request.task), knobs, sides)).encode())
-    image = request.image.codes if request.image else None
-    mask = request.mask.flags if request.mask else None
-    dropped = request.dropped.flags if request.dropped else None
-    for array in (request.text.ids, image, mask, dropped):
-        shape = None if array is None else array.shape
-        digest.update(f"|{shape}|".encode())
-        digest.update(b"" if array is None else array.tobytes())
-    return digest.digest()
-
-
-def size_of(result: engine.Result) -> int:
+def size_of(result: Result) -> int:
     """Roughly the bytes of memory that keeping `result` takes."""
-    kept = result.text_ids if isinstance(result, engine.AnswerResult) else result.codes
+    kept = result.text_ids if isinstance(result, AnswerResult) else result.codes
     return _OVERHEAD_BYTES + kept.nbytes
 
 
 @dataclass(frozen=True)
 class _Entry:
-    result: engine.Result
+    result: Result
     size: int
     expires: float
 
@@ -76,7 +58,7 @@ class ResultCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: ResultKey) -> engine.Result | None:
+    def get(self, key: ResultKey) -> Result | None:
         """The result under `key` that has not expired."""
         entry = self._entries.get(key)
         if entry is None:
@@ -87,7 +69,7 @@ class ResultCache:
         self._entries.move_to_end(key)
         return entry.result
 
-    def put(self, key: ResultKey, result: engine.Result) -> None:
+    def put(self, key: ResultKey, result: Result) -> None:
         """Keep `result`, at the cost of those used longest ago."""
         if key in self._entries:
             self._remove(key)

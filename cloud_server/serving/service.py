@@ -4,8 +4,8 @@ It does not know HTTP: bodies come in as bytes and go out as bytes, progress as 
 
 ::
 
-    bytes ─ decode ─► Request ─ check ─► queue ─► Batcher ─► engine ─► Response ─ encode ─► bytes
-            codec threads          │              one worker             │       codec threads
+    bytes ─ decode ─► Request ─ check ─► work queue ─► engine ─► Response ─ encode ─► bytes
+            codec threads          │      (passed in)              │       codec threads
                                    └── Idempotency-Key known? ◄── ResultCache
 """
 
@@ -18,12 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-from cloud_server.generation import engine, filling
-from cloud_server.serving.batcher import Batcher
-from cloud_server.serving.loaded_model import Model
+from cloud_server.generation.work import Result, Work
+from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
-from cloud_server.serving.result_cache import ResultCache, ResultKey, request_digest
-from cloud_server.serving.ticket import Ticket
+from cloud_server.serving.result_cache import ResultCache, ResultKey
+from cloud_server.serving.ticket import Ticket, WorkQueue
 from cloud_server.serving.translation import (
     batch_key,
     check_request,
@@ -35,12 +34,16 @@ from cloud_server.serving.translation import (
 )
 from cloud_server.settings import Settings
 from shared_protocol.errors import OverloadedError
-from shared_protocol.messages import Request, Response
+from shared_protocol.message.checksum import request_digest
+from shared_protocol.messages import Request
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-EngineTicket = Ticket[filling.Request, engine.Result]
+EngineTicket = Ticket[Work, Result]
+EngineQueue = WorkQueue[Work, Result]
+MakeQueue = Callable[[LoadedModel, Callable[[int], None]], EngineQueue]
+"""From a loaded model, and who is told the size of every batch, to a queue that has not begun."""
 _LOADING_RETRY_S = 2.0
 
 
@@ -50,14 +53,18 @@ class Service:
     Args:
         settings: limits and times.
         load: loads and warms the model; called once, on a thread of its own.
+        make_queue: makes the queue in front of the model, once that is loaded.
     """
 
-    def __init__(self, settings: Settings, load: Callable[[], Model]) -> None:
+    def __init__(
+        self, settings: Settings, load: Callable[[], LoadedModel], make_queue: MakeQueue
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self._load = load
-        self._model: Model | None = None
-        self._batcher: Batcher[filling.Request, engine.Result] | None = None
+        self._model: LoadedModel | None = None
+        self._make_queue = make_queue
+        self._queue: EngineQueue | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stopping = False
         self._inflight = 0
@@ -79,14 +86,8 @@ class Service:
 
     async def _prepare(self) -> None:
         model = await asyncio.to_thread(self._load)
-        self._batcher = Batcher(
-            filling.FillingRunner(model.engine.run).run,
-            max_batch=model.max_batch,
-            max_queue=self.settings.max_queue,
-            window_s=self.settings.batch_window,
-            on_batch=self.metrics.observe_batch,
-        )
-        self._batcher.start()
+        self._queue = self._make_queue(model, self.metrics.observe_batch)
+        self._queue.start()
         self._model = model
 
     @property
@@ -97,7 +98,7 @@ class Service:
         return "loading" if self._model is None else "ready"
 
     @property
-    def model(self) -> Model:
+    def model(self) -> LoadedModel:
         """The loaded model.
 
         Raises:
@@ -110,7 +111,7 @@ class Service:
     @property
     def queue_depth(self) -> int:
         """Requests that wait for the model."""
-        return self._batcher.depth if self._batcher else 0
+        return self._queue.depth if self._queue else 0
 
     @property
     def inflight(self) -> int:
@@ -120,19 +121,19 @@ class Service:
     def refuse(self) -> None:
         """Take no more requests and refuse those that wait; what runs goes on."""
         self._stopping = True
-        if self._batcher:
-            self._batcher.refuse()
+        if self._queue:
+            self._queue.refuse()
 
     def stop_now(self) -> None:
         """Make a running batch end at its next step; may be called from a signal handler."""
-        if self._batcher:
-            self._batcher.stop_now()
+        if self._queue:
+            self._queue.stop_now()
 
     async def drain(self, grace_s: float) -> None:
         """`refuse`, and stop what still runs after `grace_s` seconds."""
         self.refuse()
-        if self._batcher:
-            await self._batcher.close(grace_s)
+        if self._queue:
+            await self._queue.close(grace_s)
 
     async def close(self, grace_s: float) -> None:
         """`drain`, and let go of all threads."""
@@ -150,8 +151,8 @@ class Service:
         if self._stopping:
             raise OverloadedError("the server is stopping", "retry", _LOADING_RETRY_S)
         _ = self.model
-        assert self._batcher is not None, "made together with the model"
-        self._batcher.check_room()
+        assert self._queue is not None, "made together with the model"
+        self._queue.check_room()
 
     @contextmanager
     def admission(self) -> Iterator[None]:
@@ -174,12 +175,12 @@ class Service:
             self._inflight -= 1
 
     def _retry_after(self) -> float:
-        return self._batcher.retry_after() if self._batcher else _LOADING_RETRY_S
+        return self._queue.retry_after() if self._queue else _LOADING_RETRY_S
 
     @asynccontextmanager
     async def job(
         self, data: bytes, trace: Trace, idempotency_key: str | None, time_left_s: float
-    ) -> AsyncIterator[Job]:
+    ) -> AsyncIterator[ServiceJob]:
         """Decode and check a message and queue its work, while the context lasts.
 
         Raises:
@@ -187,23 +188,23 @@ class Service:
         """
         model = self.model
         with trace.stage("decode"):
-            request, trace.parts_up = await self._on_codec_thread(model.codec.decode, data)
+            request, trace.parts_up = await self.on_codec_thread(model.codec.decode, data)
             check_request(request, trace.task, model.bundle, self.settings)
         trace.tokens_up = tokens_up(request)
         key = (idempotency_key, request_digest(request)) if idempotency_key else None
         known = self._results.get(key) if key else None
         if known is not None:
             self.metrics.observe_replay()
-            yield Job(self, model, request, trace, known)
+            yield ServiceJob(self, model, request, trace, known)
             return
         ticket = self._shared_ticket(key, request, time_left_s) if key else self._submit(request)
         async with ticket.waiting():
-            yield Job(self, model, request, trace, ticket)
+            yield ServiceJob(self, model, request, trace, ticket)
 
     def _submit(self, request: Request) -> EngineTicket:
-        assert self._batcher is not None, "made together with the model"
+        assert self._queue is not None, "made together with the model"
         bundle = self.model.bundle
-        return self._batcher.submit(to_work(request, bundle), batch_key(request, bundle))
+        return self._queue.submit(to_work(request, bundle), batch_key(request, bundle))
 
     def _shared_ticket(self, key: ResultKey, request: Request, time_left_s: float) -> EngineTicket:
         """The ticket of this very work, if it is under way, else a new one."""
@@ -217,37 +218,28 @@ class Service:
         ticket.keep_for(time_left_s + self.settings.request_timeout)
         return ticket
 
-    def _keep(self, key: ResultKey, done: asyncio.Future[engine.Result]) -> None:
+    def _keep(self, key: ResultKey, done: asyncio.Future[Result]) -> None:
         ticket = self._shared.get(key)
         if ticket is not None and ticket.done is done:
             del self._shared[key]
         if not done.cancelled() and done.exception() is None:
             self._results.put(key, done.result())
 
-    async def _on_codec_thread(self, work: Callable[..., T], *args: Any) -> T:
+    async def on_codec_thread(self, work: Callable[..., T], *args: Any) -> T:
+        """Run what would keep the event loop from other requests."""
         return await asyncio.get_running_loop().run_in_executor(self._codecs, work, *args)
 
-    async def encode(self, job: Job, response: Response) -> bytes:
-        """The message that answers `job`."""
-        trace = job.trace
-        with trace.stage("encode"):
-            data, trace.parts_down = await self._on_codec_thread(
-                job.model.codec.encode, response, job.request, job.request.options.reply
-            )
-        trace.tokens_down = tokens_down(job.request, response)
-        return data
 
-
-class Job:
+class ServiceJob:
     """One request under way; made by `Service.job`."""
 
     def __init__(
         self,
         service: Service,
-        model: Model,
+        model: LoadedModel,
         request: Request,
         trace: Trace,
-        source: EngineTicket | engine.Result,
+        source: EngineTicket | Result,
     ) -> None:
         self.model = model
         self.request = request
@@ -270,9 +262,14 @@ class Job:
         """
         result = await self._result()
         response = to_response(self.request, result, self.model.bundle)
-        return await self._service.encode(self, response)
+        with self.trace.stage("encode"):
+            data, self.trace.parts_down = await self._service.on_codec_thread(
+                self.model.codec.encode, response, self.request, self.request.options.reply
+            )
+        self.trace.tokens_down = tokens_down(self.request, response)
+        return data
 
-    async def _result(self) -> engine.Result:
+    async def _result(self) -> Result:
         source = self._source
         if not isinstance(source, Ticket):
             self.trace.seconds |= {"queue": 0.0, "model": 0.0}

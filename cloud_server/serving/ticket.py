@@ -1,6 +1,6 @@
-"""A place in the queue of the model: who waits for it, how far it is, what became of it.
+"""What a queue in front of a model is, and a place in it: who waits, how far it is, how it ended.
 
-It does not know the queue, nor what its job is; it lives on the event loop.
+It does not know how a queue orders or batches, nor what a job is; it lives on the event loop.
 """
 
 from __future__ import annotations
@@ -10,16 +10,48 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT")
 
 _FOREVER = math.inf
 _NEVER = -math.inf
 
 
-class Ticket(Generic[Job, Result]):
+class WorkQueue(Protocol[JobT, ResultT]):
+    """What serving needs of the queue in front of a model; `batcher.Batcher` is one.
+
+    All calls are made on the event loop, but for `stop_now`.
+    """
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+
+    @property
+    def depth(self) -> int:
+        """Number of waiting jobs."""
+
+    def check_room(self) -> None:
+        """Raise `OverloadedError` where `submit` would."""
+
+    def submit(self, job: JobT, key: Hashable) -> Ticket[JobT, ResultT]:
+        """Queue a job; jobs with equal keys may share a batch."""
+
+    def retry_after(self) -> float:
+        """Whole seconds after which there should be room."""
+
+    def refuse(self) -> None:
+        """Take no more jobs and refuse those that wait; what runs goes on."""
+
+    def stop_now(self) -> None:
+        """Make what runs end at its next step; may be called from any thread."""
+
+    async def close(self, grace_s: float) -> None:
+        """`refuse`, and stop what still runs after `grace_s` seconds."""
+
+
+class Ticket(Generic[JobT, ResultT]):
     """One job on its way; any number of callers may wait for it.
 
     Attributes:
@@ -28,21 +60,19 @@ class Ticket(Generic[Job, Result]):
         progress: (finished steps, all steps), (0, 0) before the first step.
         queue_s: seconds the job waited; known once it runs.
         model_s: seconds its batch ran; known once it is done.
-        batch_size: number of jobs in its batch; 0 before it runs.
         keep_until: time (of `time.monotonic`) until which a started job goes on although nobody
             waits for it, because its result is worth keeping.
     """
 
-    def __init__(self, job: Job, key: Hashable, drop: Callable[[], None]) -> None:
+    def __init__(self, job: JobT, key: Hashable, drop: Callable[[], None]) -> None:
         self.job = job
         self.key = key
         self.progress = (0, 0)
         self.queue_s = 0.0
         self.model_s = 0.0
-        self.batch_size = 0
         self.keep_until = _NEVER
         self.submitted = time.monotonic()
-        self.done: asyncio.Future[Result] = _new_future()
+        self.done: asyncio.Future[ResultT] = _new_future()
         self.done.add_done_callback(_retrieve)
         self._change: asyncio.Future[None] = _new_future()
         self._waiters = 0
@@ -77,7 +107,7 @@ class Ticket(Generic[Job, Result]):
             if self._left and not self.done.done():
                 self._drop()
 
-    async def result(self) -> Result:
+    async def result(self) -> ResultT:
         """Wait for the result; cancelling this call does not cancel the job of other holders."""
         async with self.waiting():
             return await asyncio.shield(self.done)
@@ -107,6 +137,6 @@ def _new_future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
 
 
-def _retrieve(future: asyncio.Future[Result]) -> None:
+def _retrieve(future: asyncio.Future[ResultT]) -> None:
     if not future.cancelled():
         future.exception()  # an error that nobody waits for any more needs no warning

@@ -11,24 +11,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_server.generation import engine, filling
+from cloud_server.generation.work import (
+    AnswerResult,
+    AnswerWork,
+    PictureKind,
+    PictureWork,
+    Result,
+    Work,
+)
 from cloud_server.settings import Settings
 from shared_protocol.errors import InternalError, InvalidInputError, PromptError
+from shared_protocol.http.contract import task_path
 from shared_protocol.messages import Request, Response
 from shared_protocol.tasks import Task
 from shared_protocol.tokens import ImageTokens, TextTokens
 from shared_protocol.vocabulary import Vocabulary
-
-_NEEDS_TEXT = {Task.T2I: "prompt", Task.VQA: "question"}
-_KINDS: dict[Task, engine.GenerationKind] = {
-    Task.T2I: "t2i",
-    Task.INPAINT: "inpaint",
-    Task.OUTPAINT: "outpaint",
-}
-
-
-FILL_STEPS = 8
-"""Steps that fill the gaps of a picture before a question about it is answered."""
 
 
 class Defaults(Protocol):
@@ -89,8 +86,8 @@ def check_request(
     """
     if request.task is not task:
         raise InvalidInputError(
-            f"the message asks for {request.task.name.lower()}",
-            f"send it to /v1/{request.task.name.lower()}, not to /v1/{task.name.lower()}",
+            f"the message asks for {request.task.slug}",
+            f"send it to {task_path(request.task)}, not to {task_path(task)}",
         )
     _check_text(request, bundle)
     _check_grid(request, bundle, settings)
@@ -99,9 +96,9 @@ def check_request(
 
 
 def _check_text(request: Request, bundle: ServedBundle) -> None:
-    if len(request.text) == 0 and request.task in _NEEDS_TEXT:
-        noun = _NEEDS_TEXT[request.task]
-        raise PromptError(f"{request.task.name.lower()} needs a {noun}, this one is empty")
+    row = request.row
+    if len(request.text) == 0 and row.text_required:
+        raise PromptError(f"{request.task.slug} needs a {row.text_name}, this one is empty")
     if len(request.text) > bundle.max_text_tokens:
         raise PromptError(
             f"the text has {len(request.text)} tokens",
@@ -116,7 +113,7 @@ def _check_grid(request: Request, bundle: ServedBundle, settings: Settings) -> N
             f"the picture would be {height}x{width} tokens",
             f"this server makes at most {settings.max_grid} a side",
         )
-    if request.task is Task.VQA and (height, width) != tuple(bundle.grid):
+    if request.row.answers_in_words and (height, width) != tuple(bundle.grid):
         raise InvalidInputError(
             f"a question came with a picture of {height}x{width} tokens",
             f"this model reads {bundle.grid[0]}x{bundle.grid[1]}",
@@ -148,56 +145,36 @@ def _answer_length(request: Request, bundle: ServedBundle) -> int:
 
 def expected_steps(request: Request, bundle: ServedBundle) -> int:
     """How many steps of progress to expect before the engine has said so."""
-    return (_answer_length if request.task is Task.VQA else steps_of)(request, bundle)
+    return (_answer_length if request.row.answers_in_words else steps_of)(request, bundle)
 
 
 def batch_key(request: Request, bundle: ServedBundle) -> Hashable:
     """Requests with equal keys may share a batch."""
     source = request.image.shape if request.image else None
-    steps = None if request.task is Task.VQA else steps_of(request, bundle)
+    steps = None if request.row.answers_in_words else steps_of(request, bundle)
     return request.task, steps, source, request.extension, request.dropped is not None
 
 
-def to_work(request: Request, bundle: ServedBundle) -> filling.Request:
-    """The engine request that `request` asks for, gaps and all.
+def to_work(request: Request, bundle: ServedBundle) -> Work:
+    """The engine's work that `request` asks for, defaults filled in.
 
-    The gaps of a picture that a question is about are filled in without a prompt, as nobody
-    described it.
-    """
-    asked = to_engine(request, bundle)
-    if not isinstance(asked, engine.AnswerRequest) or request.dropped is None:
-        return asked
-    fill = engine.GenerationRequest(
-        "inpaint",
-        np.zeros(0, dtype=np.int64),
-        codes=asked.codes,
-        mask=request.dropped.flags,
-        steps=FILL_STEPS,
-        guidance=0.0,
-        seed=asked.seed,
-    )
-    return filling.FilledAnswerRequest(fill, asked)
-
-
-def to_engine(request: Request, bundle: ServedBundle) -> engine.Request:
-    """The engine request that `request` asks for, defaults filled in.
-
-    Tokens that the edge dropped are made anew with those that it masked; for a question see
-    `to_work`.
+    Tokens that the edge dropped are generated together with those that it masked, and before a
+    question is answered.
     """
     text_ids = request.text.ids.astype(np.int64)
     options = request.options
-    if request.task is Task.VQA:
+    if request.row.answers_in_words:
         assert request.image is not None, "Request checks its parts"
-        return engine.AnswerRequest(
+        return AnswerWork(
             text_ids,
             request.image.codes.astype(np.int64),
             max_new_tokens=_answer_length(request, bundle),
             seed=options.seed,
+            missing=None if request.dropped is None else request.dropped.flags,
         )
     default = bundle.defaults.guidance
-    return engine.GenerationRequest(
-        _KINDS[request.task],
+    return PictureWork(
+        kind_of(request),
         text_ids,
         codes=None if request.image is None else request.image.codes.astype(np.int64),
         mask=request.left_out,
@@ -209,14 +186,21 @@ def to_engine(request: Request, bundle: ServedBundle) -> engine.Request:
     )
 
 
-def to_response(request: Request, result: engine.Result, bundle: ServedBundle) -> Response:
+def kind_of(request: Request) -> PictureKind:
+    """What the engine calls the making of a picture that `request` asks for."""
+    if request.image is None:
+        return "t2i"
+    return "inpaint" if request.extension is None else "outpaint"
+
+
+def to_response(request: Request, result: Result, bundle: ServedBundle) -> Response:
     """The response that carries `result`.
 
     Raises:
         InternalError: the engine answered with something else than was asked for.
     """
     vocabulary = bundle.vocabulary
-    if isinstance(result, engine.AnswerResult):
+    if isinstance(result, AnswerResult):
         ids = _plain_text(result.text_ids, bundle).astype(np.int32)
         return Response(request.task, text=TextTokens(ids, vocabulary.text_size))
     if result.codes.shape != canvas_of(request, bundle):
@@ -235,8 +219,8 @@ def _plain_text(ids: NDArray[np.int64], bundle: ServedBundle) -> NDArray[np.int6
 def tokens_up(request: Request) -> int:
     """Text and image tokens that came with `request`."""
     image = 0 if request.image is None else request.image.codes.size
-    away = 0 if request.left_out is None else int(request.left_out.sum())
-    return len(request.text) + image - away
+    left_out = 0 if request.left_out is None else int(request.left_out.sum())
+    return len(request.text) + image - left_out
 
 
 def tokens_down(request: Request, response: Response) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_client.client import EdgeSession
+from edge_client.client import EdgeClient
 from edge_client.evaluation.data import Data
 from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.tables.results import Cell, Plot, Section, Series, Table, Tile
@@ -114,14 +114,14 @@ class Context:
         return Options(**{**values, **changes})
 
     @contextmanager
-    def connect(self, handler: CountingHandler | None = None) -> Iterator[EdgeSession]:
+    def connect(self, handler: CountingHandler | None = None) -> Iterator[EdgeClient]:
         """A session over HTTP with the server, for any number of interactions.
 
         Args:
             handler: counts the bytes on the connection, headers included.
         """
         with self.transport(handler) as transport:
-            yield EdgeSession(self.bundle, transport)
+            yield EdgeClient(self.bundle, transport)
 
     def transport(self, handler: CountingHandler | None = None) -> HttpTransport:
         """What carries messages to the server; close it after use."""

@@ -28,7 +28,8 @@ from edge_client.evaluation.run_cases import check_same_run
 from edge_client.evaluation.surroundings import surroundings
 from edge_client.evaluation.tables import output
 from edge_client.spawn import spawned_server
-from shared_protocol.bundles.bundle import Bundle, load_bundle
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.errors import UnimicError
 
 SECTIONS = {
@@ -64,7 +65,7 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
 
 
-def evaluate(given: Namespace, settings: Settings) -> Evaluation:
+def run_sections(given: Namespace, settings: Settings) -> Evaluation:
     """Run the sections that were asked for; what one of them cannot do does not stop the others.
 
     Raises:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge_client.coded_exchange import Conversation, NamedBundle, Stopwatch, Wire
-from edge_client.transport.http import Transport
+from edge_client.coded_exchange import CodedExchange, NamedBundle, Stopwatch, Wire
+from edge_client.transport.base import Transport
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.messages import Request, Response
 
@@ -44,7 +44,7 @@ def exchange(bundle: NamedBundle, transport: Transport, request: Request) -> Exc
         UnimicError: whatever went wrong.
     """
     watch = Stopwatch()
-    talk = Conversation(bundle, transport, None, watch)
+    talk = CodedExchange(bundle, transport, None, watch)
     uplink, downlink = talk.hold(request)
     return Exchange(
         downlink.value, uplink.anatomy, downlink.anatomy, talk.wire, dict(watch.milliseconds)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_client.evaluation.context import Case, Context, Records
 from edge_client.evaluation.pixel_loop.counting import CountingHandler
@@ -22,9 +21,9 @@ from edge_client.pictures.masks import token_mask
 from shared_protocol.errors import ConfigError, UnimicError
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Extension, Task
+from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import ImageTokens, TokenMask
 
-Pixels = npt.NDArray[np.uint8]
 HTTP = "http"
 """Name in a record's "bytes" of what HTTP wrote and read."""
 

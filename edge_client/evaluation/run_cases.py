@@ -19,13 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_client.client import EdgeBundle, EdgeSession, Interaction
+from edge_client.client import EdgeBundle, EdgeClient, Interaction
 from edge_client.pictures.images import box_mask, load_picture, save_picture
 from edge_client.pictures.masks import token_mask
 from edge_client.report import interaction_report
 from edge_client.spawn import spawned_server
-from edge_client.transport.http import HttpTransport, Transport
-from shared_protocol.bundles.bundle import BUILTIN, Bundle, load_bundle
+from edge_client.transport.base import Transport
+from edge_client.transport.http import HttpTransport
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.cases import RECORDS, TASKS, Case, Records, load_cases
 from shared_protocol.errors import ConfigError, InvalidInputError, UnimicError
 from shared_protocol.messages import Options
@@ -59,7 +62,7 @@ class CaseRunner:
         steps: int | None = None,
         guidance: float | None = None,
     ) -> None:
-        self._session = EdgeSession(bundle, transport)
+        self._session = EdgeClient(bundle, transport)
         self._grid: tuple[int, int] = bundle.grid
         self._patch = bundle.image_tokenizer().stride
         self._data, self._out = data, out

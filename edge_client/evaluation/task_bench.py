@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_client.client import EdgeSession, Interaction
+from edge_client.client import EdgeClient, Interaction
 from edge_client.pictures.images import load_picture
 from edge_client.report import STAGES, interaction_report, table
 from edge_client.spawn import SpawnedServer, program, spawned_server
 from edge_client.transport.http import HttpTransport
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.messages import Options
 from shared_protocol.tasks import Extension
 from shared_protocol.tokens import TokenMask
@@ -49,7 +49,7 @@ class Ask:
     """One benchmarked request: its name and how a session makes it."""
 
     name: str
-    run: Callable[[EdgeSession, Options], Interaction]
+    run: Callable[[EdgeClient, Options], Interaction]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +97,7 @@ def task_tables(server: SpawnedServer, bundle: Bundle, rounds: int) -> str:
     """Milliseconds by stage and bytes by direction of each task, server and edge warm."""
     times, sizes = [], []
     with HttpTransport(server.url) as transport:
-        session = EdgeSession(bundle, transport)
+        session = EdgeClient(bundle, transport)
         for ask in asks(bundle):
             ask.run(session, Options())  # warm
             reports = [
@@ -139,7 +139,7 @@ def throughput_table(server: SpawnedServer, bundle: Bundle, rounds: int) -> str:
 def _requests_per_second(url: str, bundle: Bundle, ask: Ask, count: int, workers: int) -> float:
     def one(seed: int) -> None:
         with HttpTransport(url) as transport:
-            ask.run(EdgeSession(bundle, transport), Options(seed=seed))
+            ask.run(EdgeClient(bundle, transport), Options(seed=seed))
 
     start = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:

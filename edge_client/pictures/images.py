@@ -7,7 +7,6 @@ with antialiased bicubic interpolation, centre crop; a mask goes through the geo
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from edge_client.pictures.colour import WHITE, eight_bits, flatten, to_rgb
 from shared_protocol.errors import ImageError, MaskError
+from shared_protocol.files import replaced
+from shared_protocol.tokenizers.image import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 """(width, height) in pixels, as pictures are spoken of; arrays are (H, W)."""
 Box = tuple[int, int, int, int]
@@ -37,16 +36,6 @@ MAX_ASPECT = 256
 _READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Formats tried on input; those that start helper programs (EPS) are left out on purpose."""
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_EXIF_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Fit(Enum):
@@ -223,25 +212,11 @@ def save_picture(path: Path, pixels: Pixels) -> None:
     options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": 95}
     if kind == "WEBP":
         options = {"lossless": True}
-    # Written beside and renamed, so that an interruption leaves no half picture.
-    handle, partial = tempfile.mkstemp(suffix=path.suffix, prefix=".unimic-", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with replaced(path) as file:
             Image.fromarray(pixels).save(file, kind, **options)
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
     except OSError as error:
-        Path(partial).unlink(missing_ok=True)
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _open(path: Path) -> tuple[Image.Image, list[str]]:
@@ -255,7 +230,7 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
             image = Image.open(path, formats=_readable())
             _check_size(path, image.size)
             image.load()
-            turn = _TURNS.get(_orientation(image))
+            turned = _upright(image)
             animated = getattr(image, "is_animated", False) and image.format != "MPO"
     except ImageError:
         raise
@@ -266,9 +241,9 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise ImageError(f"{path.name} is damaged or cut short: {error}", remedy) from error
     notes = ["first frame only"] if animated else []
-    if turn is None:
+    if turned is None:
         return image, notes
-    return image.transpose(turn), [*notes, "rotated by EXIF"]
+    return turned, [*notes, "rotated by EXIF"]
 
 
 def _readable() -> list[str]:
@@ -298,11 +273,13 @@ def _check_size(path: Path, size: Size) -> None:
         raise ImageError(f"{path.name} is {_size(size)}, too narrow", "crop it first")
 
 
-def _orientation(image: Image.Image) -> int:
+def _upright(image: Image.Image) -> Image.Image | None:
+    """The picture turned as its EXIF says; None if nothing is to be turned."""
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return ImageOps.exif_transpose(image) if turn in range(2, 9) else None
     except Exception:  # damaged metadata is no reason to refuse a good picture
-        return 1
+        return None
 
 
 def _size(size: Size) -> str:

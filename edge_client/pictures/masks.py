@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.errors import MaskError
+from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import Flags, TokenMask
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def token_mask(mask: Pixels, grid: tuple[int, int]) -> TokenMask:

@@ -9,22 +9,18 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Protocol, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from edge_client.transport.base import Reply, Sink
 from edge_client.transport.http_answers import (
     CHECK,
-    MESSAGE_TYPE,
-    STREAM_TYPE,
     AgainError,
     Call,
     LateError,
-    OnStep,
-    Sink,
     check_status,
     go_on,
     read_file,
@@ -33,9 +29,17 @@ from edge_client.transport.http_answers import (
     reason_of,
 )
 from shared_protocol.errors import ServerTimeoutError, TransportError
-from shared_protocol.http.reply_stream import ServerTiming
-
-__all__ = ["HttpTransport", "OnStep", "Reply", "Transport", "is_loopback"]
+from shared_protocol.http.contract import (
+    ACCEPT_STREAM,
+    BUNDLE_PATH,
+    FILE_PATH,
+    IDEMPOTENCY_KEY,
+    INFO_PATH,
+    MESSAGE_TYPE,
+    task_path,
+)
+from shared_protocol.messages import OnStep
+from shared_protocol.tasks import Task
 
 ATTEMPTS = 3
 BACKOFF = 0.25
@@ -45,39 +49,6 @@ MAX_WAIT = 20.0
 CONNECT_TIMEOUT = 5.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back.
-
-    Args:
-        message: one UniMIC message.
-        timing: see `ServerTiming`.
-        sent: request body bytes of all attempts.
-        received: reply body bytes of all attempts, progress included.
-        attempts: how often the request was made.
-    """
-
-    message: bytes
-    timing: ServerTiming = field(default_factory=ServerTiming)
-    sent: int = 0
-    received: int = 0
-    attempts: int = 1
-
-
-class Transport(Protocol):
-    """Carries messages to a cloud and its replies back."""
-
-    def exchange(self, task: str, message: bytes, key: str, on_step: OnStep | None = None) -> Reply:
-        """Send one message for `task` ("t2i", …); equal keys name one piece of work.
-
-        Raises:
-            UnimicError: what the service answered instead, or why it could not be reached.
-        """
-
-    def info(self) -> dict[str, Any]:
-        """What the service says about itself."""
 
 
 class HttpTransport:
@@ -114,7 +85,7 @@ class HttpTransport:
             headers=headers, transport=handler, trust_env=not is_loopback(self.server)
         )
 
-    def __enter__(self) -> HttpTransport:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,36 +95,39 @@ class HttpTransport:
         """Close the connection."""
         self._client.close()
 
-    def exchange(self, task: str, message: bytes, key: str, on_step: OnStep | None = None) -> Reply:
+    def exchange(
+        self, task: Task, message: bytes, key: str, on_step: OnStep | None = None
+    ) -> Reply:
         """See `Transport.exchange`."""
         headers = {
             "Content-Type": MESSAGE_TYPE,
-            "Accept": f"{STREAM_TYPE}, {MESSAGE_TYPE};q=0.9",
-            "Idempotency-Key": key,
+            "Accept": ACCEPT_STREAM,
+            IDEMPOTENCY_KEY: key,
         }
-        call = Call("POST", f"{self.server}/v1/{task}", headers, message, self._timeout)
+        call = Call("POST", self.server + task_path(task), headers, message, self._timeout)
         data, timing = self._persist(call, lambda reply: read_message(reply, call, on_step))
         return Reply(data, timing, call.sent, call.received, call.attempts)
 
     def info(self) -> dict[str, Any]:
         """See `Transport.info`."""
         headers = {"Accept": "application/json"}
-        call = Call("GET", f"{self.server}/v1/info", headers, b"", self._timeout)
+        call = Call("GET", self.server + INFO_PATH, headers, b"", self._timeout)
         return self._persist(call, lambda reply: read_info(reply, call))
 
     def bundle(self, fingerprint: str) -> dict[str, Any]:
         """The listing of the bundle of that fingerprint, if the server holds it."""
-        url = f"{self.server}/v1/bundles/{fingerprint}"
+        url = self.server + BUNDLE_PATH.format(fingerprint=fingerprint)
         call = Call("GET", url, {"Accept": "application/json"}, b"", self._timeout)
         return self._persist(call, lambda reply: read_info(reply, call))
 
-    def download(self, path: str, sink: Sink, size: int) -> None:
-        """Fill `sink` up to `size` bytes with a file of the server, going on from what it holds.
+    def download(self, fingerprint: str, file: str, sink: Sink, size: int) -> None:
+        """Fill `sink` up to `size` bytes with a file of that bundle, going on from what it has.
 
         The timeout is that of a connection which stands still; after progress, attempts are
         counted anew.
         """
-        call = Call("GET", f"{self.server}{path}", {}, b"", self._timeout)
+        url = self.server + FILE_PATH.format(fingerprint=fingerprint, file=file)
+        call = Call("GET", url, {}, b"", self._timeout)
         go_on(call, sink)
         self._persist(call, lambda reply: read_file(reply, call, sink, size))
 

@@ -7,38 +7,36 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
+from edge_client.transport.base import Sink
 from shared_protocol.errors import (
     DeadlineError,
     OverloadedError,
     TransportError,
     UnauthorizedError,
     UnimicError,
+    error_from_wire,
+    printable,
 )
+from shared_protocol.http.contract import MAX_REPLY_BYTES, MESSAGE_TYPE, SERVER_TIMING, STREAM_TYPE
 from shared_protocol.http.reply_stream import (
-    MAX_REPLY_BYTES,
+    Failure,
     MalformedReplyError,
     Message,
     ReplyReader,
     ServerTiming,
     Step,
-    printable,
     timing_from_header,
-    wire_error,
 )
+from shared_protocol.messages import OnStep
 
-MESSAGE_TYPE = "application/msgpack"
-STREAM_TYPE = "application/msgpack-seq"
 CHECK = "check --server or UNIMIC_SERVER"
 _GATEWAY_STATUS = (502, 503, 504)
-
-OnStep = Callable[[int, int], None]
-"""Called with (finished steps, all steps) while the cloud works."""
 
 
 @dataclass
@@ -96,7 +94,7 @@ def read_message(
         UnimicError: the error that the stream ends in, or what is wrong with the answer.
     """
     kind = _media_type(response)
-    timing = timing_from_header(response.headers.get("Server-Timing", ""))
+    timing = timing_from_header(response.headers.get(SERVER_TIMING, ""))
     if kind == MESSAGE_TYPE:
         return b"".join(_chunks(response, call)), timing
     if kind != STREAM_TYPE:
@@ -121,6 +119,8 @@ def _read_stream(
                     on_step(event.done, event.total)
             elif isinstance(event, Message):
                 data = event.data
+            elif isinstance(event, Failure):
+                raise event.error
             else:
                 timing = event
     if not reader.complete:
@@ -135,20 +135,6 @@ def read_info(response: httpx.Response, call: Call) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _foreign(response, call)
     return body
-
-
-class Sink(Protocol):
-    """Takes the bytes of a file as they arrive."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that are there, also from earlier."""
-
-    def write(self, chunk: bytes) -> None:
-        """Add bytes at the end."""
-
-    def restart(self) -> None:
-        """Forget everything: the file comes from its beginning."""
 
 
 def go_on(call: Call, sink: Sink) -> None:
@@ -195,7 +181,7 @@ def _error_of(response: httpx.Response, call: Call) -> UnimicError:
     body = _json(b"".join(_chunks(response, call)))
     if not isinstance(body, dict) or "code" not in body:
         return _foreign(response, call)
-    error = wire_error(body)
+    error = error_from_wire(body)
     if isinstance(error, UnauthorizedError):
         error.remedy = "set UNIMIC_API_KEY or give --api-key"
     return error

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import write_atomically
 
 CACHE_VARIABLE = "UNIMIC_CACHE"
 LARGE_BYTES = 8 * 2**20
@@ -84,7 +84,4 @@ def _remember(path: str, entry: str) -> None:
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**_known(), path: entry}, indent=1, sort_keys=True)
-        handle, partial = tempfile.mkstemp(dir=folder, prefix=_NAME)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, folder / _NAME)
+        write_atomically(folder / _NAME, text)

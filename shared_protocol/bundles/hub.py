@@ -1,6 +1,7 @@
 """Downloads published files from the hub, when a user asks for it: announced, resumed, verified.
 
-It does not know what a bundle means; `published` names the files and finds them afterwards.
+It does not know what a bundle means; the catalogue names the files, and `published` finds them
+afterwards. The hub's client library is imported here and nowhere else.
 
 Differs from `hf_hub_download`: because that starts a broken file of gigabytes from the beginning
 when it is run again; here what has arrived stays in `.partial/` and is continued.
@@ -16,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared_protocol.bundles.published import (
+from shared_protocol.bundles.catalogue import (
     CATALOGUE,
     CONFIG,
     IMAGE_TOKENIZER,
     TEXT_TOKENIZER,
     TOKENIZER_NAMES,
-    cached_by_the_hub,
     folder_of,
     models_folder,
 )
@@ -95,6 +95,17 @@ def fetch_published(
         total = sum(remote.size for remotes in plans for remote in remotes)
         say(f"{name}: {_megabytes(total)} in {sum(map(len, plans))} files to {models_folder()}")
         return [_fetch(remote, say, endpoint) for remotes in plans for remote in remotes]
+
+
+def cached_by_the_hub(repository: str, names: Sequence[str]) -> Path | None:
+    """The first of these files of a repository that is in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
 
 
 def _plan(repository: str, choose: Choose, endpoint: str | None) -> list[Remote]:

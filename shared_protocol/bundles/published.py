@@ -1,9 +1,9 @@
-"""Bundles of published files: which files they are made of, and where those lie on this machine.
+"""Bundles of published files: where the files lie on this machine, and the manifest they make.
 
-It does not know how the files get here (see `fetching`), nor what is inside them.
+It does not know how the files get here (see `hub`), nor what is inside them.
 
-A published bundle has no `bundle.json` of its own: its manifest is made from the catalogue below
-and the digests of the files, so that both ends get one fingerprint from the same files.
+A published bundle has no `bundle.json` of its own: its manifest is made from the catalogue and the
+digests of the files, so that both ends get one fingerprint from the same files.
 
 ::
 
@@ -16,82 +16,30 @@ and the digests of the files, so that both ends get one fingerprint from the sam
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from shared_protocol.bundles.bundle import BUILTIN, Bundle, Defaults, bundle_folder, manifest_from
-from shared_protocol.bundles.digests import cache_folder, digest_of
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.catalogue import (
+    CATALOGUE,
+    CONFIG,
+    IMAGE_TOKENIZER,
+    MODELS_VARIABLE,
+    TEXT_TOKENIZER,
+    TOKENIZER_NAMES,
+    Published,
+    folder_of,
+    models_folder,
+)
+from shared_protocol.bundles.digests import digest_of
+from shared_protocol.bundles.hub import cached_by_the_hub
+from shared_protocol.bundles.manifest import BUILTIN_FOLDER, manifest_from
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.vocabulary import Vocabulary
 
-MODELS_VARIABLE = "UNIMIC_MODELS"
-CONFIG = "config.json"
-TOKENIZER_NAMES = ("tokenizer.json",)
-IMAGE_TOKENIZER, TEXT_TOKENIZER = "showlab/magvitv2", "microsoft/phi-1_5"
 MASK_PRIOR = "mask_prior.msgpack"
 """Masks are masks: the prior of the built-in bundle serves, whatever the pictures are made of."""
-SHOWO = Vocabulary(50295, 8192)
-_MAX_TEXT_LEN = 128
-_TEXT_FRAME = 2
-"""The ids that open and close a prompt take places of its block."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """A bundle of published files.
-
-    Args:
-        name: of the bundle.
-        transformer: repository of what the server needs besides.
-        vocabulary: the unified id space.
-        side: native grid side in tokens.
-        defaults: what the authors ran it with.
-    """
-
-    name: str
-    transformer: str
-    side: int
-    defaults: Defaults
-    vocabulary: Vocabulary = SHOWO
-
-    def content(self, files: Mapping[str, str]) -> dict[str, Any]:
-        """All manifest fields but the digests."""
-        return {
-            "name": self.name,
-            "vocabulary": asdict(self.vocabulary),
-            "grid": [self.side, self.side],
-            "max_text_tokens": _MAX_TEXT_LEN - _TEXT_FRAME,
-            "image_tokenizer": "magvitv2",
-            "files": dict(files),
-            "defaults": asdict(self.defaults),
-        }
-
-
-CATALOGUE = {
-    bundle.name: bundle
-    for bundle in (
-        Published("show-o", "showlab/show-o", 16, Defaults(16, 1.75, 100)),
-        Published("show-o-512", "showlab/show-o-512x512", 32, Defaults(50, 5.0, 100)),
-    )
-}
-
-
-def models_folder() -> Path:
-    """Where fetched files lie: a folder per repository."""
-    named = os.environ.get(MODELS_VARIABLE)
-    return Path(named) if named else cache_folder() / "models"
-
-
-def folder_of(repository: str, models: Path) -> Path:
-    """A repository's folder.
-
-    >>> folder_of("showlab/magvitv2", Path("models")).as_posix()
-    'models/magvitv2'
-    """
-    return models / repository.rpartition("/")[2]
 
 
 def load_published(name: str) -> Bundle:
@@ -187,22 +135,11 @@ def _shared_files(
             f"run 'edge-client fetch', which takes them from your server, or 'edge-client fetch "
             f"{published.name}'; on a server, 'cloud-server fetch {published.name}'",
         )
-    yield MASK_PRIOR, bundle_folder(BUILTIN) / MASK_PRIOR
+    yield MASK_PRIOR, BUILTIN_FOLDER / MASK_PRIOR
 
 
 def _in_folder(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def cached_by_the_hub(repository: str, names: Sequence[str]) -> Path | None:
-    """The first of these files of a repository that is in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in names:
-        found = try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
 
 
 def _as_configured(published: Published, folder: Path) -> Published:
@@ -215,4 +152,4 @@ def _as_configured(published: Published, folder: Path) -> Published:
         vocabulary = Vocabulary(int(content["llm_vocab_size"]), int(content["codebook_size"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a Show-o configuration: {error!r}") from error
-    return Published(published.name, published.transformer, side, published.defaults, vocabulary)
+    return replace(published, side=side, vocabulary=vocabulary)

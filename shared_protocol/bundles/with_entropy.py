@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shared_protocol.bundles.bundle import Bundle, manifest_from
+from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.digests import digest_of
+from shared_protocol.bundles.manifest import manifest_from
 from shared_protocol.errors import CheckpointError
 from shared_protocol.tasks import Scenario
 

@@ -1,11 +1,10 @@
-"""Reads a reply stream: progress, server timing, then one message or an error.
+"""The reply stream: progress, timing, then one message or an error; writer and reader side by side.
 
-Sans IO: it is fed chunks of any size and knows neither HTTP nor what the message means.
+Sans IO: the writer gives bytes, the reader is fed chunks of any size; neither knows HTTP nor what
+the message means. HTTP.md has the grammar::
 
-::
-
-    [1, 18] [2, 18] … {"timing": {"decode": 2.1, …}} ext(UniMIC message)
-    msgpack values, one after the other              or {"code": …, "message": …} on a late failure
+    [0, 18] [1, 18] … [18, 18] {"timing": {"decode": 2.1, …}} ext(UniMIC message)
+    msgpack values, one after the other               or {"code": …, "message": …} on a late failure
 """
 
 from __future__ import annotations
@@ -16,10 +15,13 @@ from typing import Any
 
 import msgpack
 
-from shared_protocol.errors import UnimicError, error_from_wire
+from shared_protocol.errors import UnimicError, error_from_wire, error_to_wire
+from shared_protocol.http.contract import MAX_REPLY_BYTES
 
-MAX_REPLY_BYTES = 1 << 20
-MAX_ERROR_TEXT = 500
+STAGES = ("decode", "queue", "model", "encode")
+"""What a server may say of where its time went."""
+_MAX_STEP = 2**31
+_MAX_MS = 1e9
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,12 @@ class ServerTiming:
     @property
     def total(self) -> float:
         """All of it, in milliseconds."""
-        return sum(value or 0.0 for value in (self.decode, self.queue, self.model, self.encode))
+        return sum(value or 0.0 for value in self.stages().values())
+
+    def stages(self) -> dict[str, float]:
+        """Stage to milliseconds, of those that are said."""
+        said = {stage: getattr(self, stage) for stage in STAGES}
+        return {stage: value for stage, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,36 @@ class Message:
     data: bytes
 
 
-Event = Step | ServerTiming | Message
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong after the stream had begun; its last value."""
+
+    error: UnimicError
+
+
+Event = Step | ServerTiming | Message | Failure
 
 
 class MalformedReplyError(ValueError):
-    """The bytes are no reply stream; `transport` translates it."""
+    """The bytes are no reply stream."""
+
+
+def write_event(event: Event) -> bytes:
+    """One value of the stream; `ReplyReader` is the mirror.
+
+    >>> write_event(Step(1, 18)).hex()
+    '920112'
+    """
+    if isinstance(event, Message):
+        return event.data
+    if isinstance(event, Step):
+        value: Any = [event.done, event.total]
+    elif isinstance(event, ServerTiming):
+        value = {"timing": event.stages()}
+    else:
+        value = error_to_wire(event.error)
+    packed: bytes = msgpack.packb(value)
+    return packed
 
 
 class ReplyReader:
@@ -93,7 +125,6 @@ class ReplyReader:
 
         Raises:
             MalformedReplyError: not a reply stream, too long, or longer than its message.
-            UnimicError: the error that the server reports in the stream.
         """
         self.received += len(chunk)
         if self.received > self._limit:
@@ -104,12 +135,15 @@ class ReplyReader:
             self._unpacker.feed(chunk)
             for value in self._unpacker:
                 events.append(self._event(value))
+                if isinstance(events[-1], Failure):  # nothing after it counts
+                    self._pending.clear()
+                    return events
         except MalformedReplyError:
             raise
         except (ValueError, msgpack.UnpackException) as error:
             raise MalformedReplyError(f"the reply is not msgpack: {error}") from error
         if self.complete and self._pending:
-            raise MalformedReplyError("the reply goes on after its message")
+            raise MalformedReplyError("the reply goes on after its end")
         return events
 
     def _event(self, value: object) -> Event:
@@ -118,7 +152,7 @@ class ReplyReader:
         del self._pending[: end - self._start]
         self._start = end
         if self.complete:
-            raise MalformedReplyError("the reply goes on after its message")
+            raise MalformedReplyError("the reply goes on after its end")
         if isinstance(value, msgpack.ExtType):
             self.complete = True
             return Message(raw)
@@ -127,12 +161,13 @@ class ReplyReader:
         if isinstance(value, dict) and isinstance(value.get("timing"), dict):
             return timing_from(value["timing"])
         if isinstance(value, dict) and "code" in value:
-            raise wire_error(value)
+            self.complete = True
+            return Failure(error_from_wire(value))
         raise MalformedReplyError(f"the reply holds an unexpected {type(value).__name__}")
 
 
 def _step(value: list[Any]) -> Step:
-    if len(value) != 2 or not all(type(item) is int and 0 <= item < 2**31 for item in value):
+    if len(value) != 2 or not all(type(item) is int and 0 <= item < _MAX_STEP for item in value):
         raise MalformedReplyError("the reply holds an array that is not [step, total]")
     return Step(*value)
 
@@ -140,15 +175,24 @@ def _step(value: list[Any]) -> Step:
 def timing_from(values: Mapping[Any, Any]) -> ServerTiming:
     """The known stages among `values`, without what is no plausible number of milliseconds."""
     stages = {}
-    for name in ("decode", "queue", "model", "encode"):
+    for name in STAGES:
         value = values.get(name)
-        if isinstance(value, (int, float)) and 0 <= value < 1e9:
+        if isinstance(value, (int, float)) and 0 <= value < _MAX_MS:
             stages[name] = float(value)
     return ServerTiming(**stages)
 
 
+def timing_to_header(timing: ServerTiming) -> str:
+    """A Server-Timing header, for replies that are one message.
+
+    >>> timing_to_header(ServerTiming(decode=1.5, model=20.0))
+    'decode;dur=1.5, model;dur=20.0'
+    """
+    return ", ".join(f"{stage};dur={value}" for stage, value in timing.stages().items())
+
+
 def timing_from_header(header: str) -> ServerTiming:
-    """`ServerTiming` of a Server-Timing header.
+    """The mirror of `timing_to_header`; what is not understood is left out.
 
     >>> timing_from_header("decode;dur=1.5, model;desc=x;dur=20").model
     20.0
@@ -168,17 +212,3 @@ def _number(text: str) -> float:
         return float(text.strip().strip('"'))
     except ValueError:
         return -1.0
-
-
-def wire_error(body: Mapping[Any, Any]) -> UnimicError:
-    """The typed error of an error body, with text that is safe to show on a terminal."""
-    error = error_from_wire(dict(body))
-    error.message, error.remedy = printable(error.message), printable(error.remedy)
-    error.args = (error.message,)
-    return error
-
-
-def printable(text: str, limit: int = MAX_ERROR_TEXT) -> str:
-    """`text` on one line without control characters, cut to `limit` characters."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    return line if len(line) <= limit else line[: limit - 1] + "…"

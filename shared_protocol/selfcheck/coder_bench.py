@@ -161,7 +161,7 @@ def picture(seed: int) -> Codes:
 
 
 def _shipped(bundle: str) -> Path:
-    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.bundles.find import load_bundle
 
     return load_bundle(bundle).entropy.paths[Scenario.GENERIC]
 

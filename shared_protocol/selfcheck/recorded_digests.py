@@ -77,6 +77,17 @@ def check_digests(models: EntropyModels, folder: Path) -> str:
     return _together(found)
 
 
+def check_probabilities(models: EntropyModels) -> None:
+    """Compare what this machine computes with the digests recorded beside the weights, if any.
+
+    Raises:
+        CheckpointError: it computes other probabilities, so other machines would not follow.
+    """
+    for folder in {path.parent for path in models.paths.values()}:
+        if (folder / DIGESTS_FILE).is_file():
+            check_digests(models, folder)
+
+
 def _layout(models: EntropyModels, scenario: Scenario, context: CodingContext) -> Any:
     from shared_protocol.entropy.scenarios import layout
 
@@ -131,7 +142,7 @@ def _models(args: argparse.Namespace) -> EntropyModels:
     if args.weights:
         named = (text.split("=", 1) for text in args.weights)
         return EntropyModels.load({Scenario[name.upper()]: Path(path) for name, path in named})
-    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.bundles.find import load_bundle
 
     return load_bundle(args.bundle).entropy
 

@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _bundle(args: argparse.Namespace) -> TrialBundle:
-    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.bundles.find import load_bundle
     from shared_protocol.entropy.coder import EntropyModels
     from shared_protocol.selfcheck.trials import with_models
 

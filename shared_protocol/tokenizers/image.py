@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 Pixels = npt.NDArray[np.uint8]
+"""(H, W, 3) RGB, or (H, W) grey; declared here, where pixels and tokens meet, and nowhere else."""
 
 
 class ImageTokenizer(Protocol):

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_client.transport.http import OnStep, Reply
+from edge_client.transport.base import Reply
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import UnimicError
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.message.codec import decode_request, encode_response
-from shared_protocol.messages import Request, Response
+from shared_protocol.messages import OnStep, Request, Response
 from shared_protocol.tasks import Scenario, Task, merge
 from shared_protocol.tokens import Codes, ImageTokens, TextTokens
 from shared_protocol.vocabulary import Vocabulary
@@ -24,6 +24,8 @@ ANSWER = "two red balloons"
 
 class FakeEntropy:
     """Codes below 256 in one byte, under a key; ends with different keys disagree."""
+
+    paths: dict[Scenario, Any] = {}  # noqa: RUF012 - nothing is recorded for a fake
 
     def __init__(self, key: int = 0, scenarios: tuple[Scenario, ...] = tuple(Scenario)[1:]) -> None:
         self.key = key
@@ -85,6 +87,7 @@ class FakeBundle:
     eot_id = 0
     defaults = SimpleNamespace(steps=5, guidance=2.0, max_new_tokens=40)
     grid = (4, 4)
+    stride = 16
     max_text_tokens = 40
     text_prior = None
     mask_prior = None
@@ -93,12 +96,13 @@ class FakeBundle:
     def __init__(self, entropy_key: int = 0, fingerprint: bytes = bytes(32)) -> None:
         self.entropy = FakeEntropy(entropy_key)
         self.fingerprint = fingerprint
+        self.tokenizer_fingerprint = bytes(31) + b"t"
+
+    def entropy_fingerprint(self, scenario: Scenario) -> bytes | None:
+        return bytes([self.entropy.key % 256]) * 32 if scenario in self.entropy.scenarios else None
 
     def image_tokenizer(self) -> FakeTokenizer:
         return FakeTokenizer()
-
-    def check_probabilities(self) -> None:
-        """Nothing is recorded for a fake."""
 
 
 class FakeCloud:
@@ -117,11 +121,13 @@ class FakeCloud:
         self.messages: list[bytes] = []
         self.requests: list[Request] = []
 
-    def exchange(self, task: str, message: bytes, key: str, on_step: OnStep | None = None) -> Reply:
+    def exchange(
+        self, task: Task, message: bytes, key: str, on_step: OnStep | None = None
+    ) -> Reply:
         self.keys.append(key)
         self.messages.append(message)
         request = decode_request(message, self.bundle).value
-        assert request.task.name.lower() == task
+        assert request.task is task
         self.requests.append(request)
         if on_step is not None:
             on_step(1, 1)

@@ -9,6 +9,7 @@ def manifest_content(**changes: Any) -> dict[str, Any]:
         "name": "test",
         "vocabulary": {"text_size": 300, "codebook_size": 8192},
         "grid": [16, 16],
+        "stride": 16,
         "max_text_tokens": 30,
         "image_tokenizer": "compact",
         "files": {"text_tokenizer": "text.json"},

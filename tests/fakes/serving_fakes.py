@@ -8,19 +8,28 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import httpx
 import numpy as np
 
-from cloud_server.generation import engine
+from cloud_server.generation.work import (
+    AnswerResult,
+    AnswerWork,
+    PictureResult,
+    PictureWork,
+    Result,
+    Work,
+)
 from cloud_server.http.app import create_app
 from cloud_server.http.host import build_host, listen, url_of
-from cloud_server.serving.loaded_model import BundleCodec, Model
+from cloud_server.serving.batcher import batching_queue
+from cloud_server.serving.loaded_model import BundleCodec, LoadedModel
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
 from shared_protocol.message.codec import encode_request
-from shared_protocol.messages import Options, Request
+from shared_protocol.messages import OnStep, Options, Request
 from shared_protocol.tasks import Extension, Scenario, Task
 from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask
 from shared_protocol.vocabulary import Vocabulary
@@ -34,6 +43,8 @@ STREAM = {**MSGPACK, "Accept": "application/msgpack-seq"}
 
 class NoEntropy:
     """A bundle without entropy models: everything is coded uniformly."""
+
+    paths: dict[Scenario, Any] = {}  # noqa: RUF012 - nothing is recorded for a fake
 
     def available(self) -> tuple[Scenario, ...]:
         return ()
@@ -62,9 +73,6 @@ class FakeBundle:
     entropy: Any = field(default_factory=NoEntropy)
     defaults: FakeDefaults = field(default_factory=FakeDefaults)
 
-    def check_probabilities(self) -> None:
-        """Nothing is recorded for a fake."""
-
 
 BUNDLE = FakeBundle()
 
@@ -74,17 +82,15 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        self.requests: list[engine.Request] = []
+        self.requests: list[Work] = []
 
-    def run(
-        self, requests: Sequence[engine.Request], on_step: engine.OnStep | None = None
-    ) -> list[engine.Result]:
+    def run(self, requests: Sequence[Work], on_step: OnStep | None = None) -> list[Result]:
         self.batches.append(len(requests))
         self.requests += requests
         self.work(requests, on_step or (lambda step, total: None))
         return [fake_result(request) for request in requests]
 
-    def work(self, requests: Sequence[engine.Request], on_step: engine.OnStep) -> None:
+    def work(self, requests: Sequence[Work], on_step: OnStep) -> None:
         total = getattr(requests[0], "steps", 3)
         for step in range(1, total + 1):
             self.step(step)
@@ -132,15 +138,15 @@ class FailingEngine(FakeEngine):
             raise self._error
 
 
-def fake_result(request: engine.Request) -> engine.Result:
+def fake_result(request: Work) -> Result:
     """What every fake engine answers to `request`."""
-    if isinstance(request, engine.AnswerRequest):
+    if isinstance(request, AnswerWork):
         answer = [*request.text_ids.tolist()[::-1], EOT, 5]
-        return engine.AnswerResult(np.array(answer, dtype=np.int64), True)
-    return engine.GenerationResult(_merged(request))
+        return AnswerResult(np.array(answer, dtype=np.int64), True)
+    return PictureResult(_merged(request))
 
 
-def _merged(request: engine.GenerationRequest) -> np.ndarray:
+def _merged(request: PictureWork) -> np.ndarray:
     known = request.codes
     if known is None:
         shape, new = request.grid, np.ones(request.grid, dtype=bool)
@@ -154,9 +160,9 @@ def _merged(request: engine.GenerationRequest) -> np.ndarray:
     return np.where(new, made, known)
 
 
-def fake_model(runner: Any = None, bundle: FakeBundle = BUNDLE, **changes: Any) -> Model:
+def fake_model(runner: Any = None, bundle: FakeBundle = BUNDLE, **changes: Any) -> LoadedModel:
     """A loaded model around `runner`."""
-    model = Model(
+    model = LoadedModel(
         bundle=bundle,
         engine=runner or FakeEngine(),
         codec=BundleCodec(bundle),
@@ -209,7 +215,8 @@ def a_message(task: Task = Task.T2I, **options: Any) -> bytes:
 async def serving(settings: Settings | None = None, runner: Any = None, **changes: Any):
     """A client of an application that is ready, and its service; nothing touches a socket."""
     chosen = settings or fake_settings()
-    service = Service(chosen, lambda: fake_model(runner, **changes))
+    make_queue = partial(batching_queue, chosen)
+    service = Service(chosen, lambda: fake_model(runner, **changes), make_queue)
     app = create_app(chosen, service)
     await service.start()
     await service.ready()

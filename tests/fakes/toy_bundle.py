@@ -72,15 +72,20 @@ def toy_mask_prior() -> MaskPrior:
 
 @dataclass
 class ToyBundle:
-    """Satisfies `CodecBundle`."""
+    """Satisfies `CodecBundle` and `PictureBundle`."""
 
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(TEXT_SIZE, CODEBOOK))
     fingerprint: bytes = hashlib.sha256(b"toy").digest()
+    tokenizer_fingerprint: bytes = hashlib.sha256(b"toy tokenizer").digest()
+    entropy_name: bytes = b"toy entropy"
     grid: tuple[int, int] = (16, 16)
     max_text_tokens: int = 64
     text_prior: TextPrior | None = field(default_factory=toy_text_prior)
     mask_prior: MaskPrior | None = field(default_factory=toy_mask_prior)
     entropy: ToyEntropy = field(default_factory=ToyEntropy)
+
+    def entropy_fingerprint(self, scenario: Scenario) -> bytes | None:
+        return hashlib.sha256(self.entropy_name).digest() if self.entropy_name else None
 
 
 def text(*ids: int) -> TextTokens:

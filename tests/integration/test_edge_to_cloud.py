@@ -15,7 +15,7 @@ from edge_fakes import FakeBundle
 from serving_fakes import FakeEngine, LiveServer, SlowEngine, fake_settings
 
 from edge_client import cli
-from edge_client.client import EdgeSession, Interaction
+from edge_client.client import EdgeClient, Interaction
 from edge_client.pictures.images import save_picture
 from edge_client.transport.http import HttpTransport
 from shared_protocol.errors import (
@@ -41,10 +41,10 @@ def server() -> Iterator[LiveServer]:
         yield live
 
 
-def session(server: LiveServer, bundle: FakeBundle | None = None, **options: Any) -> EdgeSession:
+def session(server: LiveServer, bundle: FakeBundle | None = None, **options: Any) -> EdgeClient:
     on_step = options.pop("on_step", None)
     transport = HttpTransport(server.url, **options)
-    return EdgeSession(bundle or FakeBundle(), transport, on_step)
+    return EdgeClient(bundle or FakeBundle(), transport, on_step)
 
 
 def test_all_four_tasks_run_over_one_connection(server: LiveServer) -> None:
@@ -136,7 +136,7 @@ def test_a_connection_cut_after_sending_is_tried_again_and_runs_the_model_once()
         transport = HttpTransport(wire.url, timeout=20.0)
         transport._client.headers["Connection"] = "close"
         try:
-            done = EdgeSession(FakeBundle(), transport).t2i("a fox")
+            done = EdgeClient(FakeBundle(), transport).t2i("a fox")
         finally:
             wire.close()
     assert done.pixels is not None
@@ -205,7 +205,7 @@ def test_a_port_where_nothing_listens_is_reported() -> None:
         port = listener.getsockname()[1]
     transport = HttpTransport(f"http://127.0.0.1:{port}", timeout=5.0)
     with pytest.raises(TransportError, match="start it with cloud-server"):
-        EdgeSession(FakeBundle(), transport).t2i("a fox")
+        EdgeClient(FakeBundle(), transport).t2i("a fox")
 
 
 def test_the_command_line_runs_against_the_server(
@@ -216,7 +216,7 @@ def test_the_command_line_runs_against_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr("shared_protocol.bundles.bundle.load_bundle", lambda name: FakeBundle())
+    monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda name: FakeBundle())
     save_picture(tmp_path / "photo.png", GREY)
     words = ["outpaint", "photo.png", "a beach", "--right", "4", "--json", "--server", server.url]
     assert cli.main(words) == 0

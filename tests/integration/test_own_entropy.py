@@ -14,10 +14,11 @@ from serving_fakes import LiveServer, fake_settings
 
 from cloud_server import cli as cloud_cli
 from cloud_server.serving.load import load_model
-from cloud_server.serving.loaded_model import Model
+from cloud_server.serving.loaded_model import LoadedModel
 from edge_client import cli
-from shared_protocol.bundles.bundle import Bundle, load_bundle
-from shared_protocol.bundles.published import MODELS_VARIABLE
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.catalogue import MODELS_VARIABLE
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.with_entropy import ENTROPY_FILE, with_entropy
 from shared_protocol.errors import CheckpointError
 from shared_protocol.message.codec import (
@@ -27,7 +28,7 @@ from shared_protocol.message.codec import (
     encode_response,
 )
 from shared_protocol.messages import Request, Response
-from shared_protocol.selfcheck.recorded_digests import DIGESTS_FILE
+from shared_protocol.selfcheck.recorded_digests import DIGESTS_FILE, check_probabilities
 from shared_protocol.tasks import Scenario, Task
 from shared_protocol.tokens import ImageTokens
 
@@ -63,13 +64,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(place: Path) -> Model:
+def model(place: Path) -> LoadedModel:
     entropy = place / "out" / ENTROPY_FILE
     return load_model(fake_settings(bundle=str(place / "files"), entropy=entropy, device="cpu"))
 
 
 @pytest.fixture(scope="module")
-def server(model: Model) -> Iterator[LiveServer]:
+def server(model: LoadedModel) -> Iterator[LiveServer]:
     changes = {field.name: getattr(model, field.name) for field in fields(model)}
     with LiveServer(fake_settings(port=0), **changes) as live:
         yield live
@@ -107,7 +108,7 @@ def test_the_recipe_leaves_codes_drawings_models_and_digests(place: Path) -> Non
 
 
 def test_the_models_give_the_bundle_another_fingerprint_and_keep_all_else(
-    place: Path, model: Model
+    place: Path, model: LoadedModel
 ) -> None:
     plain = load_bundle(str(place / "files"))
     own = with_entropy(plain, place / "out" / ENTROPY_FILE)
@@ -135,12 +136,12 @@ def test_weights_that_compute_otherwise_than_recorded_are_refused(
     (tmp_path / DIGESTS_FILE).write_text(json.dumps({**recorded, "masked": "0" * 64}))
     own = with_entropy(load_bundle(str(place / "files")), tmp_path / ENTROPY_FILE)
     with pytest.raises(CheckpointError, match="other probabilities than recorded for masked"):
-        own.check_probabilities()
+        check_probabilities(own.entropy)
 
 
 def test_a_device_fetches_the_models_alone_and_both_ends_use_them(
     place: Path,
-    model: Model,
+    model: LoadedModel,
     server: LiveServer,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -170,7 +171,7 @@ def test_a_device_fetches_the_models_alone_and_both_ends_use_them(
 
 @pytest.mark.parametrize("scenario", [Scenario.ADAPTED, Scenario.TEXT_CONDITIONED])
 def test_any_picture_survives_coding_by_the_models_between_the_ends(
-    place: Path, model: Model, scenario: Scenario
+    place: Path, model: LoadedModel, scenario: Scenario
 ) -> None:
     here = with_entropy(load_bundle(str(place / "files")), place / "out" / ENTROPY_FILE)
     there = model.bundle

@@ -16,15 +16,14 @@ from official_files import small_files
 from PIL import Image
 from serving_fakes import LiveServer, fake_settings
 
-from cloud_server.http import bundle_routes
 from cloud_server.http.bundle_routes import listing
 from cloud_server.serving.load import load_model
-from cloud_server.serving.loaded_model import Model
+from cloud_server.serving.loaded_model import LoadedModel
 from edge_client import cli
 from edge_client.fetching import fetch_from_server
 from edge_client.transport.http import HttpTransport
-from shared_protocol.bundles import bundle as bundles
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import MANIFEST
 from shared_protocol.errors import CheckpointError, NotFoundError, UnauthorizedError
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +31,7 @@ KEY = "key"
 SIDE = 64
 
 
-def changes_of(model: Model) -> dict[str, object]:
+def changes_of(model: LoadedModel) -> dict[str, object]:
     return {field.name: getattr(model, field.name) for field in fields(model)}
 
 
@@ -42,12 +41,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(files: Path) -> Model:
+def model(files: Path) -> LoadedModel:
     return load_model(fake_settings(bundle=str(files), device="cpu"))
 
 
 @pytest.fixture(scope="module")
-def server(model: Model) -> Iterator[LiveServer]:
+def server(model: LoadedModel) -> Iterator[LiveServer]:
     with LiveServer(fake_settings(port=0, api_key=KEY), **changes_of(model)) as live:
         yield live
 
@@ -71,7 +70,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
     return content
 
 
-def test_both_ends_get_one_fingerprint_from_the_same_files(files: Path, model: Model) -> None:
+def test_both_ends_get_one_fingerprint_from_the_same_files(files: Path, model: LoadedModel) -> None:
     assert load_bundle(str(files)).fingerprint == model.bundle.fingerprint
 
 
@@ -85,7 +84,7 @@ def test_a_device_without_the_bundle_is_told_how_to_get_it(
 
 
 def test_a_device_fetches_what_it_lacks_and_then_has_all_four_tasks(
-    edge: Path, files: Path, model: Model, capsys: pytest.CaptureFixture[str]
+    edge: Path, files: Path, model: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fetched = run(capsys, "fetch")
     assert fetched["bundle"] == "show-o"
@@ -112,7 +111,7 @@ def test_a_device_fetches_what_it_lacks_and_then_has_all_four_tasks(
 
 
 def test_a_broken_download_goes_on_where_it_stopped(
-    edge: Path, server: LiveServer, model: Model
+    edge: Path, server: LiveServer, model: LoadedModel
 ) -> None:
     fingerprint = model.bundle.fingerprint.hex()
     name = next(name for name in model.files if name.startswith("image_tokenizer"))
@@ -128,7 +127,7 @@ def test_a_broken_download_goes_on_where_it_stopped(
 
 
 def test_what_an_earlier_run_left_damaged_is_not_installed(
-    edge: Path, server: LiveServer, model: Model
+    edge: Path, server: LiveServer, model: LoadedModel
 ) -> None:
     fingerprint = model.bundle.fingerprint.hex()
     staging = edge / "bundles" / f".{fingerprint[:32]}"
@@ -142,7 +141,7 @@ def test_what_an_earlier_run_left_damaged_is_not_installed(
     load_bundle("show-o").text_tokenizer.encode("a cat")
 
 
-def test_the_key_guards_the_files(server: LiveServer, model: Model) -> None:
+def test_the_key_guards_the_files(server: LiveServer, model: LoadedModel) -> None:
     with HttpTransport(server.url, "wrong") as transport, pytest.raises(UnauthorizedError):
         transport.bundle(model.bundle.fingerprint.hex())
     path = f"/v1/bundles/{model.bundle.fingerprint.hex()}/bundle.json"
@@ -162,7 +161,7 @@ def test_the_key_guards_the_files(server: LiveServer, model: Model) -> None:
     ],
 )
 def test_nothing_but_the_bundles_files_is_given(
-    server: LiveServer, model: Model, path: str
+    server: LiveServer, model: LoadedModel, path: str
 ) -> None:
     url = f"{server.url}/v1/bundles/{model.bundle.fingerprint.hex()}/{path}"
     reply = httpx.get(url, headers={"Authorization": f"Bearer {KEY}"})
@@ -176,7 +175,7 @@ def test_another_bundle_is_not_found(server: LiveServer) -> None:
         transport.bundle("0" * 64)
 
 
-def test_ranges_give_parts_of_a_file(server: LiveServer, model: Model) -> None:
+def test_ranges_give_parts_of_a_file(server: LiveServer, model: LoadedModel) -> None:
     name, file = sorted(model.files.items())[0]
     url = f"{server.url}/v1/bundles/{model.bundle.fingerprint.hex()}/{name}"
     headers = {"Authorization": f"Bearer {KEY}", "Range": "bytes=10-19"}
@@ -238,9 +237,9 @@ def test_the_large_picture_size_is_served_alike(tmp_path: Path) -> None:
     assert model.bundle.defaults.steps == 50
 
 
-def test_the_listing_names_the_manifest_as_bundles_do(model: Model) -> None:
+def test_the_listing_names_the_manifest_as_bundles_do(model: LoadedModel) -> None:
     files = listing(model).files
-    assert files[0].name == bundle_routes.MANIFEST == bundles.MANIFEST
+    assert files[0].name == MANIFEST
     assert files[0].size == len(model.manifest)
     assert {file.name: file.sha256 for file in files[1:]} == dict(
         model.bundle.manifest.sha256  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from cloud_server.training.benchmark.entropy_report import STREAMS
 from cloud_server.training.command import train
 from cloud_server.training.recipes.everything import plan
 from edge_client.evaluation import run_cases
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.cases import Records
 
 COUNTS = {"t2i": 4, "inpaint": 4, "outpaint": 3, "vqa": 16}

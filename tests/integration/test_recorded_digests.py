@@ -11,7 +11,9 @@ import pytest
 from cloud_server.serving.load import check_entropy
 from edge_client import cli
 from edge_client.transport import http as transport
-from shared_protocol.bundles.bundle import BUILTIN, Bundle, bundle_folder, load_bundle
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.find import bundle_folder, load_bundle
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.errors import CheckpointError
 from shared_protocol.selfcheck.recorded_digests import DIGESTS_FILE
 

@@ -136,10 +136,12 @@ def test_the_edges_own_transport_understands_the_stream():
     seen = []
     with LiveServer(settings(api_key="key")) as server:
         with HttpTransport(server.url, "key") as edge:
-            reply = edge.exchange("vqa", a_message(Task.VQA), "k1", lambda *step: seen.append(step))
+            reply = edge.exchange(
+                Task.VQA, a_message(Task.VQA), "k1", lambda *step: seen.append(step)
+            )
             assert edge.info()["bundle"] == "fake"
         with HttpTransport(server.url, "wrong") as stranger, pytest.raises(UnauthorizedError):
-            stranger.exchange("vqa", a_message(Task.VQA), "k2")
+            stranger.exchange(Task.VQA, a_message(Task.VQA), "k2")
     answer = decode_response(reply.message, a_request(Task.VQA), BUNDLE).value
     assert answer.text.ids.tolist() == [9, 8, 7]
     assert seen
@@ -153,7 +155,7 @@ def test_the_edges_own_transport_meets_late_failures_as_typed_errors():
         HttpTransport(server.url) as edge,
         pytest.raises(InvalidInputError, match="not this one"),
     ):
-        edge.exchange("t2i", a_message(), "k")
+        edge.exchange(Task.T2I, a_message(), "k")
 
 
 def test_an_endless_chunked_body_is_refused_and_not_read_to_its_end():

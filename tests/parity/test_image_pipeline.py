@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edge_client.pictures.images import load_mask, load_picture
 from edge_client.pictures.masks import token_mask
-from shared_protocol.bundles.bundle import STRIDE
+from shared_protocol.bundles.catalogue import STRIDE
 from shared_protocol.tokenizers.image import NetworkTokenizer
 from shared_protocol.tokenizers.lfq import (
     bit_weights,

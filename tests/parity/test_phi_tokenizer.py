@@ -9,7 +9,7 @@ from official_files import phi_tokenizer
 
 from cloud_server.generation.backbone.clip import QUESTION, SYSTEM_PROMPT
 from cloud_server.serving.load import QUESTION_AFTER, QUESTION_BEFORE
-from shared_protocol.bundles.published import CATALOGUE
+from shared_protocol.bundles.catalogue import CATALOGUE
 from shared_protocol.tokenizers.text import TextTokenizer
 
 SPECIAL = ("<|soi|>", "<|eoi|>", "<|t2i|>", "<|mmu|>")

@@ -13,13 +13,7 @@ from torch import Tensor
 
 from cloud_server.generation.backbone.checkpoint import load_showo_backbone
 from cloud_server.generation.backbone.showo import ShowoBackbone
-from cloud_server.generation.engine import (
-    Engine,
-    EngineOptions,
-    GenerationKind,
-    GenerationRequest,
-    GenerationResult,
-)
+from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.image_logits import guided_image_logits
 from cloud_server.generation.masked_decoding import (
     REFERENCE,
@@ -34,6 +28,7 @@ from cloud_server.generation.masked_decoding import (
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.reference_loop import PlainShowo
 from cloud_server.generation.text_decoding import AnswerOptions, PictureReader, generate_text
+from cloud_server.generation.work import PictureKind, PictureResult, PictureWork
 from shared_protocol.tasks import Extension
 from shared_protocol.vocabulary import Vocabulary
 from tests.parity.showo_noise import RecordedNoise, SharedGenerator
@@ -287,7 +282,7 @@ class _Pipeline:
             [u[None] for u in self.vectors[f"{run}.step_u"][window]],
             [s[None] for s in self.vectors[f"{run}.step_sampled"][window]],
         )
-        request = GenerationRequest(
+        request = PictureWork(
             "outpaint",
             self.text(run),
             start,
@@ -296,7 +291,7 @@ class _Pipeline:
             guidance=facts["guidance_scale"],
         )
         (result,) = engine.run([request])
-        assert isinstance(result, GenerationResult)
+        assert isinstance(result, PictureResult)
         return result.codes
 
     def extension(self, run: str, direction: str) -> Extension:
@@ -309,22 +304,20 @@ class _Pipeline:
     def request(
         self,
         run: str,
-        kind: GenerationKind,
+        kind: PictureKind,
         text: np.ndarray,
         codes: np.ndarray | None = None,
         mask: np.ndarray | None = None,
-    ) -> GenerationRequest:
+    ) -> PictureWork:
         facts = self.runs[run]
         steps = len(self.vectors[f"{run}.step_u"])
-        return GenerationRequest(
-            kind, text, codes, mask, steps=steps, guidance=facts["guidance_scale"]
-        )
+        return PictureWork(kind, text, codes, mask, steps=steps, guidance=facts["guidance_scale"])
 
-    def replay(self, run: str, requests: Sequence[GenerationRequest]) -> Tensor:
+    def replay(self, run: str, requests: Sequence[PictureWork]) -> Tensor:
         """Codes (B, N) of the requests, with the run's recorded draws."""
         draws = (list(self.vectors[f"{run}.{name}"]) for name in ("step_u", "step_sampled"))
         results = self.engine(*draws).run(requests)
-        grids = [result.codes for result in results if isinstance(result, GenerationResult)]
+        grids = [result.codes for result in results if isinstance(result, PictureResult)]
         return torch.from_numpy(np.stack(grids)).flatten(1)
 
 

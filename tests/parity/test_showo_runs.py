@@ -12,17 +12,13 @@ from showo_noise import SharedGenerator
 from torch import Tensor
 
 from cloud_server.generation.backbone.checkpoint import load_showo_backbone
-from cloud_server.generation.engine import (
-    Engine,
-    EngineOptions,
-    GenerationRequest,
-    GenerationResult,
-)
+from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.masked_decoding import REFERENCE, cosine_masked_count, gumbel, remask
 from cloud_server.generation.prompting import QuestionFrame
+from cloud_server.generation.work import PictureResult, PictureWork
 from edge_client.pictures.images import load_mask, load_picture
 from edge_client.pictures.masks import token_mask
-from shared_protocol.bundles.bundle import STRIDE
+from shared_protocol.bundles.catalogue import STRIDE
 from shared_protocol.tasks import Extension
 from shared_protocol.tokenizers.image import NetworkTokenizer
 from shared_protocol.tokenizers.magvitv2 import load_magvitv2
@@ -61,9 +57,9 @@ class Scripts:
     def codes(self, name: str) -> np.ndarray:
         return self.tokenizer.tokenize(self.picture(name).pixels).codes.astype(np.int64)
 
-    def make(self, *requests: GenerationRequest) -> list[np.ndarray]:
+    def make(self, *requests: PictureWork) -> list[np.ndarray]:
         results = self.engine.run(requests)
-        return [result.codes for result in results if isinstance(result, GenerationResult)]
+        return [result.codes for result in results if isinstance(result, PictureResult)]
 
     def check(self, run: str, grids: list[np.ndarray]) -> None:
         """Compare tokens exactly and pictures within one level."""
@@ -118,9 +114,7 @@ def test_prompts_to_pictures(scripts: Scripts) -> None:
     facts = scripts.start("t2i")
     steps = len(scripts.vectors["t2i.step_u"])
     requests = [
-        GenerationRequest(
-            "t2i", scripts.words(prompt), steps=steps, guidance=facts["guidance_scale"]
-        )
+        PictureWork("t2i", scripts.words(prompt), steps=steps, guidance=facts["guidance_scale"])
         for prompt in facts["prompts"]
     ]
     scripts.check("t2i", scripts.make(*requests))
@@ -130,7 +124,7 @@ def test_inpainting(scripts: Scripts) -> None:
     facts = scripts.start("inpaint")
     picture = scripts.picture(facts["image_path"])
     pixels = load_mask(scripts.folder / facts["inpainting_mask_path"], picture)
-    request = GenerationRequest(
+    request = PictureWork(
         "inpaint",
         scripts.words(facts["prompt"]),
         scripts.codes(facts["image_path"]),
@@ -148,7 +142,7 @@ def test_extrapolation(scripts: Scripts, run: str) -> None:
     added = scripts.side // 2 + facts["offset"]
     directions = facts["extra_direction"].split(SEPARATOR)
     for prompt, direction in zip(facts["prompt"].split(SEPARATOR), directions, strict=True):
-        request = GenerationRequest(
+        request = PictureWork(
             "outpaint",
             scripts.words(prompt),
             canvas,
@@ -163,7 +157,7 @@ def test_extrapolation(scripts: Scripts, run: str) -> None:
 def test_directions_may_be_mixed_unlike_in_the_reference(scripts: Scripts) -> None:
     facts = scripts.start("extra_up")
     start, side = scripts.codes(facts["image_path"]), scripts.side
-    request = GenerationRequest(
+    request = PictureWork(
         "outpaint",
         scripts.words(facts["prompt"]),
         start,

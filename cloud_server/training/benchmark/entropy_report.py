@@ -25,7 +25,7 @@ import torch
 from cloud_server.training.recipes.entropy.recipe import share_kind
 from cloud_server.training.recipes.entropy.sequences import Example, Picture, Pool, Sampler, collate
 from cloud_server.training.recipes.runs import load_checkpoint
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.model import EntropyModel
 from shared_protocol.tasks import TABLE, Direction, Scenario, Task

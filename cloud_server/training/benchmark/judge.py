@@ -47,7 +47,8 @@ from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.sprites import default_cache_dir
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.token_cache import BlockEncoder
-from shared_protocol.bundles.bundle import BUILTIN, bundle_folder
+from shared_protocol.bundles.find import bundle_folder
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact
 
 logger = logging.getLogger(__name__)

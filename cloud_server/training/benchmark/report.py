@@ -39,8 +39,10 @@ from cloud_server.training.recipes.entropy.sequences import Picture, Pool, Sampl
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.token_cache import BlockEncoder, encode_scenes
-from shared_protocol.bundles.bundle import BUILTIN, Bundle, bundle_folder, load_bundle
+from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.digests import digest_of_weights
+from shared_protocol.bundles.find import bundle_folder, load_bundle
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.tokenizers.compact import load_compact
 from shared_protocol.tokenizers.text import TextTokenizer
 

@@ -10,7 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from shared_protocol.bundles.bundle import BUILTIN, bundle_folder, load_bundle, write_manifest
+from shared_protocol.bundles.find import bundle_folder, load_bundle
+from shared_protocol.bundles.manifest import BUILTIN, write_manifest
 from shared_protocol.errors import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "bundle.toml"

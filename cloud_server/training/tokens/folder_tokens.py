@@ -26,7 +26,7 @@ import torch
 
 from cloud_server.training.tokens.picture_folder import CaptionedPicture, read_pixels
 from cloud_server.training.tokens.shards import check_meta, write_shard
-from shared_protocol.bundles.bundle import STRIDE, Bundle
+from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.digests import digest_of
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact
@@ -94,7 +94,7 @@ class _Encoder:
     """Pictures to codes at the bundle's native size."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
-        self._height, self._width = (side * STRIDE for side in bundle.grid)
+        self._height, self._width = (side * bundle.stride for side in bundle.grid)
         self._batch = max(1, TOKENS_A_BATCH // (bundle.grid[0] * bundle.grid[1]))
         self._device = device
         self._network = _network(bundle).to(device)

@@ -40,8 +40,10 @@ from cloud_server.training.tokens.kept_answers import (
     write_answers,
 )
 from cloud_server.training.tokens.shards import check_meta
-from shared_protocol.bundles.bundle import BUILTIN, Bundle, load_bundle
+from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.digests import digest_of_weights
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.errors import ConfigError
 
 logger = logging.getLogger(__name__)

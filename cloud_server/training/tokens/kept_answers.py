@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud_server.generation.engine import GenerationResult
+from cloud_server.generation.work import PictureResult
 from cloud_server.serving.loaded_model import Runner
-from cloud_server.serving.translation import to_engine
+from cloud_server.serving.translation import to_work
 from cloud_server.training.recipes.entropy.sequences import Picture, region
 from cloud_server.training.scenes.world import Split
 from cloud_server.training.tokens.shards import write_shard
@@ -93,6 +93,6 @@ def write_answers(path: Path, asked: Sequence[Asked], engine: Runner, bundle: Bu
         engine: answers.
         bundle: the engine's.
     """
-    results = engine.run([to_engine(one.request, bundle) for one in asked])
-    grids = [result.codes for result in results if isinstance(result, GenerationResult)]
+    results = engine.run([to_work(one.request, bundle) for one in asked])
+    grids = [result.codes for result in results if isinstance(result, PictureResult)]
     write_shard(path, np.stack(grids), [one.row for one in asked])

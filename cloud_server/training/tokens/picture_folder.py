@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from shared_protocol.errors import ConfigError, ImageError
-
-Pixels = npt.NDArray[np.uint8]
+from shared_protocol.tokenizers.image import Pixels
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp"})
 NAME_KEYS = ("file_name", "file", "image")

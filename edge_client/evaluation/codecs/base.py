@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from shared_protocol.errors import BadMessageError, ImageError
-
-Pixels = npt.NDArray[np.uint8]
+from shared_protocol.tokenizers.image import Pixels
 
 
 class PixelCodec(Protocol):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edge_client.evaluation.codecs.base import Coded, PixelCodec, Pixels, Scaled, encode
+from edge_client.evaluation.codecs.base import Coded, PixelCodec, Scaled, encode
 from shared_protocol.errors import InvalidInputError
+from shared_protocol.tokenizers.image import Pixels
 
 FACTORS = (2, 4, 8, 16)
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-from edge_client.evaluation.codecs.base import Pixels
 from edge_client.evaluation.codecs.containers import isobmff_header, jpeg_header, webp_header
 from edge_client.evaluation.metrics.extra import extra_module, has_module
 from shared_protocol.errors import BadMessageError
+from shared_protocol.tokenizers.image import Pixels
 
 JXL_SIGNATURE = b"\xff\x0a"
 _JXL_DISTANCES = (25.0, 20.0, 16.0, 13.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5)

@@ -16,10 +16,10 @@ from functools import cache
 
 import numpy as np
 
-from edge_client.evaluation.codecs.base import Pixels
 from edge_client.evaluation.codecs.containers import annex_b_header
 from edge_client.evaluation.metrics.extra import extra_module, has_module
 from shared_protocol.errors import BadMessageError, ConfigError
+from shared_protocol.tokenizers.image import Pixels
 
 TIMEOUT = 300.0
 """Seconds for one picture."""

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge_client.evaluation.metrics.extra import extra_module
-from edge_client.evaluation.metrics.pixels import Pixels
 from shared_protocol.errors import ImageError, InvalidInputError
+from shared_protocol.tokenizers.image import Pixels
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,8 @@ from PIL import Image
 
 from edge_client.evaluation.metrics.extra import extra_module, has_module
 from edge_client.evaluation.metrics.features import Features, frechet
-from edge_client.evaluation.metrics.pixels import Pixels, check_pair
+from edge_client.evaluation.metrics.pixels import check_pair
+from shared_protocol.tokenizers.image import Pixels
 
 CLIP = "openai/clip-vit-base-patch16"
 CLIP_VARIABLE = "UNIMIC_CLIP"

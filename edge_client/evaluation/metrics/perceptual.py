@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_client.evaluation.metrics.pixels import Pixels, check_pair
+from edge_client.evaluation.metrics.pixels import check_pair
 from shared_protocol.errors import CheckpointError, ConfigError, ImageError
+from shared_protocol.tokenizers.image import Pixels
 
 if TYPE_CHECKING:
     import torch

@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_client.evaluation.metrics.extra import extra_module
 from shared_protocol.errors import ImageError
-
-Pixels = npt.NDArray[np.uint8]
-Flags = npt.NDArray[np.bool_]
+from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import Flags
 
 PEAK = 255.0
 WINDOW = 7

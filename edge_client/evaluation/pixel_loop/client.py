@@ -13,7 +13,6 @@ import httpx
 
 from edge_client.client import EdgeBundle
 from edge_client.evaluation.codecs import find_codec
-from edge_client.evaluation.codecs.base import Pixels
 from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.pixel_loop.gateway import CODEC_HEADER, PREFIX
 from edge_client.evaluation.pixel_loop.message import (
@@ -24,6 +23,7 @@ from edge_client.evaluation.pixel_loop.message import (
 )
 from shared_protocol.errors import TransportError, error_from_wire
 from shared_protocol.tasks import Task
+from shared_protocol.tokenizers.image import Pixels
 
 
 @dataclass(frozen=True, eq=False)

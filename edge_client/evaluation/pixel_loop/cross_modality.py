@@ -27,13 +27,13 @@ from edge_client.client import EdgeBundle
 from edge_client.evaluation.codecs import PixelCodec, find_codec, match_rate
 from edge_client.evaluation.codecs.base import resized
 from edge_client.evaluation.exchanges import exchange
-from edge_client.evaluation.metrics.pixels import Pixels
 from edge_client.evaluation.pixel_loop.message import pack_answer, unpack_answer
-from edge_client.transport.http import Transport
+from edge_client.transport.base import Transport
 from shared_protocol.errors import BadMessageError, ImageError, InternalError
-from shared_protocol.message.codec import decode_image, encode_image
+from shared_protocol.message.picture_file import read_picture, write_picture
 from shared_protocol.messages import Options, Request, Response
 from shared_protocol.tasks import Task
+from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask
 
 BLOCK = 64
@@ -115,7 +115,7 @@ class CrossModality:
         if mode == "pixel":
             return block_means(pixels).tobytes(), "", 0
         if mode == TOKENS:
-            return encode_image(self._tokenizer.tokenize(pixels), self._bundle).data, "", 0
+            return write_picture(self._tokenizer.tokenize(pixels), self._bundle), "", 0
         coded = match_rate(self._codec, pixels, pixels.size / RATIO, shrink=True).coded
         return coded.payload, coded.codec.name, coded.header_bytes
 
@@ -142,7 +142,7 @@ class CrossModality:
         text = unpack_answer(sent.text, self._bundle) if sent.text else self._no_text()
         base = self._base(sent, height, width)
         if sent.mode == TOKENS:
-            return self._tokenizer.detokenize(decode_image(sent.picture, self._bundle).value)
+            return self._tokenizer.detokenize(read_picture(sent.picture, self._bundle).image)
         if sent.mode == CODEC_ALONE:
             assert base is not None, "this mode sends a picture"
             return base

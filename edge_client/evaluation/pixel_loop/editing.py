@@ -16,16 +16,16 @@ from edge_client.client import EdgeBundle
 from edge_client.evaluation.codecs import PixelCodec, match_rate
 from edge_client.evaluation.context import Records
 from edge_client.evaluation.exchanges import exchange
-from edge_client.evaluation.metrics.pixels import Flags, Pixels
 from edge_client.evaluation.pixel_loop.client import PixelClient
 from edge_client.evaluation.pixel_loop.message import PixelRequest
 from edge_client.evaluation.tables.comparing import pixel_flags, read_pixels, scores
 from edge_client.pictures.images import save_picture
-from edge_client.transport.http import Transport
+from edge_client.transport.base import Transport
 from shared_protocol.errors import InternalError
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Task
-from shared_protocol.tokens import Codes, ImageTokens, TokenMask
+from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import Codes, Flags, ImageTokens, TokenMask
 
 TOKENS = "tokens"
 MARGIN = 3

@@ -27,7 +27,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 from edge_client.client import EdgeBundle
 from edge_client.evaluation.codecs import Match, find_codec, match_rate
-from edge_client.evaluation.codecs.base import Pixels
 from edge_client.evaluation.exchanges import exchange
 from edge_client.evaluation.pixel_loop.message import pack_answer, unpack_request
 from edge_client.transport.http import HttpTransport
@@ -40,6 +39,7 @@ from shared_protocol.errors import (
 )
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Task
+from shared_protocol.tokenizers.image import Pixels
 
 MAX_BODY = 64 * 2**20
 PREFIX = "/v1/"

@@ -16,7 +16,6 @@ import numpy as np
 from edge_client.evaluation.codecs import PixelCodec, match_rate
 from edge_client.evaluation.context import Case, Context
 from edge_client.evaluation.exchanges import Exchange, exchange
-from edge_client.evaluation.metrics.pixels import Flags, Pixels
 from edge_client.evaluation.pixel_loop.client import PixelClient, PixelExchange
 from edge_client.evaluation.pixel_loop.gateway import Made
 from edge_client.evaluation.pixel_loop.message import PixelRequest
@@ -26,7 +25,8 @@ from edge_client.pictures.masks import token_mask
 from edge_client.transport.http import HttpTransport
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Extension, Task
-from shared_protocol.tokens import TextTokens, TokenMask
+from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import Flags, TextTokens, TokenMask
 
 TOKENS = "tokens"
 _WORD = re.compile(r"[a-z0-9]+")

@@ -22,7 +22,6 @@ from edge_client.evaluation.context import (
     Tile,
 )
 from edge_client.evaluation.metrics.optional import clip_i
-from edge_client.evaluation.metrics.pixels import Pixels
 from edge_client.evaluation.pixel_loop.cross_modality import MODES, RATIO, STRENGTHS, CrossModality
 from edge_client.evaluation.tables.comparing import (
     PATCH,
@@ -39,6 +38,7 @@ from edge_client.evaluation.tables.comparing import (
 from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.pictures.images import load_picture, save_picture
 from shared_protocol.errors import ConfigError
+from shared_protocol.tokenizers.image import Pixels
 
 NAME = "cmc"
 CODECS = ("vvc", "hevc", "avif", "webp", "jpeg")

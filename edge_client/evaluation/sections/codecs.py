@@ -15,7 +15,6 @@ from typing import Any
 from edge_client.evaluation.codecs import NAMES, PixelCodec, find_codecs
 from edge_client.evaluation.context import Cell, Context, Records, Section, Table, Tile
 from edge_client.evaluation.metrics import wilson
-from edge_client.evaluation.metrics.pixels import Pixels
 from edge_client.evaluation.pixel_loop.client import PixelClient
 from edge_client.evaluation.pixel_loop.gateway import Made, PixelGateway
 from edge_client.evaluation.pixel_loop.pipeline import (
@@ -38,6 +37,7 @@ from edge_client.evaluation.tables.comparing import (
 )
 from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.pictures.images import load_picture
+from shared_protocol.tokenizers.image import Pixels
 
 NAME = "codecs"
 TASKS = ("t2i", "inpaint", "outpaint", "vqa")

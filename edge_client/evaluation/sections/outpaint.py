@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from edge_client.evaluation.context import Context, Section, Tile
-from edge_client.evaluation.interactions import (
-    Pixels,
-    Talk,
-    result_pixels,
-    run_task,
-    source_pixels,
-)
+from edge_client.evaluation.interactions import Talk, result_pixels, run_task, source_pixels
 from edge_client.evaluation.tables.preserved import preserved_table
 from edge_client.evaluation.tables.quality import Pairs, quality_table
 from edge_client.evaluation.tables.rates import parts_plot, rate_table, scenario_note
+from shared_protocol.tokenizers.image import Pixels
 
 TITLE = "Text-guided outpainting"
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_client.client import EdgeSession, Interaction
+from edge_client.client import EdgeClient, Interaction
 from edge_client.evaluation import metrics
 from edge_client.evaluation.context import Case, Context, Records, Section
 from edge_client.evaluation.interactions import (
-    Pixels,
     Talk,
     ask_all,
     case_mask,
@@ -33,6 +32,7 @@ from edge_client.rate_control import Budget, Order, within
 from shared_protocol.errors import ConfigError
 from shared_protocol.messages import Options
 from shared_protocol.tasks import Extension
+from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import ImageTokens
 
 TITLE = "Rate control"
@@ -90,7 +90,7 @@ def _settings(context: Context, stream: str) -> list[tuple[Order, float]]:
 
 def _run(
     context: Context,
-    session: EdgeSession,
+    session: EdgeClient,
     records: Records,
     stream: str,
     order: Order,
@@ -114,7 +114,7 @@ def _id(case: Case, stream: str, order: Order, ratio: float) -> str:
 
 
 def _ask(
-    context: Context, session: EdgeSession, stream: str, case: Case, budget: Budget
+    context: Context, session: EdgeClient, stream: str, case: Case, budget: Budget
 ) -> dict[str, Any]:
     talk = _interact(context, session, stream, case, budget)
     image = talk.response.image
@@ -137,7 +137,7 @@ def _ask(
 
 
 def _interact(
-    context: Context, session: EdgeSession, stream: str, case: Case, budget: Budget
+    context: Context, session: EdgeClient, stream: str, case: Case, budget: Budget
 ) -> Interaction:
     pixels, options = source_pixels(context, case), context.options(case)
     if stream == "vqa":
@@ -153,7 +153,7 @@ def _interact(
 
 
 def _picture(
-    context: Context, session: EdgeSession, case: Case, pixels: Pixels, budget: Budget
+    context: Context, session: EdgeClient, case: Case, pixels: Pixels, budget: Budget
 ) -> Interaction:
     """What is left out of the whole picture, asked for as an inpainting."""
     asked = request_of(context, replace(case, task="vqa", box=None))

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from edge_client.evaluation import metrics
-from edge_client.evaluation.metrics.pixels import Flags, Pixels
 from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.evaluation.tables.results import Cell
 from shared_protocol.errors import ConfigError
+from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import Flags
 
 LOSSLESS = "lossless"
 PATCH = 16

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_client.evaluation import metrics
 from edge_client.evaluation.metrics import optional
 from edge_client.evaluation.tables.results import Cell, Table
 from shared_protocol.errors import ConfigError
+from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import Flags
 
-Pixels = npt.NDArray[np.uint8]
-Flags = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
 COLUMNS = (

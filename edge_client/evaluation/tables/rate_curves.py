@@ -13,12 +13,12 @@ import numpy as np
 from edge_client.evaluation.codecs import PixelCodec, encode
 from edge_client.evaluation.context import Context, Plot, Records, Series, Table
 from edge_client.evaluation.metrics import bd_rate
-from edge_client.evaluation.metrics.pixels import Pixels
 from edge_client.evaluation.tables.comparing import PATCH, flat_name, mean, mean_psnr, scores
 from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.pictures.images import load_picture
 from shared_protocol.errors import ConfigError
-from shared_protocol.message.codec import encode_image
+from shared_protocol.message.picture_file import read_picture, write_picture
+from shared_protocol.tokenizers.image import Pixels
 
 MAX_PICTURES = 24
 """So many of the source pictures at most; the slowest codec takes seconds for each point."""
@@ -76,12 +76,12 @@ def _token_point(context: Context, name: str, pixels: Pixels, records: Records) 
     if known is None:
         tokenizer = context.bundle.image_tokenizer()
         tokens = tokenizer.tokenize(pixels)
-        sizes = encode_image(tokens, context.bundle).anatomy.sizes
+        file = read_picture(write_picture(tokens, context.bundle), context.bundle).anatomy
         known = {
             "id": key,
             "method": TOKENS,
             "setting": 0,
-            **_rates(sizes.image, sizes.total - sizes.image, pixels),
+            **_rates(file.image, file.total - file.image, pixels),
             **scores(tokenizer.detokenize(tokens), pixels),
         }
         records.add(known)

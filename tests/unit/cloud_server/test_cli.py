@@ -12,7 +12,7 @@ from cloud_server import cli
 from cloud_server.serving.load import backbone_path, load_model
 from cloud_server.settings import Settings
 from cloud_server.training import command as training_cli
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.errors import CheckpointError, ConfigError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud
 
-from edge_client.client import EdgeSession
+from edge_client.client import EdgeClient
 from edge_client.report import STAGES
 from shared_protocol.errors import (
     BundleMismatchError,
@@ -25,8 +25,8 @@ GREY = np.full((64, 64, 3), 77, dtype=np.uint8)
 HOLE = TokenMask(np.arange(16).reshape(4, 4) == 5)
 
 
-def session(cloud: FakeCloud, edge: FakeBundle | None = None) -> EdgeSession:
-    return EdgeSession(edge or cloud.bundle, cloud)
+def session(cloud: FakeCloud, edge: FakeBundle | None = None) -> EdgeClient:
+    return EdgeClient(edge or cloud.bundle, cloud)
 
 
 def test_t2i_sends_the_prompt_and_shows_what_came() -> None:
@@ -90,7 +90,7 @@ def test_bytes_on_the_wire_are_counted() -> None:
 def test_steps_reach_the_listener() -> None:
     steps: list[tuple[int, int]] = []
     cloud = FakeCloud(FakeBundle())
-    EdgeSession(cloud.bundle, cloud, lambda *step: steps.append(step)).t2i("a fox")
+    EdgeClient(cloud.bundle, cloud, lambda *step: steps.append(step)).t2i("a fox")
     assert steps == [(1, 1)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud
+from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud, FakeWords
 from PIL import Image
 
 from edge_client import cli
 from edge_client.pictures.images import save_picture
 from shared_protocol.errors import BundleMismatchError, ConfigError, OverloadedError, PromptError
+from shared_protocol.message.bitstream import VERSION
+from shared_protocol.message.codec import encode_request
+from shared_protocol.messages import Request
 from shared_protocol.tasks import Extension, Task
 
 Runner = Any
@@ -29,7 +33,7 @@ class Terminal:
         self.served = self.cloud
         self.opened: list[tuple[Any, ...]] = []
         self._capsys = capsys
-        monkeypatch.setattr("shared_protocol.bundles.bundle.load_bundle", lambda name: FakeBundle())
+        monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda name: FakeBundle())
         monkeypatch.setattr("edge_client.transport.http.HttpTransport", self._open)
 
     def _open(self, *settings: Any) -> Any:
@@ -56,7 +60,6 @@ def run(
     for name in ("UNIMIC_SERVER", "UNIMIC_API_KEY", "UNIMIC_BUNDLE", "UNIMIC_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("edge_client.commands.PATCH", 16)
     save_picture(tmp_path / "photo.png", np.full((128, 160, 3), 77, dtype=np.uint8))
     mask = Image.new("L", (160, 128))
     mask.paste(255, (16, 0, 80, 64))
@@ -171,7 +174,7 @@ def test_an_error_is_one_line_and_under_json_an_object_too(run: Runner) -> None:
         (["vqa", "photo.png", " "], "the question is empty"),
         (["inspect", "none.umic"], "cannot read none.umic"),
         (["inspect", "photo.png"], "a UniMIC message does not start with 0x89"),
-        (["decode", "photo.png"], "a UniMIC message does not start with 0x89"),
+        (["decode", "photo.png"], "the bytes are not a UniMIC picture file"),
     ],
 )
 def test_wrong_input_is_named_in_one_line_with_exit_code_2(
@@ -255,7 +258,33 @@ def test_encode_decode_and_inspect_round_trip_a_photo(run: Runner) -> None:
     assert (np.asarray(Image.open("back.png")) == 77).all()
     code, out, _ = run("inspect", "photo.umic", "--json")
     data = json.loads(out)
-    assert (data["task"], data["bytes"]["total"]) == ("store", Path("photo.umic").stat().st_size)
+    assert data["bytes"]["total"] == Path("photo.umic").stat().st_size
+    assert (data["grid"], data["metadata"]) == ([4, 4], {})
+
+
+def test_a_described_file_says_where_it_comes_from(run: Runner) -> None:
+    run("encode", "photo.png", "--describe", "--durable")
+    code, out, _ = run("inspect", "photo.umic", "--json")
+    data = json.loads(out)
+    assert (code, data["entropy_model"]) == (0, None)
+    said = data["metadata"]
+    assert said["photo_sha256"] == hashlib.sha256(Path("photo.png").read_bytes()).hexdigest()
+    assert (said["photo_size"], said["resized"], said["corner"]) == ([160, 128], [80, 64], [8, 0])
+    code, out, _ = run("decode", "photo.umic", "-o", "back.png")
+    assert "photo_sha256" in out
+
+
+def test_inspect_shows_messages_too_and_decode_says_that_they_are_none_of_its(
+    run: Runner,
+) -> None:
+    request = Request(Task.T2I, FakeWords().encode("a fox"))
+    Path("a.msg").write_bytes(encode_request(request, FakeBundle()).data)
+    code, out, _ = run("inspect", "a.msg")
+    assert code == 0
+    assert out.startswith("t2i uplink, format version 2")
+    code, _, err = run("decode", "a.msg")
+    assert code == 2
+    assert "encode the picture again" in err
 
 
 def test_a_damaged_file_is_wrong_input(run: Runner) -> None:
@@ -271,7 +300,7 @@ def info(bundle: FakeBundle, **changes: Any) -> dict[str, Any]:
     from shared_protocol.selfcheck.roundtrip import round_trip_digest
 
     entropy = {"ok": True, "digest": round_trip_digest(bundle)}
-    said = {"protocol": 1, "fingerprint": bundle.fingerprint.hex(), "entropy": entropy}
+    said = {"protocol": VERSION, "fingerprint": bundle.fingerprint.hex(), "entropy": entropy}
     return {"name": "unimic", "limits": {"steps": 100}, **said, **changes}
 
 

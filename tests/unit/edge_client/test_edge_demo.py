@@ -12,7 +12,7 @@ import pytest
 from edge_fakes import FakeBundle, FakeCloud
 
 from edge_client import demo
-from edge_client.client import EdgeSession
+from edge_client.client import EdgeClient
 from edge_client.pictures.images import load_picture, save_picture
 from edge_client.report import interaction_report
 from shared_protocol.errors import ConfigError
@@ -58,7 +58,7 @@ def test_a_missing_manifest_says_what_to_do(tmp_path: Path) -> None:
 def runs(tmp_path: Path) -> list[demo.Run]:
     """One run of each kind, with the pictures that they would have written."""
     save_picture(tmp_path / "scene.png", GREY)
-    session = EdgeSession(FakeBundle(), FakeCloud(FakeBundle()))
+    session = EdgeClient(FakeBundle(), FakeCloud(FakeBundle()))
     made = {**interaction_report(session.t2i("a fox")), "output": "t2i1.png"}
     wide = interaction_report(session.outpaint(GREY, Extension(left=4), "a beach"))
     answered = interaction_report(session.vqa(GREY, "how many?"))

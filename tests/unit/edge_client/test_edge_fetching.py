@@ -12,7 +12,8 @@ from manifests import manifest_content
 
 from edge_client.fetching import fetch_from_server, local_name
 from edge_client.transport.http import HttpTransport
-from shared_protocol.bundles.bundle import canonical_json, load_bundle
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import canonical_json
 from shared_protocol.errors import CheckpointError, ConfigError, TransportError
 
 WORDS = b"words" * 5000

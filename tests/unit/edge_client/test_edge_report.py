@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from edge_fakes import FakeBundle, FakeCloud
 
-from edge_client.client import EdgeSession, Interaction
+from edge_client.client import EdgeClient, Interaction
 from edge_client.report import anatomy_report, interaction_report, interaction_table, message_table
 from shared_protocol.message.codec import inspect
 from shared_protocol.tokens import TokenMask
@@ -20,7 +20,7 @@ CLOUD = FakeCloud(FakeBundle())
 def inpainted() -> Interaction:
     pixels = np.full((64, 64, 3), 77, dtype=np.uint8)
     mask = TokenMask(np.arange(16).reshape(4, 4) < 4)
-    return EdgeSession(CLOUD.bundle, CLOUD).inpaint(pixels, mask, "a ball")
+    return EdgeClient(CLOUD.bundle, CLOUD).inpaint(pixels, mask, "a ball")
 
 
 def test_a_report_is_json_and_its_parts_add_up(inpainted: Interaction) -> None:
@@ -62,7 +62,7 @@ def test_lines_of_a_table_do_not_end_in_blanks(inpainted: Interaction) -> None:
 
 
 def test_an_inspected_message_shows_its_parts_and_coders() -> None:
-    EdgeSession(CLOUD.bundle, CLOUD).t2i("a fox")
+    EdgeClient(CLOUD.bundle, CLOUD).t2i("a fox")
     report = anatomy_report(inspect(CLOUD.messages[-1]))
     assert report["task"] == "t2i"
     assert report["bytes"]["total"] == len(CLOUD.messages[-1])

@@ -7,7 +7,7 @@ import pytest
 from edge_fakes import FakeBundle, FakeCloud, FakeWords
 
 from edge_client.arguments import parse
-from edge_client.client import EdgeSession
+from edge_client.client import EdgeClient
 from edge_client.rate_control import Budget, Order, drop_ranks, within
 from shared_protocol.errors import ConfigError, InvalidInputError
 from shared_protocol.message.codec import encode_request
@@ -127,7 +127,7 @@ def test_a_prompt_has_no_tokens_to_leave_out() -> None:
 
 def test_the_result_holds_the_edges_own_tokens_where_some_were_left_out() -> None:
     cloud = FakeCloud(FakeBundle())
-    session = EdgeSession(FakeBundle(), cloud)
+    session = EdgeClient(FakeBundle(), cloud)
     budget = Budget(0.4)
     filled = session.inpaint(PIXELS, HOLE, "a ball", budget=budget)
     wider = session.outpaint(PIXELS, Extension(left=1), "a ball", budget=budget)
@@ -142,7 +142,7 @@ def test_the_result_holds_the_edges_own_tokens_where_some_were_left_out() -> Non
 
 
 def test_a_budget_survives_the_fall_back_to_uniform_coding() -> None:
-    session = EdgeSession(FakeBundle(entropy_key=1), FakeCloud(FakeBundle()))
+    session = EdgeClient(FakeBundle(entropy_key=1), FakeCloud(FakeBundle()))
     filled = session.inpaint(PIXELS, HOLE, "a ball", budget=Budget(0.5))
     assert filled.warnings
     assert filled.uplink.scenario is Scenario.UNIFORM

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from shared_protocol import errors
-from shared_protocol.errors import CODES, ServiceError, UnimicError, error_from_wire, error_to_wire
+from shared_protocol.errors import (
+    CODES,
+    ServiceError,
+    UnimicError,
+    error_from_wire,
+    error_to_wire,
+    printable,
+)
 
 
 def _tree(root: type[UnimicError]) -> list[type[UnimicError]]:
@@ -44,6 +51,13 @@ def test_the_docstring_lists_every_error_with_its_code_and_status(cls: type[Unim
 @pytest.mark.parametrize("body", [None, [], "no", {}, {"code": "new"}, {"retry_after": "soon"}])
 def test_an_unknown_body_becomes_a_service_error(body: object) -> None:
     assert type(error_from_wire(body)) is ServiceError
+
+
+def test_text_from_the_wire_cannot_move_the_cursor() -> None:
+    assert printable("a\x1b[2Jb\r\nc") == "a [2Jb  c"
+    assert printable("x" * 600).endswith("…")
+    error = error_from_wire({"code": "overloaded", "message": "a\x1b[2Jb", "remedy": "c\nd"})
+    assert str(error) == "a [2Jb (c d)"
 
 
 def test_an_error_shows_its_remedy() -> None:

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cloud_server.generation.engine import Engine, GenerationRequest, GenerationResult
+from cloud_server.generation.engine import Engine
+from cloud_server.generation.work import PictureResult, PictureWork
 from cloud_server.training.recipes.backbone.batch_maker import BatchMaker, TextCoder
 from cloud_server.training.recipes.backbone.network import TrainedBackbone
 from cloud_server.training.scenes.language import caption, questions
@@ -108,7 +109,7 @@ def draw_prompts(
     rng = np.random.default_rng(11)
     prompts = [caption(scene, rng, "test") for scene in scenes]
     requests = [
-        GenerationRequest(
+        PictureWork(
             "t2i", np.array(coder.encode(prompt)), steps=steps, guidance=guidance, seed=seed
         )
         for seed, prompt in enumerate(prompts)
@@ -117,7 +118,7 @@ def draw_prompts(
     return [
         (prompt, result.codes)
         for prompt, result in zip(prompts, results, strict=True)
-        if isinstance(result, GenerationResult)
+        if isinstance(result, PictureResult)
     ]
 
 

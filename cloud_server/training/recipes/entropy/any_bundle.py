@@ -29,7 +29,8 @@ from cloud_server.training.recipes.runs import SMOKE_STEPS
 from cloud_server.training.tokens.drawings import Plan, draw, find_backbone, read_words
 from cloud_server.training.tokens.folder_tokens import Split, split_pictures, tokenise
 from cloud_server.training.tokens.picture_folder import find_pictures
-from shared_protocol.bundles.bundle import Bundle, load_bundle
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.with_entropy import with_entropy
 from shared_protocol.errors import ConfigError
 from shared_protocol.selfcheck.recorded_digests import DIGESTS_FILE, write_digests

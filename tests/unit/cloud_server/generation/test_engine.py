@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 from tiny_backbone import CODES, SIDE, VOCABULARY, builtin_engine, tiny_engine
 
-from cloud_server.generation.engine import (
-    AnswerRequest,
-    AnswerResult,
-    Engine,
-    GenerationRequest,
-    GenerationResult,
-    Request,
-)
+from cloud_server.generation.engine import Engine
+from cloud_server.generation.work import AnswerResult, AnswerWork, PictureResult, PictureWork, Work
 from shared_protocol.errors import InvalidInputError, MaskError, TokenRangeError
 from shared_protocol.tasks import Extension
 
@@ -22,26 +16,24 @@ TEXT = np.array([64, 308, 306])
 MASK = np.eye(SIDE, dtype=bool)
 
 
-def _codes(engine: Engine, requests: Sequence[Request]) -> list[np.ndarray]:
+def _codes(engine: Engine, requests: Sequence[Work]) -> list[np.ndarray]:
     results = engine.run(requests)
-    return [result.codes for result in results if isinstance(result, GenerationResult)]
+    return [result.codes for result in results if isinstance(result, PictureResult)]
 
 
-def _t2i(seed: int, text: np.ndarray = TEXT, guidance: float = 2.0) -> GenerationRequest:
-    return GenerationRequest("t2i", text, steps=4, guidance=guidance, seed=seed)
+def _t2i(seed: int, text: np.ndarray = TEXT, guidance: float = 2.0) -> PictureWork:
+    return PictureWork("t2i", text, steps=4, guidance=guidance, seed=seed)
 
 
-BATCHES: dict[str, list[GenerationRequest]] = {
+BATCHES: dict[str, list[PictureWork]] = {
     "t2i": [_t2i(1), _t2i(2, np.arange(30)), _t2i(3, np.array([], dtype=np.int64), 0.0)],
     "inpaint": [
-        GenerationRequest("inpaint", TEXT, CODES, MASK, steps=4, seed=4),
-        GenerationRequest("inpaint", TEXT, CODES, ~MASK, steps=4, seed=5),
+        PictureWork("inpaint", TEXT, CODES, MASK, steps=4, seed=4),
+        PictureWork("inpaint", TEXT, CODES, ~MASK, steps=4, seed=5),
     ],
     "outpaint": [
-        GenerationRequest("outpaint", TEXT, CODES, extension=Extension(left=2), steps=4, seed=6),
-        GenerationRequest(
-            "outpaint", TEXT, CODES, extension=Extension(right=5, up=3), steps=4, seed=7
-        ),
+        PictureWork("outpaint", TEXT, CODES, extension=Extension(left=2), steps=4, seed=6),
+        PictureWork("outpaint", TEXT, CODES, extension=Extension(right=5, up=3), steps=4, seed=7),
     ],
 }
 
@@ -91,7 +83,7 @@ def test_inpainting_works_on_any_grid(shape: tuple[int, int]) -> None:
     codes = np.zeros(shape, dtype=np.int64) + 3
     mask = np.zeros(shape, dtype=bool)
     mask[1:, 1:] = True
-    request = GenerationRequest("inpaint", TEXT, codes, mask, steps=3)
+    request = PictureWork("inpaint", TEXT, codes, mask, steps=3)
     (result,) = _codes(tiny_engine(), [request])
     assert result.shape == shape
     assert np.array_equal(result[~mask], codes[~mask])
@@ -103,7 +95,7 @@ def test_inpainting_works_on_any_grid(shape: tuple[int, int]) -> None:
     [Extension(1, 2, 3, 4), Extension(up=9), Extension(left=7, right=1), Extension(down=1)],
 )
 def test_outpainting_keeps_the_picture_in_its_place(extension: Extension) -> None:
-    request = GenerationRequest("outpaint", TEXT, CODES, extension=extension, steps=2)
+    request = PictureWork("outpaint", TEXT, CODES, extension=extension, steps=2)
     (result,) = _codes(tiny_engine(), [request])
     assert result.shape == extension.canvas(SIDE, SIDE)
     known = ~extension.new_positions(SIDE, SIDE)
@@ -127,8 +119,8 @@ def test_progress_rises_to_the_end() -> None:
 
 def test_batched_answers_equal_unbatched_ones() -> None:
     engine = tiny_engine()
-    requests: list[Request] = [
-        AnswerRequest(np.arange(3 + row), CODES, 6 + row, temperature, seed=row)
+    requests: list[Work] = [
+        AnswerWork(np.arange(3 + row), CODES, 6 + row, temperature, seed=row)
         for row, temperature in enumerate((0.0, 1.0, 0.7))
     ]
     together = engine.run(requests)
@@ -150,24 +142,24 @@ def test_mixed_batches_are_refused() -> None:
 
 
 def test_codes_outside_the_codebook_are_refused() -> None:
-    request = GenerationRequest("inpaint", TEXT, CODES + 100, MASK, steps=2)
+    request = PictureWork("inpaint", TEXT, CODES + 100, MASK, steps=2)
     with pytest.raises(TokenRangeError):
         tiny_engine().run([request])
 
 
 def test_contradictory_requests_are_refused() -> None:
     with pytest.raises(InvalidInputError):
-        GenerationRequest("t2i", TEXT, CODES)
+        PictureWork("t2i", TEXT, CODES)
     with pytest.raises(InvalidInputError):
-        GenerationRequest("inpaint", TEXT, CODES)
+        PictureWork("inpaint", TEXT, CODES)
     with pytest.raises(InvalidInputError):
-        GenerationRequest("outpaint", TEXT, CODES)
+        PictureWork("outpaint", TEXT, CODES)
     with pytest.raises(MaskError):
-        GenerationRequest("inpaint", TEXT, CODES, MASK[:2])
+        PictureWork("inpaint", TEXT, CODES, MASK[:2])
     with pytest.raises(InvalidInputError):
         replace(_t2i(1), steps=0)
 
 
 def test_question_about_another_grid_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="needs a full"):
-        tiny_engine().run([AnswerRequest(TEXT, CODES[:2])])
+        tiny_engine().run([AnswerWork(TEXT, CODES[:2])])

@@ -17,21 +17,13 @@ from tiny_backbone import (
 
 from cloud_server.generation.backbone.checkpoint import load_builtin_backbone, load_showo_backbone
 from cloud_server.generation.backbone.showo import ShowoBackbone, ShowoConfig, build_phi, build_stem
-from cloud_server.generation.engine import (
-    AnswerRequest,
-    AnswerResult,
-    Engine,
-    EngineOptions,
-    GenerationRequest,
-    GenerationResult,
-    seeded_noise,
-    window_seed,
-)
+from cloud_server.generation.engine import Engine, EngineOptions, seeded_noise, window_seed
 from cloud_server.generation.masked_decoding import POLICIES, REFERENCE, DecodingPolicy
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.reference_loop import MultinomialNoise, PlainShowo
 from cloud_server.generation.text_decoding import AnswerOptions
 from cloud_server.generation.windows import UNKNOWN, plan_windows
+from cloud_server.generation.work import AnswerResult, AnswerWork, PictureResult, PictureWork
 from shared_protocol.tasks import Extension
 
 TEXT = np.array([64, 308, 306])
@@ -79,14 +71,12 @@ def _engine(backbone: ShowoBackbone, policy: DecodingPolicy, per_forward: int = 
     return Engine(backbone, VOCABULARY, options)
 
 
-def _codes(engine: Engine, requests: list[GenerationRequest]) -> list[np.ndarray]:
+def _codes(engine: Engine, requests: list[PictureWork]) -> list[np.ndarray]:
     results = engine.run(requests)
-    return [result.codes for result in results if isinstance(result, GenerationResult)]
+    return [result.codes for result in results if isinstance(result, PictureResult)]
 
 
-def _plain_codes(
-    plain: PlainShowo, request: GenerationRequest, policy: DecodingPolicy
-) -> np.ndarray:
+def _plain_codes(plain: PlainShowo, request: PictureWork, policy: DecodingPolicy) -> np.ndarray:
     """Window by window, one after the other."""
     canvas = np.full((SIDE, SIDE), UNKNOWN)
     if request.codes is not None:
@@ -111,17 +101,17 @@ def _plain_codes(
 MASK = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % 3 > 0
 REQUESTS = {
     "t2i": [
-        GenerationRequest("t2i", TEXT, steps=STEPS, guidance=0.0, seed=1),
-        GenerationRequest("t2i", LONG, steps=STEPS, guidance=3.0, seed=2),
-        GenerationRequest("t2i", TEXT[:0], steps=STEPS, guidance=1.5, seed=3),
+        PictureWork("t2i", TEXT, steps=STEPS, guidance=0.0, seed=1),
+        PictureWork("t2i", LONG, steps=STEPS, guidance=3.0, seed=2),
+        PictureWork("t2i", TEXT[:0], steps=STEPS, guidance=1.5, seed=3),
     ],
     "inpaint": [
-        GenerationRequest("inpaint", TEXT, CODES, MASK, steps=STEPS, guidance=2.0, seed=4),
-        GenerationRequest("inpaint", LONG, CODES, ~MASK, steps=STEPS, guidance=0.0, seed=5),
-        GenerationRequest("inpaint", TEXT, CODES, CODES == 7, steps=STEPS, seed=6),
+        PictureWork("inpaint", TEXT, CODES, MASK, steps=STEPS, guidance=2.0, seed=4),
+        PictureWork("inpaint", LONG, CODES, ~MASK, steps=STEPS, guidance=0.0, seed=5),
+        PictureWork("inpaint", TEXT, CODES, CODES == 7, steps=STEPS, seed=6),
     ],
     "outpaint": [
-        GenerationRequest("outpaint", TEXT, CODES, extension=extension, steps=STEPS, seed=7)
+        PictureWork("outpaint", TEXT, CODES, extension=extension, steps=STEPS, seed=7)
         for extension in (Extension(left=2, right=2), Extension(up=5), Extension(1, 2, 3, 1))
     ],
 }
@@ -169,7 +159,7 @@ def test_answers_equal_those_of_the_plain_loop(
 ) -> None:
     plain = _plain(backbone)
     requests = [
-        AnswerRequest(np.arange(3 + row), codes, 9 - row, temperature, top_k=20, seed=row)
+        AnswerWork(np.arange(3 + row), codes, 9 - row, temperature, top_k=20, seed=row)
         for row, codes in enumerate((CODES, CODES[::-1].copy(), CODES))
     ]
     results = _engine(backbone, REFERENCE, per_forward).run(requests)
@@ -190,7 +180,7 @@ def test_second_question_about_a_picture_is_answered_like_a_first_one(
     backbone: ShowoBackbone,
 ) -> None:
     engine = _engine(backbone, REFERENCE)
-    asked = [AnswerRequest(np.arange(4 + row), CODES, 8) for row in range(3)]
+    asked = [AnswerWork(np.arange(4 + row), CODES, 8) for row in range(3)]
     together = [engine.run([request])[0] for request in asked]
     for request, again in zip(asked, together, strict=True):
         (alone,) = _engine(backbone, REFERENCE).run([request])
@@ -204,7 +194,7 @@ def test_weights_in_bfloat16_draw_and_answer() -> None:
     engine = _engine(backbone, REFERENCE)
     (drawn,) = _codes(engine, REQUESTS["t2i"][1:2])
     assert drawn.min() >= 0
-    (answer,) = engine.run([AnswerRequest(TEXT, drawn, 6)])
+    (answer,) = engine.run([AnswerWork(TEXT, drawn, 6)])
     assert isinstance(answer, AnswerResult)
     assert len(answer.text_ids) > 0
 
@@ -217,7 +207,7 @@ def test_builtin_model_draws_and_answers_like_the_plain_loop(policy: DecodingPol
     plain = PlainShowo(loaded.backbone, card.vocabulary, 0, card.max_text_len)
     options = EngineOptions(0, frame, card.side, card.max_text_len, policy)
     engine = Engine(loaded.backbone, card.vocabulary, options)
-    request = GenerationRequest("t2i", np.arange(90, 99), steps=3, guidance=3.0, seed=5)
+    request = PictureWork("t2i", np.arange(90, 99), steps=3, guidance=3.0, seed=5)
     (drawn,) = _codes(engine, [request])
     expected = plain.generate(
         [request.text_ids.tolist()],
@@ -229,7 +219,7 @@ def test_builtin_model_draws_and_answers_like_the_plain_loop(policy: DecodingPol
         noise=seeded_noise([5]),
     )
     assert drawn.reshape(-1).tolist() == expected[0].tolist()
-    (answer,) = engine.run([AnswerRequest(np.arange(90, 99), drawn, 5)])
+    (answer,) = engine.run([AnswerWork(np.arange(90, 99), drawn, 5)])
     assert isinstance(answer, AnswerResult)
     said = plain.answer(
         drawn,

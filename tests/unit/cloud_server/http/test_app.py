@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from serving_fakes import (
 
 from cloud_server.http.app import create_app
 from cloud_server.http.task_endpoint import wants_stream
+from cloud_server.serving.batcher import batching_queue
 from cloud_server.serving.service import Service
 from shared_protocol.errors import CODES, CheckpointError
 
@@ -67,7 +69,7 @@ async def test_nothing_is_served_until_the_model_is_loaded():
         return fake_model()
 
     settings = fake_settings()
-    service = Service(settings, load)
+    service = Service(settings, load, partial(batching_queue, settings))
     transport = httpx.ASGITransport(create_app(settings, service))
     await service.start()
     try:
@@ -94,7 +96,8 @@ async def test_what_keeps_the_model_from_loading_is_told_to_the_host():
     def load():
         raise CheckpointError("the weights are torn")
 
-    service = Service(fake_settings(), load)
+    settings = fake_settings()
+    service = Service(settings, load, partial(batching_queue, settings))
     await service.start()
     with pytest.raises(CheckpointError, match="torn"):
         await service.ready()

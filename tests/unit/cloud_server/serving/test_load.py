@@ -1,6 +1,7 @@
 """Loading and warming, with a tiny backbone and a bundle that has no files."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from cloud_server.generation.backbone.checkpoint import BackboneCard, save_built
 from cloud_server.generation.backbone.showo import ShowoConfig, build_phi
 from cloud_server.http.app import create_app
 from cloud_server.serving import load as loading
+from cloud_server.serving.batcher import batching_queue
 from cloud_server.serving.load import (
     backbone_path,
     check_entropy,
@@ -187,7 +189,8 @@ def requests() -> list[Request]:
 
 @pytest.mark.anyio
 async def test_a_real_engine_serves_all_tasks_and_equal_seeds_give_equal_replies(tiny_settings):
-    service = Service(tiny_settings, lambda: load_model(tiny_settings))
+    make_queue = partial(batching_queue, tiny_settings)
+    service = Service(tiny_settings, lambda: load_model(tiny_settings), make_queue)
     transport = httpx.ASGITransport(create_app(tiny_settings, service))
     await service.start()
     await service.ready()

@@ -17,6 +17,7 @@ from serving_fakes import (
     GatedEngine,
     a_message,
     a_request,
+    fake_model,
     fake_settings,
     image,
     opened,
@@ -24,19 +25,23 @@ from serving_fakes import (
     text,
 )
 
-from cloud_server.generation import engine
-from cloud_server.serving.result_cache import ResultCache, request_digest, size_of
+from cloud_server.generation.work import AnswerResult, PictureResult
+from cloud_server.serving.metrics import Trace
+from cloud_server.serving.result_cache import ResultCache, size_of
+from cloud_server.serving.service import Service
+from cloud_server.serving.ticket import Ticket
 from cloud_server.serving.translation import (
     batch_key,
     canvas_of,
     check_request,
     expected_steps,
-    to_engine,
     to_response,
+    to_work,
     tokens_down,
     tokens_up,
 )
 from shared_protocol.errors import InternalError, InvalidInputError, PromptError
+from shared_protocol.message.checksum import request_digest
 from shared_protocol.message.codec import decode_response
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Extension, Scenario, Task
@@ -104,19 +109,19 @@ def test_another_task_than_the_paths_is_refused():
 
 
 def test_options_left_out_become_the_bundles_defaults():
-    made = to_engine(a_request(), BUNDLE)
+    made = to_work(a_request(), BUNDLE)
     assert (made.steps, made.guidance, made.seed, made.grid) == (5, 2.0, 0, (4, 4))
-    assert to_engine(a_request(Task.VQA), BUNDLE).max_new_tokens == 6
+    assert to_work(a_request(Task.VQA), BUNDLE).max_new_tokens == 6
 
 
 def test_options_that_are_given_arrive_even_if_they_are_zero():
-    made = to_engine(a_request(steps=2, guidance=0.0, seed=9), BUNDLE)
+    made = to_work(a_request(steps=2, guidance=0.0, seed=9), BUNDLE)
     assert (made.steps, made.guidance, made.seed) == (2, 0.0, 9)
-    assert to_engine(a_request(Task.VQA, max_new_tokens=1), BUNDLE).max_new_tokens == 1
+    assert to_work(a_request(Task.VQA, max_new_tokens=1), BUNDLE).max_new_tokens == 1
 
 
 def test_every_task_becomes_its_kind_of_engine_request():
-    made = {task: to_engine(a_request(task), BUNDLE) for task in list(Task)[:-1]}
+    made = {task: to_work(a_request(task), BUNDLE) for task in Task}
     assert [request.kind for request in made.values()] == ["t2i", "inpaint", "outpaint", "vqa"]
     assert made[Task.INPAINT].mask.sum() == 4
     assert made[Task.OUTPAINT].extension == Extension(right=2)
@@ -134,13 +139,13 @@ def test_every_task_becomes_its_kind_of_engine_request():
     ],
 )
 def test_an_answer_holds_text_only_and_ends_at_its_end(ids, kept):
-    result = engine.AnswerResult(np.array(ids, dtype=np.int64), True)
+    result = AnswerResult(np.array(ids, dtype=np.int64), True)
     assert to_response(a_request(Task.VQA), result, BUNDLE).text.ids.tolist() == kept
 
 
 def test_a_picture_of_another_size_than_asked_for_is_a_fault():
     with pytest.raises(InternalError):
-        to_response(a_request(), engine.GenerationResult(np.zeros((4, 5), np.int64)), BUNDLE)
+        to_response(a_request(), PictureResult(np.zeros((4, 5), np.int64)), BUNDLE)
 
 
 def test_requests_share_a_batch_only_if_task_steps_and_grids_are_equal():
@@ -159,9 +164,9 @@ def test_requests_share_a_batch_only_if_task_steps_and_grids_are_equal():
 def test_canvas_steps_and_tokens_are_counted():
     assert canvas_of(a_request(Task.OUTPAINT), BUNDLE) == (4, 6)
     assert expected_steps(a_request(Task.VQA), BUNDLE) == FakeDefaults().max_new_tokens
-    up = [tokens_up(a_request(task)) for task in list(Task)[:-1]]
+    up = [tokens_up(a_request(task)) for task in Task]
     assert up == [2, 1 + 12, 1 + 16, 3 + 16]
-    grid = engine.GenerationResult(np.zeros((4, 6), np.int64))
+    grid = PictureResult(np.zeros((4, 6), np.int64))
     response = to_response(a_request(Task.OUTPAINT), grid, BUNDLE)
     assert tokens_down(a_request(Task.OUTPAINT), response) == 8
 
@@ -188,7 +193,7 @@ def test_equal_digests_mean_equal_work():
 
 
 def a_result(count=16):
-    return engine.GenerationResult(np.zeros((1, count), np.int64))
+    return PictureResult(np.zeros((1, count), np.int64))
 
 
 def test_kept_results_are_bounded_by_count_and_the_oldest_use_goes_first():
@@ -288,3 +293,63 @@ async def test_work_that_ran_out_of_time_is_there_for_the_retry():
             second = await client.post("/v1/t2i", content=a_message(), headers=KEYED)
     assert (first.status_code, second.status_code) == (504, 200)
     assert len(runner.requests) == 1
+
+
+# ---- the queue that is passed in ---------------------------------------------------------------
+
+
+class ImmediateQueue:
+    """Runs every job as it comes, on the event loop: nothing like the batcher, yet a queue."""
+
+    def __init__(self, model, on_batch):
+        self._model, self._on_batch = model, on_batch
+        self.calls = []
+
+    depth = 0
+
+    def start(self):
+        self.calls.append("start")
+
+    def check_room(self):
+        self.calls.append("check_room")
+
+    def submit(self, job, key):
+        self.calls.append(("submit", key[0]))
+        ticket = Ticket(job, key, lambda: None)
+        self._on_batch(1)
+        ticket.done.set_result(self._model.engine.run([job])[0])
+        return ticket
+
+    def retry_after(self):
+        return 1.0
+
+    def refuse(self):
+        self.calls.append("refuse")
+
+    def stop_now(self):
+        self.calls.append("stop_now")
+
+    async def close(self, grace_s):
+        self.calls.append("close")
+
+
+@pytest.mark.anyio
+async def test_any_queue_may_stand_in_front_of_the_model():
+    queues = []
+
+    def make_queue(model, on_batch):
+        queues.append(ImmediateQueue(model, on_batch))
+        return queues[-1]
+
+    service = Service(SETTINGS, fake_model, make_queue)
+    await service.start()
+    await service.ready()
+    trace = Trace(Task.T2I)
+    with service.admission():
+        async with service.job(a_message(seed=3), trace, None, LONG_S) as job:
+            data = await job.message()
+    _, targets = a_request(seed=3).known(BUNDLE.grid)
+    response = decode_response(data, a_request(seed=3), BUNDLE).value
+    assert response.image.codes[targets].tolist() == [(n + 3) % 64 for n in range(16)]
+    await service.close(0.0)
+    assert queues[0].calls == ["start", "check_room", ("submit", Task.T2I), "refuse", "close"]

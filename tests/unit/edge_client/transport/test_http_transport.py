@@ -23,6 +23,7 @@ from shared_protocol.errors import (
     UnimicError,
     error_to_wire,
 )
+from shared_protocol.tasks import Task
 
 MESSAGE = msgpack.packb(msgpack.ExtType(0x55, b"M" + bytes(40)))
 SERVER = "http://127.0.0.1:8400"
@@ -81,7 +82,7 @@ def failure(error: UnimicError, **headers: str) -> httpx.Response:
 
 def test_a_single_reply_brings_message_timing_and_counts() -> None:
     script = Script(single())
-    reply = script.transport(api_key="secret").exchange("t2i", b"hello", "key-1")
+    reply = script.transport(api_key="secret").exchange(Task.T2I, b"hello", "key-1")
     assert reply.message == MESSAGE
     assert (reply.timing.model, reply.timing.total) == (30.0, 37.0)
     assert (reply.sent, reply.received, reply.attempts) == (5, len(MESSAGE), 1)
@@ -97,7 +98,7 @@ def test_a_streamed_reply_reports_its_steps() -> None:
     timing = msgpack.packb({"timing": {"model": 7.5}})
     script = Script(stream(msgpack.packb([1, 2]), msgpack.packb([2, 2]), timing, MESSAGE))
     steps: list[tuple[int, int]] = []
-    reply = script.transport().exchange("vqa", b"x", "k", lambda *step: steps.append(step))
+    reply = script.transport().exchange(Task.VQA, b"x", "k", lambda *step: steps.append(step))
     assert steps == [(1, 2), (2, 2)]
     assert reply.message == MESSAGE
     assert reply.timing.model == 7.5
@@ -120,7 +121,7 @@ def test_a_streamed_reply_reports_its_steps() -> None:
 )
 def test_a_passing_fault_is_tried_again_with_the_same_key(fault: httpx.Response) -> None:
     script = Script(fault, single())
-    reply = script.transport().exchange("t2i", b"hello", "one-key")
+    reply = script.transport().exchange(Task.T2I, b"hello", "one-key")
     assert reply.message == MESSAGE
     assert reply.attempts == 2
     assert script.keys == {"one-key"}
@@ -131,7 +132,7 @@ def test_a_passing_fault_is_tried_again_with_the_same_key(fault: httpx.Response)
 def test_a_fault_that_stays_ends_after_three_attempts_with_its_own_error() -> None:
     script = Script(*[failure(OverloadedError("the queue is full")) for _ in range(5)])
     with pytest.raises(OverloadedError, match="the queue is full"):
-        script.transport().exchange("t2i", b"", "k")
+        script.transport().exchange(Task.T2I, b"", "k")
     assert len(script.requests) == ATTEMPTS
     assert 0 < script.waits[0] < script.waits[1] < 1
 
@@ -141,14 +142,14 @@ def test_a_fault_that_stays_ends_after_three_attempts_with_its_own_error() -> No
 )
 def test_retry_after_is_honoured_within_a_cap(header: str, wait: float) -> None:
     script = Script(failure(OverloadedError("busy"), **{"Retry-After": header}), single())
-    script.transport().exchange("t2i", b"", "k")
+    script.transport().exchange(Task.T2I, b"", "k")
     assert script.waits == [wait]
 
 
 def test_no_retry_is_started_that_the_time_does_not_allow() -> None:
     script = Script(failure(OverloadedError("busy", retry_after=5.0)))
     with pytest.raises(OverloadedError):
-        script.transport(timeout=2.0).exchange("t2i", b"", "k")
+        script.transport(timeout=2.0).exchange(Task.T2I, b"", "k")
     assert script.waits == []
 
 
@@ -158,7 +159,7 @@ def test_every_other_error_of_the_tree_is_mapped_back_and_not_tried_again(code: 
         pytest.skip("the client's own")
     script = Script(failure(CODES[code]("what", "do")))
     with pytest.raises(CODES[code], match="what") as caught:
-        script.transport().exchange("t2i", b"", "k")
+        script.transport().exchange(Task.T2I, b"", "k")
     assert type(caught.value) is CODES[code]
     assert len(script.requests) == 1
 
@@ -166,38 +167,38 @@ def test_every_other_error_of_the_tree_is_mapped_back_and_not_tried_again(code: 
 def test_a_late_checksum_error_in_a_stream_keeps_its_type() -> None:
     late = msgpack.packb(error_to_wire(ChecksumError("differs")))
     with pytest.raises(ChecksumError):
-        Script(stream(late)).transport().exchange("t2i", b"", "k")
+        Script(stream(late)).transport().exchange(Task.T2I, b"", "k")
 
 
 def test_a_missing_key_says_how_to_give_one() -> None:
     script = Script(failure(UnauthorizedError("no key")))
     with pytest.raises(UnauthorizedError, match=r"UNIMIC_API_KEY or give --api-key"):
-        script.transport().exchange("t2i", b"", "k")
+        script.transport().exchange(Task.T2I, b"", "k")
 
 
 def test_a_bundle_mismatch_keeps_the_servers_words() -> None:
     script = Script(failure(BundleMismatchError("ends hold ab and cd", "install cd")))
     with pytest.raises(BundleMismatchError, match=r"ab and cd \(install cd\)"):
-        script.transport().exchange("t2i", b"", "k")
+        script.transport().exchange(Task.T2I, b"", "k")
 
 
 def test_an_unreachable_server_says_how_to_start_one() -> None:
     script = Script(*[httpx.ConnectError("Connection refused")] * ATTEMPTS)
     expected = r"cannot reach http://127\.0\.0\.1:8400: Connection refused \(start it with cloud-s"
     with pytest.raises(TransportError, match=expected):
-        script.transport().exchange("t2i", b"", "k")
+        script.transport().exchange(Task.T2I, b"", "k")
 
 
 def test_a_wrong_certificate_is_not_tried_again() -> None:
     script = Script(httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"))
     with pytest.raises(TransportError, match="CERTIFICATE"):
-        script.transport().exchange("t2i", b"", "k")
+        script.transport().exchange(Task.T2I, b"", "k")
 
 
 def test_a_silent_server_runs_into_the_timeout_once() -> None:
     script = Script(httpx.ReadTimeout("timed out"))
     with pytest.raises(ServerTimeoutError, match=r"did not finish in 7 s \(give it longer"):
-        script.transport(timeout=7.0).exchange("t2i", b"", "k")
+        script.transport(timeout=7.0).exchange(Task.T2I, b"", "k")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_a_silent_server_runs_into_the_timeout_once() -> None:
 )
 def test_what_is_no_unimic_server_is_recognised(response: httpx.Response, complaint: str) -> None:
     with pytest.raises(TransportError) as caught:
-        Script(response).transport().exchange("t2i", b"", "k")
+        Script(response).transport().exchange(Task.T2I, b"", "k")
     assert complaint in str(caught.value)
     assert "--server" in str(caught.value)
 
@@ -226,7 +227,7 @@ def test_what_is_no_unimic_server_is_recognised(response: httpx.Response, compla
 def test_an_error_body_that_names_an_unknown_code_is_still_an_error() -> None:
     body = {"code": "from_the_future", "message": "\x1b[31mred"}
     with pytest.raises(ServiceError, match=r"^ \[31mred"):
-        Script(httpx.Response(418, json=body)).transport().exchange("t2i", b"", "k")
+        Script(httpx.Response(418, json=body)).transport().exchange(Task.T2I, b"", "k")
 
 
 def test_info_returns_the_servers_json() -> None:
@@ -243,7 +244,7 @@ def test_info_of_something_else_is_recognised() -> None:
 def test_a_server_below_a_path_keeps_that_path() -> None:
     script = Script(single())
     transport = HttpTransport("https://h.org/unimic/", handler=httpx.MockTransport(script))
-    transport.exchange("t2i", b"", "k")
+    transport.exchange(Task.T2I, b"", "k")
     assert str(script.requests[0].url) == "https://h.org/unimic/v1/t2i"
 
 

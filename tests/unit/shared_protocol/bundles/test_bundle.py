@@ -7,14 +7,8 @@ from typing import Any
 import pytest
 from manifests import manifest_content
 
-from shared_protocol.bundles.bundle import (
-    MANIFEST,
-    bundle_folder,
-    fingerprint_of,
-    load_bundle,
-    read_manifest,
-    write_manifest,
-)
+from shared_protocol.bundles.find import bundle_folder, load_bundle
+from shared_protocol.bundles.manifest import MANIFEST, canonical_json, read_manifest, write_manifest
 from shared_protocol.errors import CheckpointError, ConfigError
 
 
@@ -46,7 +40,7 @@ def test_fingerprint_changes_with_every_file_and_every_default(folder: Path) -> 
 
 
 def test_fingerprint_ignores_the_order_of_keys() -> None:
-    assert fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
+    assert canonical_json({"a": 1, "b": 2}) == canonical_json({"b": 2, "a": 1})
 
 
 def test_changed_file_is_refused(folder: Path) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from official_files import small_files
 
-from shared_protocol.bundles import bundle as bundles
 from shared_protocol.bundles import digests
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles import manifest as bundles
+from shared_protocol.bundles.catalogue import CATALOGUE
 from shared_protocol.bundles.digests import digest_of
-from shared_protocol.bundles.published import CATALOGUE, find_transformer, load_published
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.published import find_transformer, load_published
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.tokens import ImageTokens
 

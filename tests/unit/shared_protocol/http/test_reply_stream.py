@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_protocol.errors import ChecksumError, DeadlineError, ServiceError
+from shared_protocol.errors import ChecksumError, DeadlineError, UnimicError
 from shared_protocol.http.reply_stream import (
+    Event,
+    Failure,
     MalformedReplyError,
     Message,
     ReplyReader,
     ServerTiming,
     Step,
-    printable,
     timing_from_header,
+    timing_to_header,
+    write_event,
 )
 
+GOLDEN = Path(__file__).parents[3] / "golden" / "http"
 MESSAGE = msgpack.packb(msgpack.ExtType(0x55, b"M" + bytes(range(40))))
 EVENTS = [
     Step(1, 2),
@@ -28,7 +33,7 @@ EVENTS = [
     ServerTiming(decode=1.5, queue=0.0, model=20.0, encode=2.0),
     Message(MESSAGE),
 ]
-TIMING = {"timing": {"decode": 1.5, "queue": 0, "model": 20.0, "encode": 2.0}}
+TIMING = {"timing": {"decode": 1.5, "queue": 0.0, "model": 20.0, "encode": 2.0}}
 STREAM = msgpack.packb([1, 2]) + msgpack.packb([2, 2]) + msgpack.packb(TIMING) + MESSAGE
 
 
@@ -100,7 +105,7 @@ def test_what_is_no_reply_stream_is_refused(junk: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_never_raise_anything_else(junk: bytes) -> None:
-    with suppress(MalformedReplyError, ServiceError):
+    with suppress(MalformedReplyError):
         ReplyReader().feed(junk)
 
 
@@ -113,15 +118,38 @@ def test_a_reply_over_the_limit_is_refused_while_it_arrives() -> None:
 
 
 @pytest.mark.parametrize("error", [DeadlineError, ChecksumError])
-def test_a_late_failure_is_the_servers_typed_error(error: type[Exception]) -> None:
-    body = {"code": error.code, "message": "too\nlate", "remedy": "ask less"}  # type: ignore[attr-defined]
-    with pytest.raises(error, match=r"too late \(ask less\)"):
-        ReplyReader().feed(msgpack.packb([1, 2]) + msgpack.packb(body))
+def test_a_late_failure_is_the_servers_typed_error(error: type[UnimicError]) -> None:
+    body = {"code": error.code, "message": "too\nlate", "remedy": "ask less"}
+    data = msgpack.packb([1, 2]) + msgpack.packb(body) + b"whatever follows"
+    step, failure = ReplyReader().feed(data)
+    assert step == Step(1, 2)
+    assert isinstance(failure, Failure)
+    assert type(failure.error) is error
+    assert str(failure.error) == "too late (ask less)"
 
 
-def test_server_text_cannot_move_the_cursor() -> None:
-    assert printable("a\x1b[2Jb\r\nc") == "a [2Jb  c"
-    assert printable("x" * 600).endswith("…")
+def test_the_writer_gives_what_the_reader_takes() -> None:
+    assert b"".join(write_event(event) for event in EVENTS) == STREAM
+    failure = Failure(DeadlineError("too late", "ask less", retry_after=2.0))
+    (read,) = ReplyReader().feed(write_event(failure))
+    assert isinstance(read, Failure)
+    assert vars(read.error) == vars(failure.error)
+
+
+@pytest.mark.parametrize("name", ["success", "failure"])
+def test_golden_streams_never_change(name: str) -> None:
+    timing = ServerTiming(decode=1.5, queue=0.25, model=20.0, encode=2.0)
+    events: dict[str, list[Event]] = {
+        "success": [Step(0, 18), Step(18, 18), timing, Message(MESSAGE)],
+        "failure": [Step(0, 200), Failure(DeadlineError("too late", "ask less", 2.0))],
+    }
+    golden = bytes.fromhex((GOLDEN / f"{name}.hex").read_text(encoding="ascii"))
+    assert b"".join(write_event(event) for event in events[name]) == golden
+
+
+def test_timing_in_a_header_comes_back() -> None:
+    timing = ServerTiming(decode=1.5, encode=0.0)
+    assert timing_from_header(timing_to_header(timing)) == timing
 
 
 def test_implausible_timings_are_dropped() -> None:

@@ -27,7 +27,7 @@ def test_digests_are_written_and_checked(models: EntropyModels, tmp_path) -> Non
 
 
 def test_shipped_weights_compute_here_what_was_recorded() -> None:
-    from shared_protocol.bundles.bundle import load_bundle
+    from shared_protocol.bundles.find import load_bundle
 
     selfcheck.check_digests(load_bundle().entropy, BUILTIN)
 

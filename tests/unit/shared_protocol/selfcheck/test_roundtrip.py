@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from entropy_streams import SCENARIOS, TINY
 
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import ConfigError, InvalidInputError

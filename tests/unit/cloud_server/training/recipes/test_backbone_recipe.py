@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cloud_server.training.recipes.backbone import recipe as backbone
-from shared_protocol.bundles.bundle import load_bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.errors import ConfigError
 
 

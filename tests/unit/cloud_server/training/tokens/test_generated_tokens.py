@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_server.generation.engine import GenerationRequest, GenerationResult
+from cloud_server.generation.work import PictureResult, PictureWork
 from cloud_server.training.recipes.entropy import recipe as entropy
 from cloud_server.training.recipes.entropy.sequences import Pool, Sampler
 from cloud_server.training.scenes.world import World
 from cloud_server.training.tokens import generated_tokens
 from cloud_server.training.tokens.generated_tokens import Job, plan, work, write_shard
-from shared_protocol.bundles.bundle import Bundle, load_bundle
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.find import load_bundle
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.config import KIND_TARGET
 from shared_protocol.errors import ConfigError
@@ -30,13 +31,13 @@ class CountingEngine:
     """Answers with one code everywhere, and keeps what stays."""
 
     def __init__(self) -> None:
-        self.requests: list[GenerationRequest] = []
+        self.requests: list[PictureWork] = []
 
-    def run(self, requests: list[GenerationRequest]) -> list[GenerationResult]:
+    def run(self, requests: list[PictureWork]) -> list[PictureResult]:
         self.requests += requests
-        return [GenerationResult(self._fill(request)) for request in requests]
+        return [PictureResult(self._fill(request)) for request in requests]
 
-    def _fill(self, request: GenerationRequest) -> np.ndarray:
+    def _fill(self, request: PictureWork) -> np.ndarray:
         grid = np.full((16, 16), 4_711, dtype=np.int64)
         if request.codes is None or request.mask is None:
             return grid

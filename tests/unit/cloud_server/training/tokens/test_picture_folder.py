@@ -23,11 +23,14 @@ from cloud_server.training.tokens.picture_folder import (
     read_captions,
     read_pixels,
 )
-from shared_protocol.bundles.bundle import Bundle, load_bundle, manifest_from
-from shared_protocol.bundles.published import CATALOGUE
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.catalogue import CATALOGUE
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import manifest_from
 from shared_protocol.bundles.with_entropy import with_entropy
 from shared_protocol.entropy.config import EntropyConfig
 from shared_protocol.errors import CheckpointError, ConfigError, ImageError
+from shared_protocol.selfcheck.recorded_digests import check_probabilities
 
 TINY = Path(__file__).parents[4] / "golden" / "entropy" / "tiny.safetensors"
 
@@ -210,7 +213,7 @@ def test_models_for_the_builtin_bundle_without_drawings(
     assert not (out / "drawings").exists()
     builtin = load_bundle()
     own = with_entropy(builtin, out / "entropy.safetensors")
-    own.check_probabilities()
+    check_probabilities(own.entropy)
     assert own.fingerprint != builtin.fingerprint
     assert own.manifest.files == builtin.manifest.files
 

@@ -10,12 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from shared_protocol.errors import BodyTooLargeError, DeadlineError, MediaTypeError
+from shared_protocol.http.contract import MESSAGE_TYPE, MESSAGE_TYPES
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
-
-MESSAGE_TYPE = "application/msgpack"
-MESSAGE_TYPES = frozenset((MESSAGE_TYPE, "application/x-msgpack", "application/vnd.msgpack"))
 
 
 class ClientGoneError(Exception):

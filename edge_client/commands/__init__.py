@@ -1,0 +1,1 @@
+"""What each command of `edge-client` does: files in, files and an `Outcome` out."""

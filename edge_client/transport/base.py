@@ -1,0 +1,118 @@
+"""What an edge needs of the way to a cloud, and choosing one by its address.
+
+It does not know what the bytes mean, nor how progress is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+from shared_protocol.errors import ConfigError
+from shared_protocol.http.reply_stream import ServerTiming
+from shared_protocol.messages import OnStep
+from shared_protocol.tasks import Task
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Args:
+        message: one UniMIC message.
+        timing: see `ServerTiming`.
+        sent: request body bytes of all attempts.
+        received: reply body bytes of all attempts, progress included.
+        attempts: how often the request was made.
+    """
+
+    message: bytes
+    timing: ServerTiming = field(default_factory=ServerTiming)
+    sent: int = 0
+    received: int = 0
+    attempts: int = 1
+
+
+class Transport(Protocol):
+    """Carries messages to a cloud and its replies back."""
+
+    def exchange(
+        self, task: Task, message: bytes, key: str, on_step: OnStep | None = None
+    ) -> Reply:
+        """Send one message for `task`; equal keys name one piece of work.
+
+        Raises:
+            UnimicError: what the service answered instead, or why it could not be reached.
+        """
+
+    def info(self) -> dict[str, Any]:
+        """What the service says about itself."""
+
+
+class Sink(Protocol):
+    """Takes the bytes of a file as they arrive."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there, also from earlier."""
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes at the end."""
+
+    def restart(self) -> None:
+        """Forget everything: the file comes from its beginning."""
+
+
+class OpenTransport(Transport, Protocol):
+    """A transport that is closed at the end of a `with` block, and gives away bundles."""
+
+    def bundle(self, fingerprint: str) -> dict[str, Any]:
+        """The listing of the bundle of that fingerprint, if the server has it."""
+
+    def download(self, fingerprint: str, file: str, sink: Sink, size: int) -> None:
+        """Fill `sink` up to `size` bytes with a file of that bundle, going on from what it has."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def _http(server: str, api_key: str | None, timeout: float) -> OpenTransport:
+    from edge_client.transport.http import HttpTransport  # httpx takes its time to import
+
+    return HttpTransport(server, api_key, timeout)
+
+
+SCHEMES: dict[str, Callable[[str, str | None, float], OpenTransport]] = {
+    "http": _http,
+    "https": _http,
+}
+"""Scheme of an address to what opens it; another kind of link is one module and one row."""
+
+
+def open_transport(
+    server: str, api_key: str | None = None, timeout: float = 120.0
+) -> OpenTransport:
+    """The transport that a server's address asks for.
+
+    Args:
+        server: address, such as "http://127.0.0.1:8400".
+        api_key: proves who asks; None = nobody in particular.
+        timeout: seconds for one exchange in all, waiting and retries included.
+
+    Raises:
+        ConfigError: an address of another scheme.
+    """
+    scheme = urlsplit(server).scheme
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise ConfigError(f"{server!r} is no address that can be opened", f"known are {known}")
+    return SCHEMES[scheme](server, api_key, timeout)

@@ -1,0 +1,203 @@
+"""What a bundle is made of, as its `bundle.json` says it, and the fingerprint that follows.
+
+It does not know the backbone, which only the cloud needs, nor where files lie or what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared_protocol.bundles.digests import digest_of
+from shared_protocol.errors import ConfigError
+from shared_protocol.files import write_atomically
+from shared_protocol.messages import MAX_GUIDANCE, MAX_NEW_TOKENS, MAX_STEPS
+from shared_protocol.tokens import MAX_GRID
+from shared_protocol.vocabulary import Vocabulary
+
+MANIFEST = "bundle.json"
+BUILTIN = "builtin"
+BUILTIN_FOLDER = Path(__file__).parents[1] / "weights" / BUILTIN
+IMAGE_KINDS = ("compact", "magvitv2")
+"""The image tokenizers that there are; `bundle` loads them."""
+_MAX_TEXT = 4096
+_MAX_IDS = 1 << 22
+_MAX_STRIDE = 64
+_HOW = f"a bundle is 'builtin', 'show-o', 'show-o-512' or a folder with a {MANIFEST}"
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What an option means when a message leaves it out.
+
+    Args:
+        steps: masked decoding steps, 1..MAX_STEPS.
+        guidance: classifier-free guidance scale, 0..MAX_GUIDANCE.
+        max_new_tokens: longest answer, 1..MAX_NEW_TOKENS.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    steps: int
+    guidance: float
+    max_new_tokens: int
+
+    def __post_init__(self) -> None:
+        _check("steps", self.steps, 1, MAX_STEPS)
+        _check("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)
+        if not (math.isfinite(self.guidance) and 0 <= self.guidance <= MAX_GUIDANCE):
+            raise ValueError(f"guidance is {self.guidance}, not 0..{MAX_GUIDANCE:g}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The checked content of a bundle's `bundle.json`.
+
+    Args:
+        name: what the bundle calls itself.
+        vocabulary: the unified id space.
+        grid: native (H, W) in tokens.
+        stride: pixels per token side.
+        max_text_tokens: longest prompt or question, without special tokens.
+        image_tokenizer: one of `IMAGE_KINDS`.
+        files: role -> file name; roles are image_tokenizer, text_tokenizer, text_prior, mask_prior
+            and entropy_<scenario>.
+        sha256: file name -> hex digest.
+        defaults: see `Defaults`.
+        canonical: the manifest as canonical JSON, see `canonical_json`.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    grid: tuple[int, int]
+    stride: int
+    max_text_tokens: int
+    image_tokenizer: str
+    files: Mapping[str, str]
+    sha256: Mapping[str, str]
+    defaults: Defaults
+    canonical: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """32 bytes that name the bundle's content: SHA-256 of `canonical`.
+
+        The backbone is no part of it: two servers may run different ones on the same bitstream.
+        """
+        return hashlib.sha256(self.canonical).digest()
+
+    @property
+    def tokenizer_fingerprint(self) -> bytes:
+        """32 bytes that name what gives image codes their meaning, and nothing else.
+
+        Text tokenizer, priors, entropy models and defaults may change; codes that were stored
+        under this fingerprint still stand for the same pixels.
+        """
+        said = {
+            "image_tokenizer": self.image_tokenizer,
+            "codebook_size": self.vocabulary.codebook_size,
+            "stride": self.stride,
+            "sha256": self.digest("image_tokenizer"),
+        }
+        return hashlib.sha256(canonical_json(said)).digest()
+
+    def digest(self, role: str) -> str | None:
+        """The digest of the file that plays `role`; None if the bundle has none."""
+        return self.sha256.get(self.files[role]) if role in self.files else None
+
+
+def canonical_json(content: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys and no spaces, so that equal contents are equal bytes."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder/bundle.json`.
+
+    Raises:
+        ConfigError: no such file, or a field is missing, of the wrong type or out of its range.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no bundle at {folder}: {error.strerror}", _HOW) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    return manifest_from(content, str(path))
+
+
+def manifest_from(content: Any, source: str = MANIFEST) -> Manifest:
+    """The checked manifest that `content` describes, digests included.
+
+    Args:
+        content: what a `bundle.json` holds.
+        source: what to call it in errors.
+
+    Raises:
+        ConfigError: a field is missing, of the wrong type or out of its range.
+    """
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{source} is not a bundle manifest: {error!r}") from error
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> Path:
+    """Write `bundle.json` for the files in `folder`, with their digests, and return its path.
+
+    Args:
+        folder: holds every file that `content["files"]` names.
+        content: all manifest fields but `sha256`.
+    """
+    names = sorted(set(content["files"].values()))
+    complete = {**content, "sha256": {name: digest_of(folder / name) for name in names}}
+    _parse(complete)
+    path = folder / MANIFEST
+    write_atomically(path, json.dumps(complete, indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    kind = content["image_tokenizer"]
+    if kind not in IMAGE_KINDS:
+        raise ValueError(f"image_tokenizer is {kind!r}, not one of {IMAGE_KINDS}")
+    height, width = content["grid"]
+    for name, value, high in (
+        ("grid height", height, MAX_GRID),
+        ("grid width", width, MAX_GRID),
+        ("stride", content["stride"], _MAX_STRIDE),
+        ("max_text_tokens", content["max_text_tokens"], _MAX_TEXT),
+    ):
+        _check(name, value, 1, high)
+    vocabulary = Vocabulary(**content["vocabulary"])
+    _check("number of ids", vocabulary.size, 1, _MAX_IDS)
+    return Manifest(
+        name=str(content["name"]),
+        vocabulary=vocabulary,
+        grid=(height, width),
+        stride=content["stride"],
+        max_text_tokens=content["max_text_tokens"],
+        image_tokenizer=kind,
+        files={str(role): _plain_name(file) for role, file in content["files"].items()},
+        sha256={str(file): str(digest) for file, digest in content["sha256"].items()},
+        defaults=Defaults(**content["defaults"]),
+        canonical=canonical_json(content),
+    )
+
+
+def _check(name: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}, not a whole number of {low}..{high}")
+
+
+def _plain_name(file: str) -> str:
+    if Path(file).name != file or file in ("", ".", "..") or "\0" in file:
+        raise ValueError(f"{file!r} is not a plain file name")
+    return file

@@ -1,0 +1,61 @@
+"""Paths, media types, header names and limits of the HTTP interface; HTTP.md is the specification.
+
+It does not know how a request is served or sent; both ends take every name from here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from shared_protocol.tasks import Task
+
+MESSAGE_TYPE = "application/msgpack"
+MESSAGE_TYPES = frozenset((MESSAGE_TYPE, "application/x-msgpack", "application/vnd.msgpack"))
+"""What a request may call its body; a server answers with the first."""
+STREAM_TYPE = "application/msgpack-seq"
+FILE_TYPE = "application/octet-stream"
+ACCEPT_STREAM = f"{STREAM_TYPE}, {MESSAGE_TYPE};q=0.9"
+"""What a client sends that wants to follow the work."""
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+IDEMPOTENCY_PATTERN = "[!-~]{1,200}"
+REQUEST_ID = "X-Request-Id"
+SERVER_TIMING = "Server-Timing"
+
+INFO_PATH = "/v1/info"
+METRICS_PATH = "/metrics"
+HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+BUNDLE_PATH = "/v1/bundles/{fingerprint}"
+FILE_PATH = "/v1/bundles/{fingerprint}/{file}"
+
+MAX_REPLY_BYTES = 1 << 20
+"""Longest reply that a client reads."""
+
+_REFUSES = re.compile(r";\s*q=0(\.0*)?\s*(;|$)")
+
+
+def task_path(task: Task) -> str:
+    """Where requests for a task go.
+
+    >>> task_path(Task.T2I)
+    '/v1/t2i'
+    """
+    return f"/v1/{task.slug}"
+
+
+def wants_stream(accept: str) -> bool:
+    """Whether an Accept header names the streamed form.
+
+    >>> wants_stream("application/msgpack-seq, application/msgpack;q=0.9")
+    True
+    """
+    ranges = (part.strip().lower() for part in accept.split(","))
+    return any(
+        r.partition(";")[0].strip() == STREAM_TYPE and not _REFUSES.search(r) for r in ranges
+    )
+
+
+def is_idempotency_key(key: str) -> bool:
+    """Whether a header may carry `key`: 1 to 200 visible ASCII characters."""
+    return re.fullmatch(IDEMPOTENCY_PATTERN, key) is not None
