@@ -114,7 +114,7 @@ class EdgeClient:
         self._bundle = bundle
         self._transport = transport
         self._on_step = on_step
-        self._loaded = False
+        self._tokenizer: ImageTokenizer | None = None
 
     def t2i(self, prompt: str, options: Options | None = None) -> Interaction:
         """A picture from a prompt.
@@ -217,15 +217,14 @@ class EdgeClient:
 
     def _load(self, task: Task) -> ImageTokenizer:
         """The image tokenizer, with all else that is read on first use, so that stages are pure."""
-        tokenizer = self._bundle.image_tokenizer()
-        if not self._loaded:
+        if self._tokenizer is None:
+            tokenizer = self._tokenizer = self._bundle.image_tokenizer()
             side = tokenizer.stride
             tokenizer.detokenize(tokenizer.tokenize(np.zeros((side, side, 3), dtype=np.uint8)))
             _ = self._bundle.text_prior, self._bundle.mask_prior
-            self._loaded = True
         if not TABLE[task].answers_in_words:  # words need no decoder of image tokens
             self._bundle.entropy.warm_up()
-        return tokenizer
+        return self._tokenizer
 
 
 @dataclass(frozen=True, eq=False)

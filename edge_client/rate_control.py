@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.coding.drop_codec import even_order
-from shared_protocol.entropy.context import CodingContext
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.message.codec import CodecBundle, encode_request
-from shared_protocol.message.side_information import request_context
+from shared_protocol.message.parts import request_context
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Direction, positions
 from shared_protocol.tokens import Flags, TokenMask

@@ -24,7 +24,6 @@ from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.masked_decoding import POLICIES, REFERENCE, STANDARD, DecodingPolicy
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.serving.loaded_model import (
-    BundleCodec,
     LoadedModel,
     PicturesOnly,
     Runner,
@@ -39,7 +38,7 @@ from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.bundles.published import find_transformer
 from shared_protocol.bundles.with_entropy import with_entropy
 from shared_protocol.errors import CheckpointError, ConfigError
-from shared_protocol.message.codec import encode_request
+from shared_protocol.message.codec import decode_request, encode_request, encode_response
 from shared_protocol.messages import Options, Request
 from shared_protocol.selfcheck.recorded_digests import check_probabilities
 from shared_protocol.selfcheck.roundtrip import round_trip_digest
@@ -76,7 +75,6 @@ def load_model(settings: Settings) -> LoadedModel:
             dtype=settings.dtype,
             sampling=settings.sampling,
         ),
-        codec=BundleCodec(bundle),
         device=_describe(device),
         max_batch=max_batch,
         scenarios=bundle.entropy.available(),
@@ -254,6 +252,6 @@ def warm(model: LoadedModel, bundle: Bundle) -> None:
     if not isinstance(model.engine, PicturesOnly):
         requests.append(Request(Task.VQA, text, image, options=short))
     for request in requests:
-        decoded, _ = model.codec.decode(encode_request(request, bundle).data)
+        decoded = decode_request(encode_request(request, bundle).data, bundle).value
         result = model.engine.run([to_work(decoded, bundle)])[0]
-        model.codec.encode(to_response(decoded, result, bundle), decoded, None)
+        encode_response(to_response(decoded, result, bundle), decoded, bundle)

@@ -6,15 +6,14 @@ It does not know how it was loaded, nor what it is used for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_server.generation.work import AnswerWork, Result, Work
 from cloud_server.serving.translation import ServedBundle
 from shared_protocol.errors import InvalidInputError
-from shared_protocol.message import codec
-from shared_protocol.messages import OnStep, Request, Response
+from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Scenario
 
 
@@ -54,16 +53,6 @@ class PicturesOnly:
         return self._inner.run(requests, on_step)
 
 
-class MessageCodec(Protocol):
-    """Messages to values and back, for one bundle; byte counts by part come along."""
-
-    def decode(self, data: bytes) -> tuple[Request, Mapping[str, float]]: ...
-
-    def encode(
-        self, response: Response, request: Request, scenario: Scenario | None
-    ) -> tuple[bytes, Mapping[str, float]]: ...
-
-
 @dataclass(frozen=True)
 class SharedFile:
     """A file that both ends must hold.
@@ -84,7 +73,6 @@ class LoadedModel:
     Args:
         bundle: what both ends share.
         engine: the model.
-        codec: messages of this bundle.
         device: where the model runs, in words.
         max_batch: most requests in one pass.
         scenarios: the entropy models of the bundle.
@@ -95,33 +83,9 @@ class LoadedModel:
 
     bundle: ServedBundle
     engine: Runner
-    codec: MessageCodec
     device: str
     max_batch: int
     scenarios: Sequence[Scenario]
     entropy: Mapping[str, Any]
     manifest: bytes = b""
     files: Mapping[str, SharedFile] = field(default_factory=dict)
-
-
-class BundleCodec:
-    """`shared_protocol.message.codec` for one bundle.
-
-    Args:
-        bundle: what both ends share.
-    """
-
-    def __init__(self, bundle: codec.CodecBundle) -> None:
-        self._bundle = bundle
-
-    def decode(self, data: bytes) -> tuple[Request, Mapping[str, float]]:
-        """See `codec.decode_request`."""
-        decoded = codec.decode_request(data, self._bundle)
-        return decoded.value, asdict(decoded.anatomy.sizes)
-
-    def encode(
-        self, response: Response, request: Request, scenario: Scenario | None
-    ) -> tuple[bytes, Mapping[str, float]]:
-        """See `codec.encode_response`."""
-        encoded = codec.encode_response(response, request, self._bundle, scenario)
-        return encoded.data, asdict(encoded.anatomy.sizes)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cloud_server.generation.work import AnswerResult, Result
 
 ResultKey = tuple[str, bytes]
-"""(Idempotency-Key, `message.checksum.request_digest`)."""
+"""(Idempotency-Key, `message.parameters.request_digest`)."""
 
 _OVERHEAD_BYTES = 512
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from cloud_server.generation.work import Result, Work
@@ -34,7 +35,8 @@ from cloud_server.serving.translation import (
 )
 from cloud_server.settings import Settings
 from shared_protocol.errors import OverloadedError
-from shared_protocol.message.checksum import request_digest
+from shared_protocol.message.codec import decode_request, encode_response
+from shared_protocol.message.parameters import request_digest
 from shared_protocol.messages import Request
 
 logger = logging.getLogger(__name__)
@@ -188,7 +190,8 @@ class Service:
         """
         model = self.model
         with trace.stage("decode"):
-            request, trace.parts_up = await self.on_codec_thread(model.codec.decode, data)
+            decoded = await self.on_codec_thread(decode_request, data, model.bundle)
+            request, trace.parts_up = decoded.value, asdict(decoded.anatomy.sizes)
             check_request(request, trace.task, model.bundle, self.settings)
         trace.tokens_up = tokens_up(request)
         key = (idempotency_key, request_digest(request)) if idempotency_key else None
@@ -263,11 +266,12 @@ class ServiceJob:
         result = await self._result()
         response = to_response(self.request, result, self.model.bundle)
         with self.trace.stage("encode"):
-            data, self.trace.parts_down = await self._service.on_codec_thread(
-                self.model.codec.encode, response, self.request, self.request.options.reply
+            encoded = await self._service.on_codec_thread(
+                encode_response, response, self.request, self.model.bundle
             )
+        self.trace.parts_down = asdict(encoded.anatomy.sizes)
         self.trace.tokens_down = tokens_down(self.request, response)
-        return data
+        return encoded.data
 
     async def _result(self) -> Result:
         source = self._source

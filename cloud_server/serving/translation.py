@@ -22,10 +22,10 @@ from cloud_server.generation.work import (
 from cloud_server.settings import Settings
 from shared_protocol.errors import InternalError, InvalidInputError, PromptError
 from shared_protocol.http.contract import task_path
+from shared_protocol.message.codec import CodecBundle
 from shared_protocol.messages import Request, Response
 from shared_protocol.tasks import Task
 from shared_protocol.tokens import ImageTokens, TextTokens
-from shared_protocol.vocabulary import Vocabulary
 
 
 class Defaults(Protocol):
@@ -41,23 +41,11 @@ class Defaults(Protocol):
     def max_new_tokens(self) -> int: ...
 
 
-class ServedBundle(Protocol):
+class ServedBundle(CodecBundle, Protocol):
     """What serving needs of a bundle."""
 
     @property
     def name(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> bytes: ...
-
-    @property
-    def vocabulary(self) -> Vocabulary: ...
-
-    @property
-    def grid(self) -> tuple[int, int]: ...
-
-    @property
-    def max_text_tokens(self) -> int: ...
 
     @property
     def eot_id(self) -> int: ...

@@ -222,7 +222,7 @@ def peak_memory(pid: int) -> float:
 
 def coder_table(bundle: Bundle, rounds: int) -> str:
     """Milliseconds to code the 256 tokens of a sample picture with each entropy model."""
-    from shared_protocol.entropy.context import nothing_known
+    from shared_protocol.coding.image_codec import nothing_known
 
     picture = load_picture(sorted(SAMPLES.glob("*.webp"))[0], 256, 256).pixels
     codes = bundle.image_tokenizer().tokenize(picture).codes

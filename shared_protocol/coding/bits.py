@@ -88,3 +88,18 @@ def unpack_bits(data: bytes, bits: int, count: int) -> Codes:
     weights = 1 << np.arange(bits - 1, -1, -1)
     values: Codes = (flags[: bits * count].reshape(count, bits) @ weights).astype(np.int32)
     return values
+
+
+_WORD = "<u4"
+
+
+def array_bytes(values: npt.NDArray[Any]) -> bytes:
+    """The shape as 32-bit words, then ids or codes as 32-bit words, flags as bits; zeros to a byte.
+
+    >>> array_bytes(np.array([7, 256])).hex()
+    '020000000700000000010000'
+    """
+    shape = np.array(values.shape, dtype=_WORD).tobytes()
+    if values.dtype == np.bool_:
+        return shape + np.packbits(values).tobytes()
+    return shape + values.astype(_WORD).tobytes()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.coding.range_coder import RangeEncoder
 from shared_protocol.entropy.config import EntropyConfig
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import CheckpointError, InvalidInputError, TokenRangeError
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokens import Codes
@@ -48,6 +48,7 @@ class EntropyModels:
         self._paths = {Scenario(scenario): Path(path) for scenario, path in paths.items()}
         self._device, self._use_kernel = device, use_kernel
         self._engines: dict[Path, Engine] = {}
+        self._compiled: list[object] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -125,8 +126,9 @@ class EntropyModels:
         """Read all weights and compile the decoder (seconds, once; then cached on disk)."""
         for scenario in self.available():
             kernel = self.engine(scenario).kernel
-            if kernel is not None:
+            if kernel is not None and kernel not in self._compiled:
                 _module("kernel").compile_kernel(kernel)
+                self._compiled.append(kernel)
 
     def engine(self, scenario: Scenario) -> Engine:
         """The model that serves `scenario`.

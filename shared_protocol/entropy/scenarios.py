@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.entropy.config import (
     KIND_HOLE,
     KIND_KNOWN,
@@ -39,7 +40,6 @@ from shared_protocol.entropy.config import (
     SLOTS,
     EntropyConfig,
 )
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import InvalidInputError, TokenRangeError
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokens import Codes, Flags, check_grid

@@ -72,7 +72,7 @@ class Frame:
         text_coder: how the text part is coded; None = there is no text part.
         scenario: how the image part is coded; None = there is no image part.
         fingerprint_prefix: first 2 bytes of the bundle's fingerprint.
-        checksum: CRC-32 of the decoded symbols, see `message.checksum`.
+        checksum: CRC-32 of the decoded symbols, see `message.parts`.
         parameters: what differs from the defaults, by number.
         parts: the coded parts in wire order.
         version: format version.

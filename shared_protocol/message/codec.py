@@ -24,9 +24,16 @@ from shared_protocol.errors import (
 from shared_protocol.message import bitstream, parameters
 from shared_protocol.message.anatomy import Anatomy, Decoded, Encoded, anatomy_of, outline
 from shared_protocol.message.bitstream import Frame
-from shared_protocol.message.checksum import Binding, Symbols
-from shared_protocol.message.parts import Choice, CodecBundle, Scene, decode_parts, encode_parts
-from shared_protocol.message.side_information import response_context
+from shared_protocol.message.parts import (
+    Binding,
+    Choice,
+    CodecBundle,
+    Scene,
+    Symbols,
+    decode_parts,
+    encode_parts,
+    response_context,
+)
 from shared_protocol.messages import Options, Request, Response
 from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
 from shared_protocol.tokens import Codes, ImageTokens, KnownTokens, TextTokens, TokenMask

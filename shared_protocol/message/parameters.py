@@ -5,10 +5,14 @@ It does not know bytes. A value that is the default is left out and costs nothin
 
 from __future__ import annotations
 
+import hashlib
 from enum import IntEnum
 
+import numpy as np
+
+from shared_protocol.coding.bits import array_bytes
 from shared_protocol.errors import BadMessageError
-from shared_protocol.message.bitstream import VERSION, Parameters
+from shared_protocol.message.bitstream import VERSION, Parameters, pack_parameters
 from shared_protocol.messages import GUIDANCE_UNIT, Options, Request
 from shared_protocol.tasks import Extension, Scenario
 from shared_protocol.tokens import check_grid
@@ -65,6 +69,24 @@ def result_parameters(request: Request) -> dict[int, int | tuple[int, ...]]:
     if request.image is not None and extension is not None:
         check_grid(*extension.canvas(*request.image.shape))
     return {int(key): value for key, value in found.items() if value is not None}
+
+
+def request_digest(request: Request) -> bytes:
+    """SHA-256 of all that decides the result of `request`; both ends compute the same.
+
+    How the request or its reply is coded is no part of it, so that a retry with another coder is
+    the same request. Tokens that do not travel count as code 0.
+    """
+    digest = hashlib.sha256(bytes([request.task]))
+    digest.update(pack_parameters(result_parameters(request)))
+    digest.update(array_bytes(request.text.ids))
+    if request.image is not None:
+        left_out = request.left_out
+        codes = request.image.codes
+        digest.update(array_bytes(codes if left_out is None else np.where(left_out, 0, codes)))
+    for flags in (request.mask, request.dropped):
+        digest.update(array_bytes(np.zeros((0, 0), dtype=bool) if flags is None else flags.flags))
+    return digest.digest()
 
 
 def from_map(

@@ -10,21 +10,29 @@ Both directions take the same parts in the same order, and for each part `_encod
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
+from shared_protocol.coding.bits import array_bytes
 from shared_protocol.coding.drop_codec import decode_dropped, encode_dropped
-from shared_protocol.coding.image_codec import ImageEntropy, decode_codes, encode_codes
+from shared_protocol.coding.image_codec import (
+    CodingContext,
+    ImageEntropy,
+    decode_codes,
+    encode_codes,
+)
 from shared_protocol.coding.mask_codec import MaskPrior, decode_mask, encode_mask
 from shared_protocol.coding.text_codec import TextCoder, TextPrior, decode_text, encode_text
-from shared_protocol.entropy.context import CodingContext
+from shared_protocol.errors import ChecksumError
 from shared_protocol.message import bitstream
 from shared_protocol.message.anatomy import Encoded, anatomy_of
-from shared_protocol.message.bitstream import Frame, Parameters
-from shared_protocol.message.checksum import Binding, Symbols, checksum, verify
-from shared_protocol.message.side_information import request_context, response_context
+from shared_protocol.message.bitstream import Frame, Parameters, pack_parameters
+from shared_protocol.message.parameters import request_digest
 from shared_protocol.messages import MAX_NEW_TOKENS, Request
 from shared_protocol.tasks import (
     TABLE,
@@ -36,8 +44,12 @@ from shared_protocol.tasks import (
     merge,
     positions,
 )
-from shared_protocol.tokens import Codes, KnownTokens
+from shared_protocol.tokens import Codes, Flags, KnownTokens
 from shared_protocol.vocabulary import Vocabulary
+
+Symbols = Mapping[Part, npt.NDArray[Any]]
+"""What the parts of a message say: text ids (N,), mask and dropped flags (H, W), and the image
+codes (M,) of the positions that travel, in raster order."""
 
 
 class CodecBundle(Protocol):
@@ -70,6 +82,32 @@ class CodecBundle(Protocol):
     @property
     def entropy(self) -> ImageEntropy:
         """Entropy models of the image tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """What a message is about, besides what it says itself; equal at both ends or the check fails.
+
+    Args:
+        fingerprint: 32 bytes that name the bundle.
+        request: digest of the request that a response answers; nothing for an uplink.
+        known: tokens that both ends had before the message.
+    """
+
+    fingerprint: bytes
+    request: bytes = b""
+    known: bytes = b""
+
+    @classmethod
+    def of_request(cls, fingerprint: bytes, known: KnownTokens | None) -> Binding:
+        """The binding of an uplink."""
+        said = b"" if known is None else array_bytes(known.flags) + array_bytes(known.codes)
+        return cls(fingerprint, known=said)
+
+    @classmethod
+    def of_response(cls, fingerprint: bytes, request: Request) -> Binding:
+        """The binding of a downlink."""
+        return cls(fingerprint, request=request_digest(request))
 
 
 @dataclass(frozen=True)
@@ -139,7 +177,7 @@ def encode_parts(
         extras,
         parts,
     )
-    frame = replace(frame, checksum=checksum(frame, symbols, scene.binding))
+    frame = replace(frame, checksum=checksum_of(frame, symbols, scene.binding))
     data = bitstream.pack(frame)
     return Encoded(data, anatomy_of(frame, len(data), symbols, scene.bundle.vocabulary))
 
@@ -227,3 +265,57 @@ def _context(spec: PartSpec, symbols: Symbols, scene: Scene) -> CodingContext:
     if Part.DROPPED in symbols:
         readable = readable & ~symbols[Part.DROPPED]
     return request_context(readable, symbols[Part.TEXT], scene.known)
+
+
+def request_context(
+    readable: Flags, text: Codes, known: KnownTokens | None = None
+) -> CodingContext:
+    """The context of a request's image.
+
+    Args:
+        readable: (H, W) bool, the positions that the receiver is to have in the end: all that are
+            neither masked nor dropped.
+        text: (N,) ids of the request.
+        known: tokens that the receiver has already; they serve as context and do not travel. What
+            it has of masked or dropped positions is not looked at.
+    """
+    before = known or KnownTokens.none((readable.shape[0], readable.shape[1]))
+    both = before.flags & readable
+    return CodingContext(readable & ~both, both, np.where(both, before.codes, 0), text)
+
+
+def response_context(request: Request, grid: tuple[int, int]) -> CodingContext:
+    """The context of a response's image: what the request leaves open travels.
+
+    Tokens that the request dropped are neither known to both ends nor sent.
+
+    Args:
+        request: what is answered.
+        grid: (H, W) of the bundle's own picture.
+    """
+    codes, targets = request.known(grid)
+    known = ~(targets | request.gaps(grid))
+    return CodingContext(targets, known, np.where(known, codes, 0), request.text.ids)
+
+
+def checksum_of(frame: Frame, symbols: Symbols, binding: Binding) -> int:
+    """CRC-32 over the binding, the header, the parameters and everything that the parts say."""
+    said = b"".join(array_bytes(symbols[part]) for part in sorted(symbols))
+    before = binding.fingerprint + binding.request + frame.head
+    return zlib.crc32(before + pack_parameters(frame.parameters) + said + binding.known)
+
+
+def verify(frame: Frame, symbols: Symbols, binding: Binding) -> None:
+    """Check a decoded message.
+
+    Raises:
+        ChecksumError: `symbols` are not those that were sent, or the ends do not mean the same.
+    """
+    if checksum_of(frame, symbols, binding) == frame.checksum:
+        return
+    causes = ["the message was damaged", "the ends differ in their bundle"]
+    if frame.direction is Direction.DOWNLINK:
+        causes.append("it answers another request")
+    if binding.known:
+        causes.append("they differ in the tokens that they had before")
+    raise ChecksumError("the decoded symbols are not those that were sent", ", or ".join(causes))

@@ -20,8 +20,13 @@ from typing import Protocol
 import msgpack
 
 from shared_protocol.coding.bits import pack_bits, read_varint, unpack_bits, write_varint
-from shared_protocol.coding.image_codec import ImageEntropy, code_bits, decode_codes, encode_codes
-from shared_protocol.entropy.context import nothing_known
+from shared_protocol.coding.image_codec import (
+    ImageEntropy,
+    code_bits,
+    decode_codes,
+    encode_codes,
+    nothing_known,
+)
 from shared_protocol.errors import (
     BadMagicError,
     BadMessageError,

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_protocol.coding.image_codec import CodingContext, nothing_known
 from shared_protocol.entropy.config import EntropyConfig
-from shared_protocol.entropy.context import CodingContext, nothing_known
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokens import Codes
 
@@ -52,7 +52,7 @@ before = peak()
 start = time.perf_counter()
 from pathlib import Path
 from shared_protocol.entropy.coder import EntropyModels
-from shared_protocol.entropy.context import nothing_known
+from shared_protocol.coding.image_codec import nothing_known
 from shared_protocol.tasks import Scenario
 models = EntropyModels.load({Scenario.GENERIC: Path(sys.argv[1])})
 models.warm_up()

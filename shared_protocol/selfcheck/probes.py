@@ -11,8 +11,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.entropy.config import EntropyConfig
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.tokens import Codes
 
 LARGE_EVERY = 100

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.entropy.coder import EntropyModels
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import CheckpointError
 from shared_protocol.selfcheck.battery import CHUNK, battery, digest
 from shared_protocol.selfcheck.probes import probe

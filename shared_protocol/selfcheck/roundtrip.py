@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_protocol.entropy.context import nothing_known
+from shared_protocol.coding.image_codec import nothing_known
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.parts import CodecBundle
 from shared_protocol.tasks import Scenario

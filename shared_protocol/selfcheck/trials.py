@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.coding.mask_codec import MaskPrior
 from shared_protocol.coding.text_codec import TextPrior
 from shared_protocol.entropy.coder import EntropyModels
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import InvalidInputError, UnimicError
 from shared_protocol.message.codec import (
     decode_request,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge_client.transport.base import Reply
-from shared_protocol.entropy.context import CodingContext
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.errors import UnimicError
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.message.codec import decode_request, encode_response

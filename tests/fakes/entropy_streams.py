@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_protocol.entropy.context import CodingContext
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.entropy.engine import Engine
 from shared_protocol.entropy.scenarios import layout
 from shared_protocol.tasks import Scenario

@@ -25,7 +25,7 @@ from cloud_server.generation.work import (
 from cloud_server.http.app import create_app
 from cloud_server.http.host import build_host, listen, url_of
 from cloud_server.serving.batcher import batching_queue
-from cloud_server.serving.loaded_model import BundleCodec, LoadedModel
+from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
 from shared_protocol.message.codec import encode_request
@@ -165,7 +165,6 @@ def fake_model(runner: Any = None, bundle: FakeBundle = BUNDLE, **changes: Any) 
     model = LoadedModel(
         bundle=bundle,
         engine=runner or FakeEngine(),
-        codec=BundleCodec(bundle),
         device="fake",
         max_batch=1,
         scenarios=(),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.coding.mask_codec import PATTERNS, TEMPLATE, MaskPrior
 from shared_protocol.coding.range_coder import RangeDecoder, RangeEncoder
 from shared_protocol.coding.text_codec import ContextTable, TextPrior
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.messages import Options, Request, Response
 from shared_protocol.tasks import Extension, Scenario, Task, merge
 from shared_protocol.tokens import Codes, ImageTokens, TextTokens, TokenMask

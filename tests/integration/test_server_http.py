@@ -88,7 +88,7 @@ def test_two_hundred_clients_at_once_are_all_answered():
         unpacker.feed(content)
         *_, last = unpacker
         frame = msgpack.packb(last)
-        codes = decode_response(frame, a_request(), BUNDLE).value.image.codes
+        codes = decode_response(frame, a_request(seed=seed), BUNDLE).value.image.codes
         assert codes[0, 0] == seed % 64
     assert sum(engine.batches) == CLIENTS
 

@@ -9,17 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cloud_server.training.recipes.image_tokenizer.lfq_losses import lfq_losses
 from edge_client.pictures.images import load_mask, load_picture
 from edge_client.pictures.masks import token_mask
 from shared_protocol.bundles.catalogue import STRIDE
+from shared_protocol.tokenizers.compact import bit_weights, codes_to_z, quantize, z_to_codes
 from shared_protocol.tokenizers.image import NetworkTokenizer
-from shared_protocol.tokenizers.lfq import (
-    bit_weights,
-    codes_to_z,
-    lfq_losses,
-    quantize,
-    z_to_codes,
-)
 from shared_protocol.tokenizers.magvitv2 import MagvitV2, load_magvitv2
 from shared_protocol.tokens import ImageTokens
 

@@ -67,6 +67,6 @@ def test_an_inspected_message_shows_its_parts_and_coders() -> None:
     assert report["task"] == "t2i"
     assert report["bytes"]["total"] == len(CLOUD.messages[-1])
     text = message_table(report)
-    assert text.startswith("t2i uplink, format version 1, bundle 0000…")
+    assert text.startswith("t2i uplink, format version 2, bundle 0000…")
     assert report["text_coder"] in text
     assert "bpp" not in text

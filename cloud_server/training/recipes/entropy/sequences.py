@@ -17,8 +17,8 @@ import torch
 
 from cloud_server.training.scenes.language import caption
 from cloud_server.training.scenes.world import Scene, Split
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.entropy.config import EntropyConfig
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.entropy.model import Batch
 from shared_protocol.entropy.scenarios import Layout, layout, target_slots
 from shared_protocol.tasks import Scenario

@@ -24,6 +24,7 @@ from cloud_server.training.recipes.image_tokenizer.crops import (
     load_photos,
     world_of_candidates,
 )
+from cloud_server.training.recipes.image_tokenizer.lfq_losses import lfq_losses
 from cloud_server.training.recipes.image_tokenizer.scores import report
 from cloud_server.training.recipes.runs import (
     CHECKPOINT,
@@ -39,7 +40,6 @@ from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.sprites import default_cache_dir
 from cloud_server.training.scenes.world import World
 from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact, save_compact
-from shared_protocol.tokenizers.lfq import lfq_losses
 
 logger = logging.getLogger(__name__)
 

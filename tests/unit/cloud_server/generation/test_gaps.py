@@ -11,7 +11,7 @@ from tiny_backbone import SIDE, VOCABULARY, tiny_engine
 from cloud_server.generation.engine import FILL_STEPS
 from cloud_server.generation.work import AnswerWork, PictureResult, PictureWork
 from cloud_server.serving.translation import batch_key, to_work, tokens_up
-from shared_protocol.message.checksum import request_digest
+from shared_protocol.message.parameters import request_digest
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Task
 from shared_protocol.tokens import TokenMask

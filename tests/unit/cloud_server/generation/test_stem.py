@@ -11,8 +11,13 @@ from cloud_server.generation.backbone.checkpoint import (
     load_builtin_backbone,
     save_builtin_backbone,
 )
-from cloud_server.generation.backbone.showo import ShowoConfig, build_phi, build_stem
-from cloud_server.generation.backbone.stem import FIRST, NeighbourStem
+from cloud_server.generation.backbone.showo import (
+    FIRST,
+    NeighbourStem,
+    ShowoConfig,
+    build_phi,
+    build_stem,
+)
 from cloud_server.generation.image_logits import guided_image_logits
 from cloud_server.generation.prompting import codes_to_input_ids, t2i_mask, t2i_sequence
 from shared_protocol.errors import CheckpointError

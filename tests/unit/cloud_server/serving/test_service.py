@@ -41,8 +41,8 @@ from cloud_server.serving.translation import (
     tokens_up,
 )
 from shared_protocol.errors import InternalError, InvalidInputError, PromptError
-from shared_protocol.message.checksum import request_digest
 from shared_protocol.message.codec import decode_response
+from shared_protocol.message.parameters import request_digest
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Extension, Scenario, Task
 from shared_protocol.tokens import TokenMask

@@ -9,8 +9,8 @@ from entropy_streams import GOLDEN, SCENARIOS, TINY, draw_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared_protocol.coding.image_codec import CodingContext, nothing_known
 from shared_protocol.entropy.coder import EntropyModels
-from shared_protocol.entropy.context import CodingContext, nothing_known
 from shared_protocol.errors import (
     BadMessageError,
     CheckpointError,

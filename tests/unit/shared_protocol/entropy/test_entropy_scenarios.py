@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from shared_protocol.coding.image_codec import CodingContext, nothing_known
 from shared_protocol.entropy.config import (
     KIND_HOLE,
     KIND_KNOWN,
     KIND_TARGET,
     EntropyConfig,
 )
-from shared_protocol.entropy.context import CodingContext, nothing_known
 from shared_protocol.entropy.scenarios import layout, target_slots
 from shared_protocol.errors import CheckpointError, InvalidInputError
 from shared_protocol.tasks import Scenario

@@ -19,7 +19,7 @@ from toy_bundle import (
     text,
 )
 
-from shared_protocol.entropy.context import CodingContext, nothing_known
+from shared_protocol.coding.image_codec import CodingContext, nothing_known
 from shared_protocol.errors import (
     BadMessageError,
     InvalidInputError,

@@ -17,7 +17,7 @@ from shared_protocol.message.codec import (
     encode_request,
     encode_response,
 )
-from shared_protocol.message.side_information import response_context
+from shared_protocol.message.parts import response_context
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Extension, Part, Task
 from shared_protocol.tokens import TokenMask

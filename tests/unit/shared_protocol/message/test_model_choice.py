@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from toy_bundle import ToyBundle, ToyEntropy, answer, requests
 
-from shared_protocol.entropy.context import CodingContext
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.message.codec import (
     decode_request,
     decode_response,

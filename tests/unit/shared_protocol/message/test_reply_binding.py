@@ -10,13 +10,13 @@ import pytest
 from toy_bundle import CODEBOOK, ToyBundle, answer, half_mask, image, requests, text
 
 from shared_protocol.errors import BadMessageError, ChecksumError
-from shared_protocol.message.checksum import request_digest
 from shared_protocol.message.codec import (
     decode_request,
     decode_response,
     encode_request,
     encode_response,
 )
+from shared_protocol.message.parameters import request_digest
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Extension, Scenario, Task
 from shared_protocol.tokens import ImageTokens, TokenMask

@@ -9,9 +9,9 @@ import pytest
 import torch
 from entropy_streams import TINY
 
+from shared_protocol.coding.image_codec import nothing_known
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.config import EntropyConfig
-from shared_protocol.entropy.context import nothing_known
 from shared_protocol.entropy.model import EntropyModel
 from shared_protocol.entropy.scenarios import layout
 from shared_protocol.selfcheck import coder_bench as bench

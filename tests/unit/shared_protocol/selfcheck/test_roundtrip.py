@@ -9,8 +9,8 @@ import pytest
 from entropy_streams import SCENARIOS, TINY
 
 from shared_protocol.bundles.find import load_bundle
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.entropy.coder import EntropyModels
-from shared_protocol.entropy.context import CodingContext
 from shared_protocol.errors import ConfigError, InvalidInputError
 from shared_protocol.selfcheck import roundtrip
 from shared_protocol.selfcheck.trials import Trials, real_pictures, with_models

@@ -6,14 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from shared_protocol.tokenizers.lfq import (
-    bit_weights,
+from cloud_server.training.recipes.image_tokenizer.lfq_losses import (
     code_log_probabilities,
-    codes_to_z,
     lfq_losses,
-    quantize,
-    z_to_codes,
 )
+from shared_protocol.tokenizers.compact import bit_weights, codes_to_z, quantize, z_to_codes
 
 GOLDEN = load_file(Path(__file__).parents[3] / "golden" / "lfq" / "lfq.safetensors")
 FLOAT_ROUNDING = 1e-6
