@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cloud_server.generation.backbone.checkpoint import (
-    load_builtin_backbone,
-    load_showo_backbone,
-    reads_clip_features,
-)
-from cloud_server.generation.backbone.showo import ShowoBackbone
+from cloud_server.generation.backbone.registry import kind_of
 from cloud_server.generation.engine import Engine, EngineOptions
-from cloud_server.generation.masked_decoding import POLICIES, REFERENCE, STANDARD, DecodingPolicy
+from cloud_server.generation.masked_decoding import POLICIES
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.serving.loaded_model import (
     LoadedModel,
@@ -159,7 +153,7 @@ def load_engine(
     dtype: str = "auto",
     sampling: str = "auto",
 ) -> Runner:
-    """The engine over the weights at `path`, compact ones or Show-o's.
+    """The engine over the weights at `path`, of any kind in the registry.
 
     Args:
         dtype, sampling: see `Settings`.
@@ -167,59 +161,24 @@ def load_engine(
     Raises:
         CheckpointError: no weights there, or weights of another vocabulary than the bundle's.
     """
+    kind = kind_of(path)
+    weights = kind.load(path, device, kind.dtype if dtype == "auto" else getattr(torch, dtype))
+    if not weights.fits(bundle.vocabulary, bundle.grid):
+        raise CheckpointError(
+            f"the backbone at {path} is not made for the bundle {bundle.name}",
+            "install both again, or name another --backbone",
+        )
+    logger.info("weights: %s, %.3f GB on %s", kind.name, weights.size / 1e9, device)
     options = EngineOptions(
         eot_id=bundle.eot_id,
         frame=question_frame(bundle),
         side=bundle.grid[0],
-        policy=_policy(sampling, STANDARD),
+        max_text_len=weights.max_text_len,
+        policy=kind.policy if sampling == "auto" else POLICIES[sampling],
         requests_per_forward=max_batch,
     )
-    if not _is_compact(path):
-        options = replace(options, policy=_policy(sampling, REFERENCE))
-        return _showo_engine(bundle, path, device, options, _dtype(dtype, torch.bfloat16))
-    loaded = load_builtin_backbone(path, device=device, dtype=_dtype(dtype, torch.float32))
-    card = loaded.card
-    if (card.vocabulary, (card.side, card.side)) != (bundle.vocabulary, tuple(bundle.grid)):
-        raise _not_made_for(bundle, path)
-    options = replace(options, max_text_len=card.max_text_len)
-    return Engine(loaded.backbone, bundle.vocabulary, options)
-
-
-def _showo_engine(
-    bundle: Bundle, path: Path, device: str, options: EngineOptions, dtype: torch.dtype
-) -> Runner:
-    backbone = load_showo_backbone(path, device=device, dtype=dtype)
-    if backbone.vocab_size != bundle.vocabulary.size:
-        raise _not_made_for(bundle, path)
-    _log_weights(backbone)
-    engine = Engine(backbone, bundle.vocabulary, options)
-    return PicturesOnly(engine, str(path)) if reads_clip_features(path) else engine
-
-
-def _not_made_for(bundle: Bundle, path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"the backbone at {path} is not made for the bundle {bundle.name}",
-        "install both again, or name another --backbone",
-    )
-
-
-def _log_weights(backbone: ShowoBackbone) -> None:
-    parameters = list(backbone.phi.parameters())
-    size, dtype = sum(tensor.nbytes for tensor in parameters), parameters[0].dtype
-    logger.info("weights: %.3f GB on %s, %s", size / 1e9, backbone.device, dtype)
-
-
-def _policy(name: str, default: DecodingPolicy) -> DecodingPolicy:
-    return default if name == "auto" else POLICIES[name]
-
-
-def _dtype(name: str, default: torch.dtype) -> torch.dtype:
-    chosen: torch.dtype = default if name == "auto" else getattr(torch, name)
-    return chosen
-
-
-def _is_compact(path: Path) -> bool:
-    return path == _BUILTIN_BACKBONE or any(path.glob("backbone*.safetensors"))
+    engine = Engine(weights.backbone, bundle.vocabulary, options)
+    return engine if weights.answers_from_tokens else PicturesOnly(engine, str(path))
 
 
 def question_frame(bundle: Bundle) -> QuestionFrame:

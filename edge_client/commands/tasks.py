@@ -69,7 +69,7 @@ def _interact(
     ask: Callable[[EdgeClient, Bundle], _Done],
 ) -> Outcome:
     from edge_client.client import EdgeClient
-    from edge_client.transport.base import open_transport
+    from edge_client.transport.schemes import open_transport
     from shared_protocol.bundles.find import load_bundle
 
     # All that can be checked here is checked before anything is loaded or sent.

@@ -1,17 +1,14 @@
-"""What an edge needs of the way to a cloud, and choosing one by its address.
+"""What an edge needs of the way to a cloud: the seam that every kind of link fits into.
 
 It does not know what the bytes mean, nor how progress is shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
 
-from shared_protocol.errors import ConfigError
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
@@ -83,36 +80,3 @@ class OpenTransport(Transport, Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-
-
-def _http(server: str, api_key: str | None, timeout: float) -> OpenTransport:
-    from edge_client.transport.http import HttpTransport  # httpx takes its time to import
-
-    return HttpTransport(server, api_key, timeout)
-
-
-SCHEMES: dict[str, Callable[[str, str | None, float], OpenTransport]] = {
-    "http": _http,
-    "https": _http,
-}
-"""Scheme of an address to what opens it; another kind of link is one module and one row."""
-
-
-def open_transport(
-    server: str, api_key: str | None = None, timeout: float = 120.0
-) -> OpenTransport:
-    """The transport that a server's address asks for.
-
-    Args:
-        server: address, such as "http://127.0.0.1:8400".
-        api_key: proves who asks; None = nobody in particular.
-        timeout: seconds for one exchange in all, waiting and retries included.
-
-    Raises:
-        ConfigError: an address of another scheme.
-    """
-    scheme = urlsplit(server).scheme
-    if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise ConfigError(f"{server!r} is no address that can be opened", f"known are {known}")
-    return SCHEMES[scheme](server, api_key, timeout)

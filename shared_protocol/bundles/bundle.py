@@ -5,13 +5,14 @@ It does not know the backbone, which only the cloud needs, nor how a bundle is f
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_protocol.bundles.digests import digest_of
-from shared_protocol.bundles.manifest import Manifest
+from shared_protocol.bundles.manifest import IMAGE_KINDS, Manifest
 from shared_protocol.coding.mask_codec import MaskPrior, load_mask_prior
 from shared_protocol.coding.text_codec import TextPrior, load_text_prior
 from shared_protocol.errors import CheckpointError, ConfigError
@@ -20,9 +21,7 @@ from shared_protocol.tokenizers.text import TextTokenizer
 
 if TYPE_CHECKING:
     from shared_protocol.entropy.coder import EntropyModels
-    from shared_protocol.tokenizers.compact import CompactTokenizer
     from shared_protocol.tokenizers.image import ImageTokenizer, LfqNetwork
-    from shared_protocol.tokenizers.magvitv2 import MagvitV2
 
 
 class Bundle:
@@ -129,7 +128,7 @@ class Bundle:
         from shared_protocol.tokenizers.image import NetworkTokenizer
 
         path = self.path("image_tokenizer")
-        load = _network_loader(self.manifest.image_tokenizer)
+        load = network_loader(self.manifest.image_tokenizer)
         size, stride = self.vocabulary.codebook_size, self.stride
 
         def checked() -> LfqNetwork:
@@ -154,14 +153,12 @@ def _role(scenario: Scenario) -> str:
     return f"entropy_{scenario.name.lower()}"
 
 
-def _network_loader(kind: str) -> Callable[[Path], CompactTokenizer | MagvitV2]:
-    if kind == "compact":
-        from shared_protocol.tokenizers.compact import load_compact
-
-        return load_compact
-    from shared_protocol.tokenizers.magvitv2 import load_magvitv2
-
-    return load_magvitv2
+def network_loader(kind: str) -> Callable[[Path], LfqNetwork]:
+    """What reads the weights of an image tokenizer of this kind; imports torch."""
+    module, _, function = IMAGE_KINDS[kind].partition(":")
+    loaded = importlib.import_module(f"shared_protocol.tokenizers.{module}")
+    load: Callable[[Path], LfqNetwork] = getattr(loaded, function)
+    return load
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -36,7 +36,7 @@ WEIGHT_NAMES = (
 )
 """Under which names published weights are found in a folder, in this order; safetensors first."""
 SAFE, INDEX = ".safetensors", ".json"
-_SUFFIXES = (SAFE, ".bin", ".pt", ".pth")
+SUFFIXES = (SAFE, ".bin", ".pt", ".pth")
 _MAPPED_BYTES = 256 * 2**20
 """A mapped file is let go and mapped anew after so much of it, or it would all stay in memory."""
 _MAX_LISTED = 8
@@ -191,8 +191,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _shapes_in(file: Path) -> dict[str, Shape]:
-    if file.suffix not in _SUFFIXES:
-        raise CheckpointError(f"cannot read {file}", f"weights end in {', '.join(_SUFFIXES)}")
+    if file.suffix not in SUFFIXES:
+        raise CheckpointError(f"cannot read {file}", f"weights end in {', '.join(SUFFIXES)}")
     if file.suffix != SAFE:
         return {name: tuple(tensor.shape) for name, tensor in _read_pickle(file)}
     try:

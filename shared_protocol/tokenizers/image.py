@@ -39,8 +39,24 @@ class ImageTokenizer(Protocol):
         """(h, w) codes to (h*stride, w*stride, 3) uint8 RGB."""
 
 
+class LfqSizes(Protocol):
+    """What a network's configuration tells."""
+
+    @property
+    def bits(self) -> int:
+        """K: it has 2^K codes."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels per token side."""
+
+
 class LfqNetwork(Protocol):
     """A network with MAGVIT-v2's interface (torch tensors, pixels in [-1, 1])."""
+
+    @property
+    def config(self) -> LfqSizes:
+        """Its sizes."""
 
     def encode_codes(self, pixels: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] to codes [B, H/stride, W/stride] int64."""

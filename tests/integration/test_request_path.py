@@ -14,7 +14,7 @@ from serving_fakes import LiveServer, fake_settings
 
 from cloud_server.serving.load import load_model
 from edge_client.client import EdgeClient
-from edge_client.transport.base import open_transport
+from edge_client.transport.schemes import open_transport
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.messages import Options
 from shared_protocol.tasks import Task

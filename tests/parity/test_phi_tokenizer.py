@@ -8,7 +8,7 @@ import pytest
 from official_files import phi_tokenizer
 
 from cloud_server.generation.backbone.clip import QUESTION, SYSTEM_PROMPT
-from cloud_server.serving.load import QUESTION_AFTER, QUESTION_BEFORE
+from cloud_server.training.recipes.backbone.word_coder import QUESTION_AFTER, QUESTION_BEFORE
 from shared_protocol.bundles.catalogue import CATALOGUE
 from shared_protocol.tokenizers.text import TextTokenizer
 

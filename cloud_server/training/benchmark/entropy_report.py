@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cloud_server.training.recipes.entropy.recipe import share_kind
 from cloud_server.training.recipes.entropy.sequences import Example, Picture, Pool, Sampler, collate
+from cloud_server.training.recipes.entropy.trainer import share_kind
 from cloud_server.training.recipes.runs import load_checkpoint
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.entropy.coder import EntropyModels

@@ -11,23 +11,24 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Literal
 
-from cloud_server.training.scenes import language
-from cloud_server.training.scenes.language import HELD_OUT
+from cloud_server.training.scenes import word_lists
+from cloud_server.training.scenes.language import split_background
+from cloud_server.training.scenes.word_lists import HELD_OUT
 
 Wording = Literal["trained", "held out"]
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
-    "presence": language.PRESENCE,
-    "count": language.COUNT,
-    "relation": language.RELATION,
-    "relation_check": language.RELATION_CHECK,
-    "where": language.WHERE,
-    "at": language.AT,
-    "background": language.BACKGROUND,
-    "time": language.TIME,
-    "identity": language.IDENTITY,
-    "listing": language.LISTING,
-    "describe": language.DESCRIBE,
+    "presence": word_lists.PRESENCE,
+    "count": word_lists.COUNT,
+    "relation": word_lists.RELATION,
+    "relation_check": word_lists.RELATION_CHECK,
+    "where": word_lists.WHERE,
+    "at": word_lists.AT,
+    "background": word_lists.BACKGROUND,
+    "time": word_lists.TIME,
+    "identity": word_lists.IDENTITY,
+    "listing": word_lists.LISTING,
+    "describe": word_lists.DESCRIBE,
 }
 """Kind of question -> its wordings."""
 ZONES = ("top left", "top right", "bottom left", "bottom right", "center",
@@ -58,9 +59,9 @@ def caption_wording(caption: str) -> Wording:
     'held out'
     """
     text = _plain(caption)
-    _, frames = _halves(language.CAPTION_FRAMES)
-    tables = [*_relation_tables(), *_place_tables(), language.JOINERS]
-    singles = [wording.split("{")[0].strip() for wording in language.SINGLE_PLACES]
+    _, frames = _halves(word_lists.CAPTION_FRAMES)
+    tables = [*_relation_tables(), *_place_tables(), word_lists.JOINERS]
+    singles = [wording.split("{")[0].strip() for wording in word_lists.SINGLE_PLACES]
     unseen = any(_pattern(frame).fullmatch(text) for frame in frames)
     unseen |= _says_held_out(text, [*tables, singles])
     return "held out" if unseen else "trained"
@@ -68,12 +69,12 @@ def caption_wording(caption: str) -> Wording:
 
 def names_background(caption: str, background: str) -> bool:
     """Whether a caption says where the scene is."""
-    place, time = language.split_background(background)
+    place, time = split_background(background)
     if time is None:
         colour = place.removeprefix("studio_")
-        phrases = [wording.format(colour=colour) for wording in language.STUDIO_WORDINGS]
+        phrases = [wording.format(colour=colour) for wording in word_lists.STUDIO_WORDINGS]
     else:
-        phrases = [*language.PLACES[place][0], language.PLACES[place][1]]
+        phrases = [*word_lists.PLACES[place][0], word_lists.PLACES[place][1]]
     return any(_says(_plain(caption), phrase) for phrase in phrases if phrase != HELD_OUT)
 
 
@@ -83,7 +84,7 @@ def relation_in(caption: str) -> str | None:
     >>> relation_in("a fox to the left of a car on a beach"), relation_in("a fox and a car")
     ('left', None)
     """
-    for relation, wordings in language.RELATION_WORDINGS.items():
+    for relation, wordings in word_lists.RELATION_WORDINGS.items():
         if any(_says(_plain(caption), wording) for wording in wordings if wording != HELD_OUT):
             return relation
     return None
@@ -96,7 +97,7 @@ def zone_in(caption: str) -> str | None:
     ('bottom left', None)
     """
     for zone in ZONES:
-        for wording in language.SINGLE_PLACES:
+        for wording in word_lists.SINGLE_PLACES:
             if wording != HELD_OUT and _says(_plain(caption), wording.format(zone=zone)):
                 return zone
     return None
@@ -122,16 +123,16 @@ def _says_held_out(text: str, tables: Iterable[Sequence[str]]) -> bool:
 
 
 def _relation_tables() -> list[tuple[str, ...]]:
-    return list(language.RELATION_WORDINGS.values())
+    return list(word_lists.RELATION_WORDINGS.values())
 
 
 def _place_tables() -> list[tuple[str, ...]]:
     colours = ("white", "blue", "pink")
     studios = [
-        tuple(wording.format(colour=colour) for wording in language.STUDIO_WORDINGS)
+        tuple(wording.format(colour=colour) for wording in word_lists.STUDIO_WORDINGS)
         for colour in colours
     ]
-    return [*(phrases for phrases, _ in language.PLACES.values()), *studios]
+    return [*(phrases for phrases, _ in word_lists.PLACES.values()), *studios]
 
 
 @cache

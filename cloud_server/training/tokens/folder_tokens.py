@@ -26,11 +26,10 @@ import torch
 
 from cloud_server.training.tokens.picture_folder import CaptionedPicture, read_pixels
 from cloud_server.training.tokens.shards import check_meta, write_shard
-from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.bundle import Bundle, network_loader
 from shared_protocol.bundles.digests import digest_of
 from shared_protocol.errors import CheckpointError, ConfigError
-from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact
-from shared_protocol.tokenizers.magvitv2 import MagvitV2, load_magvitv2
+from shared_protocol.tokenizers.image import LfqNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ class _Encoder:
         self._height, self._width = (side * bundle.stride for side in bundle.grid)
         self._batch = max(1, TOKENS_A_BATCH // (bundle.grid[0] * bundle.grid[1]))
         self._device = device
-        self._network = _network(bundle).to(device)
+        self._network = _network(bundle, device)
 
     def encode(self, paths: Sequence[Path], mirrored: bool) -> npt.NDArray[np.int64]:
         """(N, H, W) codes."""
@@ -115,16 +114,17 @@ class _Encoder:
         return found
 
 
-def _network(bundle: Bundle) -> CompactTokenizer | MagvitV2:
+def _network(bundle: Bundle, device: str) -> LfqNetwork:
     path = bundle.path("image_tokenizer")
-    is_compact = bundle.manifest.image_tokenizer == "compact"
-    network = load_compact(path) if is_compact else load_magvitv2(path)
+    network = network_loader(bundle.manifest.image_tokenizer)(path)
     if 1 << network.config.bits != bundle.vocabulary.codebook_size:
         raise CheckpointError(
             f"{path} has {1 << network.config.bits} codes, the bundle {bundle.name} needs "
             f"{bundle.vocabulary.codebook_size}",
             "use the image tokenizer that belongs to it",
         )
+    assert isinstance(network, torch.nn.Module), "tokenizers are torch networks here"
+    network.to(device)
     return network
 
 

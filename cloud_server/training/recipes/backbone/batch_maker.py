@@ -15,44 +15,32 @@ positions, and words about the objects inside only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from cloud_server.generation.prompting import pad_left, pad_right, t2i_mask, text_block
 from cloud_server.training.recipes.backbone.batch import Batch, Links, packed_mask
-from cloud_server.training.recipes.backbone.hidden_tokens import HidingConfig, TokenHider
-from cloud_server.training.scenes.language import PHRASES, QA, caption, describe, phrase, questions
+from cloud_server.training.recipes.backbone.data_config import DataConfig
+from cloud_server.training.recipes.backbone.hidden_tokens import TokenHider
+from cloud_server.training.recipes.backbone.word_coder import Turn, WordCoder
+from cloud_server.training.scenes.language import QA, caption, describe, phrase, questions
 from cloud_server.training.scenes.scene_grid import Rectangle, SceneGrid
+from cloud_server.training.scenes.word_lists import PHRASES
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.easy_vqa import SHAPES, QuestionedImage
 from cloud_server.training.tokens.scene_tokens import TokenisedScene
 from shared_protocol.vocabulary import Vocabulary
 
-QUESTION_BEFORE = "USER: \n"
-QUESTION_AFTER = " ASSISTANT:"
-END_OF_TEXT = "<|endoftext|>"
 IGNORED = -100
 _OFFERS = 3
+"""Rounds of questions that are offered for one picture; repeated ones are asked once."""
+_PROBED_BACKGROUND = 0.25
 _WHOLE_PICTURE = frozenset({"count", "relation", "relation_check"})
 """Kinds of questions that a part of a picture cannot answer."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A question with its frame, and its answer with its eot, as ids."""
-
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return self.prompt + self.answer
 
 
 @dataclass(frozen=True)
@@ -63,73 +51,6 @@ class _Row:
     positions: list[int]
     segments: list[int]
     labels: list[int]
-
-
-class TextCoder:
-    """Text to ids with the text tokenizer's file."""
-
-    def __init__(self, path: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(path))
-        end = self._tokenizer.token_to_id(END_OF_TEXT)
-        if end is None:
-            raise ValueError(f"{path} has no {END_OF_TEXT}")
-        self.eot_id = int(end)
-        self.size = int(self._tokenizer.get_vocab_size())
-        self.before = self.encode(QUESTION_BEFORE)
-        self.after = self.encode(QUESTION_AFTER)
-
-    def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids)))
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What batches are made of.
-
-    Attributes:
-        qa_tokens: about how many text tokens of questions follow one image.
-        window_qa_tokens: the same behind a window.
-        kind_shares: share of the offered questions of each kind that are asked.
-        block_share: share of t2i examples that hide one object only (inpainting).
-        side_share: share of t2i examples that hide one side of the picture (outpainting).
-        unbegun_share: share of t2i examples that look like pictures half drawn: objects hidden as
-            a whole, background known here and there. All their tokens are predicted and count
-            alike, so that holes are filled as often with background as they should be.
-        finished_share: share of those in which every object is there already.
-        describe_share: share of t2i prompts that say where everything is.
-        dropout: share of t2i prompts that are empty.
-        background_share: share of masked background tokens that are predicted.
-        background_weight: weight of those against tokens of objects.
-        window: side of the rectangles, in tokens, of the window curriculum.
-        noise_share: share of prompts and questions with stray text tokens, so that words that
-            were never trained on do not matter.
-        crowded_share: share of the scenes for questions that must hold several objects.
-    """
-
-    qa_tokens: int = 170
-    window_qa_tokens: int = 80
-    kind_shares: Mapping[str, float] = field(default_factory=dict)
-    block_share: float = 0.15
-    side_share: float = 0.12
-    unbegun_share: float = 0.0
-    finished_share: float = 0.0
-    describe_share: float = 0.25
-    dropout: float = 0.1
-    background_share: float = 0.35
-    background_weight: float = 0.6
-    window: int = 8
-    noise_share: float = 0.0
-    crowded_share: float = 0.0
-
-    def hiding(self) -> HidingConfig:
-        """The shares of t2i examples by what they hide."""
-        return HidingConfig(
-            self.block_share, self.side_share, self.unbegun_share, self.finished_share
-        )
 
 
 class BatchMaker:
@@ -148,7 +69,7 @@ class BatchMaker:
         self,
         config: DataConfig,
         vocabulary: Vocabulary,
-        coder: TextCoder,
+        coder: WordCoder,
         world: World,
         side: int = 16,
         max_text_len: int = 64,
@@ -247,6 +168,8 @@ class BatchMaker:
         index = torch.arange(rows)[:, None] * ids.shape[1] + length + 1 + torch.arange(cells)
         label, truth = np.stack(labels), np.stack(truths)
         is_object = truth[..., 0] < self.grid.objects
+        # Background is easy and common: predicted for a share of it only, and with less weight. In
+        # a half-drawn picture it counts in full, or holes would be filled with objects again.
         counts = is_object | np.array(half_drawn)[:, None]
         kept = (label != IGNORED) & (
             counts | (rng.random(label.shape) < self.config.background_share)
@@ -270,7 +193,8 @@ class BatchMaker:
         self, index: Tensor, truth: np.ndarray, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         is_object = truth[..., 0] < self.grid.objects
-        kept = torch.from_numpy(is_object | (rng.random(is_object.shape) < 0.25))
+        # Three quarters of a picture are background: all of it would drown what the probe is for.
+        kept = torch.from_numpy(is_object | (rng.random(is_object.shape) < _PROBED_BACKGROUND))
         return index[kept], torch.from_numpy(truth)[kept]
 
     # -- questions ------------------------------------------------------------------------------
@@ -398,6 +322,7 @@ class BatchMaker:
             packed_mask(segments),
             index[chosen],
             label[chosen],
+            # Every answer counts alike, however many tokens it has: descriptions are long.
             1.0 / torch.bincount(groups)[groups],
             groups,
             torch.zeros(0, dtype=torch.int64),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,7 +29,8 @@ from cloud_server.generation.backbone.showo import ShowoConfig
 from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.training.recipes.backbone.batch import Batch
-from cloud_server.training.recipes.backbone.batch_maker import BatchMaker, DataConfig, TextCoder
+from cloud_server.training.recipes.backbone.batch_maker import BatchMaker
+from cloud_server.training.recipes.backbone.data_config import DataConfig
 from cloud_server.training.recipes.backbone.network import TrainedBackbone
 from cloud_server.training.recipes.backbone.scores import (
     PrototypeDetector,
@@ -38,7 +38,9 @@ from cloud_server.training.recipes.backbone.scores import (
     contact_sheet,
     draw_prompts,
 )
+from cloud_server.training.recipes.backbone.word_coder import WordCoder
 from cloud_server.training.recipes.optimisers import Optimisers, Rates
+from cloud_server.training.recipes.run_loop import Chore, Length, run_to_the_end
 from cloud_server.training.recipes.runs import (
     CHECKPOINT,
     SMOKE_STEPS,
@@ -70,7 +72,7 @@ CODES = 8192
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BackboneRecipe:
     """Everything that shapes the result, as in configs/backbone.toml."""
 
     seed: int
@@ -80,7 +82,7 @@ class Recipe:
     data: dict[str, Any]
 
     @classmethod
-    def load(cls, path: Path | None = None) -> Recipe:
+    def load(cls, path: Path | None = None) -> BackboneRecipe:
         """Reads a TOML file; without `path`, the shipped recipe."""
         return read_recipe(cls, path or DEFAULT_CONFIG)
 
@@ -116,13 +118,13 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe.load(args.config)
+    recipe = BackboneRecipe.load(args.config)
     if args.seed is not None:
         recipe = replace(recipe, seed=args.seed)
     if args.smoke:
         tiny = {**recipe.batches, **dict.fromkeys(BATCH_KINDS, 1)}
         recipe, args.steps = replace(recipe, batches=tiny), SMOKE_STEPS
-    Trainer(recipe, args).train()
+    BackboneTrainer(recipe, args).train()
     return 0
 
 
@@ -146,13 +148,13 @@ class Averages:
         torch._foreach_lerp_([self.values[name] for name in names], list(live), 1 - keep)
 
 
-class Trainer:
+class BackboneTrainer:
     """One run of the recipe."""
 
-    def __init__(self, recipe: Recipe, args: argparse.Namespace) -> None:
+    def __init__(self, recipe: BackboneRecipe, args: argparse.Namespace) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.args, self.progress = recipe, args, Progress()
-        self.coder = TextCoder(args.text_tokenizer)
+        self.coder = WordCoder(args.text_tokenizer)
         self.vocabulary = Vocabulary(self.coder.size, CODES)
         self.world = World.load(args.world)
         self.shards = TokenShards(args.tokens)
@@ -192,28 +194,27 @@ class Trainer:
     def train(self) -> None:
         """Run to the planned length."""
         args = self.args
-        last_check = last_report = time.monotonic()
-        started = time.monotonic() - self.progress.seconds
-        while (share := self.progress.share(args.steps, args.minutes)) < 1.0:
-            self._step(share)
-            self.progress.step += 1
-            self.progress.seconds = time.monotonic() - started
-            self._log(share)
-            if self._is_due(last_check, args.checkpoint_minutes):
-                self._checkpoint()
-                last_check = time.monotonic()
-            if self._is_due(last_report, args.evaluate_minutes):
-                self._checkpoint()
-                self._report()
-                last_report = time.monotonic()
+        chores = [
+            Chore(args.checkpoint_minutes, self._checkpoint),
+            Chore(args.evaluate_minutes, self._look),
+        ]
+        run_to_the_end(
+            self.progress,
+            Length(args.steps, args.minutes),
+            self._step,
+            self._log,
+            log_every=1 if args.smoke else LOG_EVERY,
+            chores=[] if args.smoke else chores,
+        )
         self._checkpoint()
         if not args.smoke:
             self._report()
         if args.export:
             self.export(args.export)
 
-    def _is_due(self, since: float, minutes: float) -> bool:
-        return not self.args.smoke and time.monotonic() - since > 60 * minutes
+    def _look(self) -> None:
+        self._checkpoint()
+        self._report()
 
     def _step(self, share: float) -> None:
         """Accumulate the gradients of every kind of batch, then update."""
@@ -268,8 +269,6 @@ class Trainer:
         self.sums[f"{name}_links"].append(self.net.link_loss)
 
     def _log(self, share: float) -> None:
-        if self.progress.step % LOG_EVERY and not self.args.smoke:
-            return
         means = {name: round(float(np.mean(values)), 3) for name, values in self.sums.items()}
         self.sums.clear()
         logger.info(
@@ -354,7 +353,7 @@ class Trainer:
             contact_sheet(pixels, self.args.out / f"sheet_{self.progress.step:06d}.png")
 
 
-def engine_of(folder: Path, coder: TextCoder, device: str = "cpu") -> Engine:
+def engine_of(folder: Path, coder: WordCoder, device: str = "cpu") -> Engine:
     """An engine over compact weights."""
     loaded = load_builtin_backbone(folder, device=device)
     options = EngineOptions(

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from cloud_server.generation.engine import Engine
 from cloud_server.generation.work import PictureResult, PictureWork
-from cloud_server.training.recipes.backbone.batch_maker import BatchMaker, TextCoder
+from cloud_server.training.recipes.backbone.batch_maker import BatchMaker
 from cloud_server.training.recipes.backbone.network import TrainedBackbone
+from cloud_server.training.recipes.backbone.word_coder import WordCoder
 from cloud_server.training.scenes.language import caption, questions
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.scene_tokens import TokenisedScene
@@ -99,7 +100,7 @@ class PrototypeDetector:
 
 def draw_prompts(
     engine: Engine,
-    coder: TextCoder,
+    coder: WordCoder,
     scenes: Sequence[Scene],
     *,
     steps: int = 16,

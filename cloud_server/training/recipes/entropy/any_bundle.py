@@ -23,8 +23,13 @@ from pathlib import Path
 import torch
 
 from cloud_server.serving.load import choose_device
-from cloud_server.training.recipes.entropy.recipe import EXPORT_NAME, Recipe, Trainer, asked_recipe
 from cloud_server.training.recipes.entropy.sequences import Picture, Pool
+from cloud_server.training.recipes.entropy.trainer import (
+    EXPORT_NAME,
+    EntropyRecipe,
+    EntropyTrainer,
+    asked_recipe,
+)
 from cloud_server.training.recipes.runs import SMOKE_STEPS
 from cloud_server.training.tokens.drawings import Plan, draw, find_backbone, read_words
 from cloud_server.training.tokens.folder_tokens import Split, split_pictures, tokenise
@@ -135,7 +140,9 @@ def _pictures(folder: Path, pattern: str = "train_[0-9]*.npy") -> list[Picture]:
     return pool.pictures
 
 
-def fit_recipe(recipe: Recipe, bundle: Bundle, pictures: int, drawings: int) -> Recipe:
+def fit_recipe(
+    recipe: EntropyRecipe, bundle: Bundle, pictures: int, drawings: int
+) -> EntropyRecipe:
     """The recipe with the bundle's alphabets and grid, and shares that fit the material.
 
     Args:
@@ -172,7 +179,7 @@ def train(args: argparse.Namespace, bundle: Bundle, material: Material) -> Path:
     args.text_tokenizer = bundle.path("text_tokenizer")
     path: Path = args.export or args.out / EXPORT_NAME
     (path.parent / DIGESTS_FILE).unlink(missing_ok=True)  # those of an earlier run would not fit
-    trainer = Trainer(recipe, args)
+    trainer = EntropyTrainer(recipe, args)
     trainer.corpus.held_out = _pictures(material.pictures, "test_*.npy")
     if trainer.progress.step == 0 and not args.start:
         _forget_words(trainer)
@@ -180,7 +187,7 @@ def train(args: argparse.Namespace, bundle: Bundle, material: Material) -> Path:
     return path
 
 
-def _forget_words(trainer: Trainer) -> None:
+def _forget_words(trainer: EntropyTrainer) -> None:
     """A word that no caption holds says nothing, instead of something random."""
     with torch.no_grad():
         trainer.model.text_table.weight.zero_()

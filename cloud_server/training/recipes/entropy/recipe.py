@@ -1,96 +1,36 @@
-"""Recipe: trains the entropy models on image tokens and exports their exact integer form.
+"""Recipe: the entropy models, of the built-in bundle or of any other; the flags and what they mean.
 
-Knows the schedule, the optimisers and the files; sequences come from `entropy_data`, the network
-and its integer form from `shared_protocol.entropy`. One network is trained on a mixture of all
-scenarios; `--scenario` narrows the mixture, `--start` begins with the weights of another run, so
-that specialised models are a short fine-tuning. Device, precision and length are flags:
-`cloud-server train entropy --tokens DIR --text-tokenizer FILE --out DIR --minutes 60`, or, for any
-bundle, `… --bundle show-o --images DIR --captions FILE --out DIR`, see `bundle_entropy`.
+It does not know how they are trained (see `trainer`). `--scenario` narrows the mixture of
+scenarios, `--start` begins with the weights of another run, so that specialised models are a short
+fine-tuning. Device, precision and length are flags::
+
+    cloud-server train entropy --tokens DIR --text-tokenizer FILE --out DIR --minutes 60
+    cloud-server train entropy --bundle show-o --images DIR --captions FILE --out DIR
+
+The second form makes the models of any bundle, see `any_bundle`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from cloud_server.training.recipes.entropy.sequences import Example, Picture, Pool, Sampler, collate
-from cloud_server.training.recipes.optimisers import Optimisers, Rates
-from cloud_server.training.recipes.runs import (
-    CHECKPOINT,
-    SMOKE_STEPS,
-    Progress,
-    add_run_arguments,
-    autocast,
-    load_checkpoint,
-    read_recipe,
-    save_checkpoint,
+from cloud_server.training.recipes.entropy import any_bundle
+from cloud_server.training.recipes.entropy.trainer import (
+    EXPORT_NAME,
+    SCENARIO_SHARES,
+    EntropyTrainer,
+    asked_recipe,
 )
-from shared_protocol.entropy.checkpoint import quantise, save
-from shared_protocol.entropy.config import KIND_TARGET, EntropyConfig
-from shared_protocol.entropy.model import Batch, EntropyModel
+from cloud_server.training.recipes.runs import SMOKE_STEPS, add_run_arguments
 from shared_protocol.errors import ConfigError
-from shared_protocol.tasks import Scenario
-from shared_protocol.tokenizers.text import TextTokenizer
-
-logger = logging.getLogger(__name__)
-
-DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "entropy.toml"
-EXPORT_NAME = "entropy.safetensors"
-LOG_EVERY = 25
-REFRESH_EVERY = 200
-HELD_OUT_BATCH = 25
-SCENARIO_SHARES = {
-    "all": ("generic", "generic_subset", "masked", "text", "text_inside", "text_border"),
-    "generic": ("generic", "generic_subset"),
-    "masked": ("masked",),
-    "text_conditioned": ("text", "text_inside", "text_border"),
-    "adapted": ("text", "text_inside", "text_border"),
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that shapes the result, as in configs/entropy.toml."""
-
-    seed: int
-    network: dict[str, int]
-    optimiser: dict[str, float]
-    batches: dict[str, float]
-    data: dict[str, float]
-    shares: dict[str, float]
-
-    @classmethod
-    def load(cls, path: Path | None = None) -> Recipe:
-        """Read a TOML file; without `path`, the shipped recipe."""
-        return read_recipe(cls, path or DEFAULT_CONFIG)
-
-    def narrowed(self, scenario: str) -> Recipe:
-        """The same recipe with the shares of one scenario."""
-        return replace(self, shares={way: self.shares[way] for way in SCENARIO_SHARES[scenario]})
-
-    def tiny(self) -> Recipe:
-        """A recipe whose steps take no time."""
-        network = {**self.network, "width": 32, "layers": 2, "heads": 2, "hidden": 64}
-        network |= {"code_width": 8, "text_width": 8, "low_width": 32}
-        data = {**self.data, "held_out": 2, "calibration": 1}
-        return replace(self, network=network, batches={**self.batches, "sequences": 2}, data=data)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of this recipe."""
-    from cloud_server.training.recipes.entropy import (
-        any_bundle as bundle_entropy,  # which imports this module
-    )
-
-    bundle_entropy.add_arguments(parser)
+    any_bundle.add_arguments(parser)
     parser.add_argument("--tokens", type=Path, help="folder of train_*.npy + .jsonl")
     parser.add_argument("--photo-tokens", type=Path, help="folder of train_*.npy of photographs")
     parser.add_argument("--generated-tokens", type=Path, help="a backbone's outputs, with texts")
@@ -118,215 +58,10 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.bundle is not None:
-        from cloud_server.training.recipes.entropy import (
-            any_bundle as bundle_entropy,  # which imports this module
-        )
-
-        return bundle_entropy.run(args)
+        return any_bundle.run(args)
     args.device = args.device or "cpu"
     recipe = asked_recipe(args)
     if args.smoke:
         args.steps = SMOKE_STEPS
-    Trainer(recipe, args).train()
+    EntropyTrainer(recipe, args).train()
     return 0
-
-
-def asked_recipe(args: argparse.Namespace) -> Recipe:
-    """The recipe as --config, --scenario, --seed and --smoke want it.
-
-    Raises:
-        ConfigError: --config is no recipe.
-    """
-    recipe = Recipe.load(args.config).narrowed(args.scenario)
-    if args.seed is not None:
-        recipe = replace(recipe, seed=args.seed)
-    return recipe.tiny() if args.smoke else recipe
-
-
-class Corpus:
-    """The pools of pictures and how batches mix them."""
-
-    def __init__(self, recipe: Recipe, args: argparse.Namespace, side: int) -> None:
-        tokenizer = TextTokenizer.load(args.text_tokenizer) if args.text_tokenizer else None
-        self.recipe = recipe
-        self.sampler = Sampler(tokenizer, recipe.shares, recipe.data, side)
-        self.scenes = Pool(args.tokens)
-        self.photos = Pool(args.photo_tokens)
-        self.generated = Pool(args.generated_tokens, scenario=Scenario.ADAPTED)
-        self.refresh()
-        kept = int(recipe.data["held_out"])
-        if len(self.scenes.pictures) <= kept:
-            raise ConfigError(
-                f"{args.tokens} holds {len(self.scenes.pictures)} pictures, too few to learn from",
-                f"give more than the {kept} that are held out",
-            )
-        self.held_out, self.scenes.pictures = (
-            self.scenes.pictures[:kept],
-            self.scenes.pictures[kept:],
-        )
-
-    def refresh(self) -> None:
-        """Pick up shards that arrived since."""
-        for pool in (self.scenes, self.photos, self.generated):
-            pool.refresh()
-
-    def examples(self, count: int, rng: np.random.Generator) -> list[Example]:
-        """A batch's examples."""
-        return [self.sampler.draw(self._picture(rng), rng) for _ in range(count)]
-
-    def _picture(self, rng: np.random.Generator) -> Picture:
-        shares, drawn = self.recipe.batches, rng.random()
-        pool = self.scenes
-        if self.photos.pictures and drawn < shares["photo_share"]:
-            pool = self.photos
-        elif self.generated.pictures and drawn > 1 - shares["generated_share"]:
-            pool = self.generated
-        picture = pool.pictures[int(rng.integers(len(pool.pictures)))]
-        if pool is self.photos and rng.random() < self.recipe.data["wrong_text_share"]:
-            other = self.scenes.pictures[int(rng.integers(len(self.scenes.pictures)))]
-            return replace(picture, scene=other.scene)
-        return picture
-
-
-class Trainer:
-    """One run, from the first or the last checkpointed step to the export."""
-
-    def __init__(self, recipe: Recipe, args: argparse.Namespace) -> None:
-        torch.manual_seed(recipe.seed)
-        self.recipe, self.args = recipe, args
-        self.config = EntropyConfig(**recipe.network)
-        self.corpus = Corpus(recipe, args, self.config.side)
-        self.model = EntropyModel(self.config).to(args.device)
-        self.progress, self.fitted = Progress(), False
-        if args.start:
-            self._start(args.start)
-        self.optimisers = _optimisers(self.model, recipe.optimiser, args.rate)
-        if args.resume and (args.out / CHECKPOINT).is_file():
-            self._resume()
-
-    def train(self) -> None:
-        """Run to the planned end, with an evaluation and a checkpoint now and then."""
-        now = self.progress
-        began, next_look = time.monotonic() - now.seconds, self.args.evaluate_minutes * 60
-        recent: list[float] = []
-        while self._share() < 1.0:
-            recent.append(self.advance())
-            now.seconds = time.monotonic() - began
-            if now.step % LOG_EVERY == 0:
-                share, bits = 100 * self._share(), np.mean(recent[-LOG_EVERY:])
-                logger.info("step %d %.0f s %.1f %% %.3f", now.step, now.seconds, share, bits)
-            if now.step % REFRESH_EVERY == 0:
-                self.corpus.refresh()
-            if now.seconds > next_look:
-                next_look = now.seconds + self.args.evaluate_minutes * 60
-                self._look()
-        self._look()
-
-    def advance(self) -> float:
-        """One update; returns bits per target, averaged over the batch."""
-        rng = np.random.default_rng((self.recipe.seed, self.progress.step))
-        count = int(self.recipe.batches["sequences"])
-        batch = collate(self.corpus.examples(count, rng), self.config).to(self.args.device)
-        loss = self._nats(batch).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser["clip_norm"])
-        self.optimisers.step(self._schedule())
-        self.progress.step += 1
-        return float(loss.detach()) / float(np.log(2))
-
-    def _nats(self, batch: Batch) -> torch.Tensor:
-        with autocast(self.args.device, self.args.precision):
-            nats: torch.Tensor = self.model(batch)
-        return nats
-
-    def _share(self) -> float:
-        return self.progress.share(self.args.steps, self.args.minutes)
-
-    def _schedule(self) -> float:
-        """Trapezoid over the run: linear up, flat, linear to zero."""
-        o, share = self.recipe.optimiser, self._share()
-        up = min(1.0, (share + 1e-3) / o["warm_up_share"])
-        return max(0.0, min(up, (1.0 - share) / o["cool_down_share"]))
-
-    def _look(self) -> None:
-        """Keep a checkpoint, export, then evaluate on held-out scenes."""
-        self.save()
-        self.export()
-        for way, bits in self.evaluate().items():
-            logger.info("held out %-16s %.3f bits a token", way, bits)
-
-    def save(self) -> None:
-        """Write the checkpoint that --resume and --start read."""
-        save_checkpoint(
-            self.args.out / CHECKPOINT,
-            self.progress,
-            model=self.model.state_dict(),
-            optimisers=self.optimisers.state(),
-            adapted=self._is_fitted(),
-        )
-
-    def evaluate(self) -> dict[str, float]:
-        """Bits per token on held-out scenes for every way to code them, in floating point."""
-        self.model.eval()
-        found = {}
-        with torch.no_grad():
-            for way in self.recipe.shares:
-                rng = np.random.default_rng(0)
-                nats = [self._nats(batch).cpu() for batch in self._held_out_batches(way, rng)]
-                found[way] = float(torch.cat(nats).mean()) / float(np.log(2))
-        self.model.train()
-        return found
-
-    def _held_out_batches(self, way: str, rng: np.random.Generator) -> Iterable[Batch]:
-        pictures = self.corpus.held_out
-        for begin in range(0, len(pictures), HELD_OUT_BATCH):
-            some = pictures[begin : begin + HELD_OUT_BATCH]
-            examples = [self.corpus.sampler.draw(picture, rng, way) for picture in some]
-            yield collate(examples, self.config).to(self.args.device)
-
-    def export(self) -> Path:
-        """Write the exact integer weights; they are checked against every bound on the way."""
-        rng = np.random.default_rng(self.recipe.seed)
-        count = int(self.recipe.batches["sequences"])
-        model = EntropyModel(self.config)
-        model.load_state_dict(self.model.state_dict())
-        if not self._is_fitted():
-            share_kind(model, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
-        batches = [
-            collate(self.corpus.examples(count, rng), self.config)
-            for _ in range(int(self.recipe.data["calibration"]))
-        ]
-        path: Path = self.args.export or self.args.out / EXPORT_NAME
-        save(quantise(model, batches), path)
-        logger.info("exported %s", json.dumps({"file": path.name, "bytes": path.stat().st_size}))
-        return path
-
-    def _is_fitted(self) -> bool:
-        """Whether the targets of `adapted` have a kind row of their own."""
-        fits = bool(self.corpus.generated.pictures) or self.args.scenario == "adapted"
-        return self.fitted or fits
-
-    def _start(self, path: Path) -> None:
-        _, states = load_checkpoint(path, self.args.device)
-        self.model.load_state_dict(states["model"])
-        self.fitted = states["adapted"]
-        if not self.fitted:
-            share_kind(self.model, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
-
-    def _resume(self) -> None:
-        self.progress, states = load_checkpoint(self.args.out / CHECKPOINT, self.args.device)
-        self.model.load_state_dict(states["model"])
-        self.optimisers.load(states["optimisers"])
-        self.fitted = states["adapted"]
-
-
-def share_kind(model: EntropyModel, target: Scenario, source: Scenario) -> None:
-    """Give the targets of one scenario the kind row of another."""
-    rows = model.kind.weight.data
-    rows[KIND_TARGET + target - 1] = rows[KIND_TARGET + source - 1]
-
-
-def _optimisers(model: EntropyModel, rates: dict[str, float], factor: float) -> Optimisers:
-    inner = [*model.blocks.parameters(), model.join.weight, model.low_in.weight]
-    matrix, table = rates["matrix_rate"] * factor, rates["table_rate"] * factor
-    return Optimisers(model.parameters(), inner, Rates(matrix, rates["weight_decay"], table, 0.0))

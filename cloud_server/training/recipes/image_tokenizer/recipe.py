@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from cloud_server.training.recipes.image_tokenizer.crops import (
 )
 from cloud_server.training.recipes.image_tokenizer.lfq_losses import lfq_losses
 from cloud_server.training.recipes.image_tokenizer.scores import report
+from cloud_server.training.recipes.run_loop import Chore, Length, run_to_the_end
 from cloud_server.training.recipes.runs import (
     CHECKPOINT,
     SMOKE_STEPS,
@@ -49,7 +49,7 @@ LOG_EVERY = 50
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TokenizerRecipe:
     """Everything that shapes the result, as in configs/image_tokenizer.toml."""
 
     seed: int
@@ -71,7 +71,7 @@ class Recipe:
     entropy_groups: int
 
     @classmethod
-    def load(cls, path: Path | None = None) -> Recipe:
+    def load(cls, path: Path | None = None) -> TokenizerRecipe:
         """Reads a TOML file; without `path`, the shipped recipe."""
         return read_recipe(cls, path or DEFAULT_CONFIG)
 
@@ -95,21 +95,22 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe.load(args.config)
+    recipe = TokenizerRecipe.load(args.config)
     if args.seed is not None:
         recipe = replace(recipe, seed=args.seed)
     if args.smoke:
         recipe, args.steps = replace(recipe, batch=2, crop=32 * 3 + 32), SMOKE_STEPS
-    Trainer(recipe, args).train()
+    TokenizerTrainer(recipe, args).train()
     return 0
 
 
-class Trainer:
+class TokenizerTrainer:
     """One run: model, optimizer, data, clock."""
 
-    def __init__(self, recipe: Recipe, args: argparse.Namespace) -> None:
+    def __init__(self, recipe: TokenizerRecipe, args: argparse.Namespace) -> None:
         self.recipe, self.args = recipe, args
         self.progress = Progress()
+        self._losses: dict[str, float] = {}
         torch.manual_seed(recipe.seed)
         model = CompactTokenizer().to(args.device)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -135,20 +136,22 @@ class Trainer:
 
     def train(self) -> None:
         """Steps until the planned length is reached, with reports on the way."""
-        next_report = self.progress.seconds + 60 * self.args.report_minutes
-        started, before = time.monotonic(), self.progress.seconds
-        while (share := self.progress.share(self.args.steps, self.args.minutes)) < 1:
-            losses = self._step(learning_rate_at(share, self.recipe))
-            self.progress.step += 1
-            self.progress.seconds = before + time.monotonic() - started
-            if self.progress.step % LOG_EVERY == 1:
-                logger.info("step %d share %.3f %s", self.progress.step, share, losses)
-            if self.progress.seconds > next_report:
-                self.save()
-                next_report += 60 * self.args.report_minutes
+        args = self.args
+        run_to_the_end(
+            self.progress,
+            Length(args.steps, args.minutes),
+            self._step,
+            self._log,
+            log_every=LOG_EVERY,
+            chores=[Chore(args.report_minutes, self.save)],
+        )
         self.save()
 
-    def _step(self, learning_rate: float) -> dict[str, float]:
+    def _log(self, share: float) -> None:
+        logger.info("step %d share %.3f %s", self.progress.step, share, self._losses)
+
+    def _step(self, share: float) -> None:
+        learning_rate = learning_rate_at(share, self.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         crops = self.source.batch(self.progress.step, self.recipe.batch)
@@ -160,7 +163,7 @@ class Trainer:
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
-        return {name: round(value.item(), 4) for name, value in parts.items()}
+        self._losses = {name: round(value.item(), 4) for name, value in parts.items()}
 
     def save(self) -> None:
         """Checkpoint, fp16 export and, unless this is a smoke run, scores of the exported file."""
@@ -193,7 +196,7 @@ class Trainer:
         )
 
 
-def learning_rate_at(share: float, recipe: Recipe) -> float:
+def learning_rate_at(share: float, recipe: TokenizerRecipe) -> float:
     """Linear warm-up, then a cosine to zero at the end of the planned length."""
     if share < recipe.warm_up_share:
         return recipe.learning_rate * (share / recipe.warm_up_share + 0.01)
@@ -207,7 +210,7 @@ def to_pixels(crops: np.ndarray, device: str) -> Tensor:
 
 
 def total_loss(
-    output: Tensor, pixels: Tensor, z: Tensor, recipe: Recipe
+    output: Tensor, pixels: Tensor, z: Tensor, recipe: TokenizerRecipe
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Edge-weighted L1 + L2, differences of neighbours at two scales, LFQ terms.
 

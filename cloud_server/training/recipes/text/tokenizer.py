@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cloud_server.training.recipes.backbone.word_coder import END_OF_TEXT
 from cloud_server.training.recipes.text.corpus import (
     PICTURE_OPENINGS,
     PROMPT_OPENINGS,
@@ -26,7 +27,7 @@ from cloud_server.training.recipes.text.corpus import (
 from cloud_server.training.recipes.text.prior import Rows, build_prior
 from cloud_server.training.scenes.world import World
 from shared_protocol.coding.text_codec import TextPrior, save_text_prior
-from shared_protocol.tokenizers.text import END_OF_TEXT, TextTokenizer
+from shared_protocol.tokenizers.text import TextTokenizer
 
 DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "text_tokenizer.toml"
 DEFAULT_OUTPUT = Path(__file__).parents[4] / "shared_protocol" / "weights" / "builtin"

@@ -12,8 +12,15 @@ import pytest
 import torch
 from serving_fakes import MSGPACK, FakeBundle, FakeDefaults, NoEntropy, fake_settings
 
-from cloud_server.generation.backbone.checkpoint import BackboneCard, save_builtin_backbone
+from cloud_server.generation.backbone import registry
+from cloud_server.generation.backbone.checkpoint import (
+    BackboneCard,
+    load_showo_backbone,
+    save_builtin_backbone,
+)
+from cloud_server.generation.backbone.registry import BackboneKind, LoadedWeights
 from cloud_server.generation.backbone.showo import ShowoConfig, build_phi
+from cloud_server.generation.masked_decoding import STANDARD
 from cloud_server.http.app import create_app
 from cloud_server.serving import load as loading
 from cloud_server.serving.batcher import batching_queue
@@ -26,6 +33,7 @@ from cloud_server.serving.load import (
     question_frame,
 )
 from cloud_server.serving.service import Service
+from cloud_server.serving.translation import to_work
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.codec import decode_response, encode_request
 from shared_protocol.messages import Options, Request
@@ -120,7 +128,7 @@ def test_models_that_do_not_decode_what_they_encoded_are_refused():
 
 
 def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match="no weights"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         load_engine(BUNDLE, tmp_path / "nothing", "cpu", 1)
 
 
@@ -133,6 +141,25 @@ def test_compact_weights_of_another_bundle_are_refused(tmp_path):
         load_engine(BUNDLE, tmp_path, "cpu", 1)
     save_builtin_backbone(phi.state_dict(), replace(card, side=4), tmp_path)
     load_engine(BUNDLE, tmp_path, "cpu", 1)
+
+
+def test_a_third_kind_of_weights_is_one_row_of_the_registry(tmp_path, monkeypatch):
+    weights = tmp_path / "model.other"
+    weights.write_text("weights")
+
+    def load(path: Path, device: str, dtype: torch.dtype) -> LoadedWeights:
+        assert (path, device, dtype) == (weights, "cpu", torch.float16)
+        return LoadedWeights(load_showo_backbone(WEIGHTS), 345 + 32, 16)
+
+    row = BackboneKind(
+        "other", "model.other", lambda path: path == weights, load, STANDARD, torch.float16
+    )
+    with pytest.raises(CheckpointError, match=r"compact: a folder.*; show-o: a file"):
+        load_engine(BUNDLE, weights, "cpu", 1)
+    monkeypatch.setattr(registry, "KINDS", [*registry.KINDS, row])
+    engine = load_engine(BUNDLE, weights, "cpu", 1)
+    (made,) = engine.run([to_work(Request(Task.T2I, TextTokens([5, 6], 334)), BUNDLE)])
+    assert made.codes.shape == BUNDLE.grid
 
 
 @pytest.mark.parametrize(

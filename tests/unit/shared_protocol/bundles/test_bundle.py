@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 from manifests import manifest_content
 
+from shared_protocol.bundles.digests import digest_of
 from shared_protocol.bundles.find import bundle_folder, load_bundle
-from shared_protocol.bundles.manifest import MANIFEST, canonical_json, read_manifest, write_manifest
+from shared_protocol.bundles.manifest import (
+    MANIFEST,
+    canonical_json,
+    manifest_from,
+    read_manifest,
+    write_manifest,
+)
 from shared_protocol.errors import CheckpointError, ConfigError
 
 
@@ -75,6 +82,72 @@ def test_broken_manifest_is_refused(folder: Path, change: dict[str, Any]) -> Non
     (folder / MANIFEST).write_text(json.dumps({**manifest_content(**change), "sha256": {}}))
     with pytest.raises(ConfigError, match="not a bundle manifest"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"grid": [0, 16]}, "grid height is 0"),
+        ({"grid": [16, 10**9]}, "grid width is 1000000000"),
+        ({"grid": [16.0, 16]}, "grid height is 16.0"),
+        ({"stride": 0}, "stride is 0"),
+        ({"stride": True}, "stride is True"),
+        ({"max_text_tokens": -1}, "max_text_tokens is -1"),
+        ({"vocabulary": {"text_size": 2**40, "codebook_size": 8192}}, "number of ids"),
+        ({"files": {"text_tokenizer": "a\0b"}}, "not a plain file name"),
+        ({"defaults": {"steps": 0, "guidance": 1.5, "max_new_tokens": 16}}, "steps is 0"),
+        ({"defaults": {"steps": 8, "guidance": float("nan"), "max_new_tokens": 16}}, "guidance"),
+        ({"defaults": {"steps": 8, "guidance": 1e9, "max_new_tokens": 16}}, "guidance"),
+        ({"defaults": {"steps": 8, "guidance": 1.5, "max_new_tokens": 10**6}}, "max_new_tokens"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_manifest_with_a_value_out_of_range_is_refused(
+    folder: Path, change: dict[str, Any], said: str
+) -> None:
+    (folder / MANIFEST).write_text(json.dumps({**manifest_content(**change), "sha256": {}}))
+    with pytest.raises(ConfigError, match=said):
+        read_manifest(folder)
+
+
+def test_deeply_nested_json_is_refused(folder: Path) -> None:
+    (folder / MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="not JSON"):
+        read_manifest(folder)
+
+
+def test_the_tokenizers_fingerprint_hangs_on_what_gives_codes_their_meaning_alone() -> None:
+    def fingerprint(digest: str = "aa", **changes: Any) -> bytes:
+        files = {"image_tokenizer": "i", "text_tokenizer": "t", "entropy_generic": "e"}
+        content = manifest_content(files=files, **changes)
+        digests = {"i": digest, "t": changes.get("name", "t"), "e": changes.get("name", "e")}
+        return manifest_from({**content, "sha256": digests}).tokenizer_fingerprint
+
+    first = fingerprint()
+    assert fingerprint(name="another name, text tokenizer and entropy models") == first
+    assert fingerprint(grid=[8, 8], max_text_tokens=9) == first
+    others = {
+        fingerprint("bb"),
+        fingerprint(stride=8),
+        fingerprint(image_tokenizer="magvitv2"),
+        fingerprint(vocabulary={"text_size": 300, "codebook_size": 4096}),
+    }
+    assert len({first, *others}) == 5
+
+
+def test_every_file_is_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return digest_of(path)
+
+    monkeypatch.setattr("shared_protocol.bundles.bundle.digest_of", counted)
+    bundle = load_bundle(str(folder))
+    for _ in range(3):
+        bundle.path("text_tokenizer")
+        bundle.file("text.json")
+    assert hashed == [folder / "text.json"]
 
 
 def test_manifest_that_is_not_json_is_refused(folder: Path) -> None:

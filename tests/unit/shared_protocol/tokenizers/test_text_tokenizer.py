@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_server.training.recipes.backbone.word_coder import END_OF_TEXT
 from shared_protocol.errors import CheckpointError, ConfigError, PromptError
-from shared_protocol.tokenizers.text import END_OF_TEXT, TextTokenizer
+from shared_protocol.tokenizers.text import TextTokenizer
 from shared_protocol.tokens import TextTokens
 
 BUILTIN = Path(__file__).parents[4] / "shared_protocol" / "weights" / "builtin"

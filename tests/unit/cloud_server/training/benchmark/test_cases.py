@@ -16,7 +16,6 @@ from cloud_server.training.benchmark.case_makers import (
 )
 from cloud_server.training.command import train
 from cloud_server.training.scenes.language import (
-    PHRASES,
     caption,
     join_words,
     phrase,
@@ -24,6 +23,7 @@ from cloud_server.training.scenes.language import (
     relation_of,
 )
 from cloud_server.training.scenes.render import Renderer
+from cloud_server.training.scenes.word_lists import PHRASES
 from cloud_server.training.scenes.wordings import (
     caption_wording,
     names_background,

@@ -7,14 +7,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from cloud_server.generation.backbone.showo import ShowoBackbone, ShowoConfig, build_phi
 from cloud_server.generation.prompting import mmu_mask, mmu_sequence, t2i_mask, t2i_sequence
-from cloud_server.training.recipes.backbone.batch_maker import (
-    END_OF_TEXT,
-    IGNORED,
-    BatchMaker,
-    DataConfig,
-    TextCoder,
-)
+from cloud_server.training.recipes.backbone.batch_maker import IGNORED, BatchMaker
+from cloud_server.training.recipes.backbone.data_config import DataConfig
 from cloud_server.training.recipes.backbone.network import CodeTable, TrainedBackbone
+from cloud_server.training.recipes.backbone.word_coder import END_OF_TEXT, WordCoder
 from cloud_server.training.scenes.language import QA
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
 from cloud_server.training.tokens.easy_vqa import QuestionedImage
@@ -27,7 +23,7 @@ SCENE = Scene((PlacedSprite("fox", 0, 16, 96), PlacedSprite("car", 144, 160, 96)
 
 
 @pytest.fixture(scope="module")
-def coder(tmp_path_factory: pytest.TempPathFactory) -> TextCoder:
+def coder(tmp_path_factory: pytest.TempPathFactory) -> WordCoder:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -39,11 +35,11 @@ def coder(tmp_path_factory: pytest.TempPathFactory) -> TextCoder:
     tokenizer.train_from_iterator(["what is at the left? a fox USER: ASSISTANT:"], trainer)
     path = tmp_path_factory.mktemp("text") / "tokenizer.json"
     tokenizer.save(str(path))
-    return TextCoder(path)
+    return WordCoder(path)
 
 
 @pytest.fixture(scope="module")
-def maker(coder: TextCoder) -> BatchMaker:
+def maker(coder: WordCoder) -> BatchMaker:
     return BatchMaker(DataConfig(dropout=0.0), Vocabulary(coder.size, CODES), coder, World.load())
 
 
@@ -204,7 +200,7 @@ def test_every_question_weighs_the_same_however_long_its_answer(maker: BatchMake
 
 
 def test_half_drawn_pictures_hide_whole_objects_and_show_background(
-    coder: TextCoder, maker: BatchMaker
+    coder: WordCoder, maker: BatchMaker
 ) -> None:
     half_drawn = BatchMaker(
         DataConfig(unbegun_share=1.0, dropout=0.0), maker.vocabulary, coder, maker.world
@@ -225,7 +221,7 @@ def test_half_drawn_pictures_hide_whole_objects_and_show_background(
 
 
 def test_every_token_of_a_half_drawn_picture_counts_alike(
-    coder: TextCoder, maker: BatchMaker
+    coder: WordCoder, maker: BatchMaker
 ) -> None:
     shares = DataConfig(unbegun_share=1.0, finished_share=0.5, background_weight=0.1)
     half_drawn = BatchMaker(shares, maker.vocabulary, coder, maker.world)

@@ -11,6 +11,7 @@ import torch
 from cloud_server.training.benchmark import entropy_report
 from cloud_server.training.benchmark.entropy_report import STREAMS, static_costs
 from cloud_server.training.recipes.entropy import recipe as entropy
+from cloud_server.training.recipes.entropy import trainer as training
 from cloud_server.training.recipes.entropy.sequences import (
     WAYS,
     Picture,
@@ -19,6 +20,7 @@ from cloud_server.training.recipes.entropy.sequences import (
     collate,
     region,
 )
+from cloud_server.training.recipes.entropy.trainer import EntropyTrainer
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.config import EntropyConfig
@@ -80,8 +82,14 @@ def test_a_smoke_run_exports_certified_weights_and_resumes(tmp_path) -> None:
     assert entropy.run(parser.parse_args(arguments)) == 0
     assert load(tmp_path / "out" / entropy.EXPORT_NAME).config.width == 32
     assert entropy.run(parser.parse_args([*arguments, "--resume"])) == 0
-    state = torch.load(tmp_path / "out" / entropy.CHECKPOINT, weights_only=True)
+    state = torch.load(tmp_path / "out" / training.CHECKPOINT, weights_only=True)
     assert state["progress"]["step"] == entropy.SMOKE_STEPS
+
+
+def go_on(trainer: EntropyTrainer, steps: int) -> None:
+    for _ in range(steps):
+        trainer.advance(trainer.progress.share(4, 0.0))
+        trainer.progress.step += 1
 
 
 def test_a_resumed_run_is_the_run_that_was_never_interrupted(tmp_path) -> None:
@@ -91,17 +99,14 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted(tmp_path) -> None:
     words = ["--tokens", str(tmp_path), "--out", str(tmp_path), "--smoke", "--steps", "4"]
     args = parser.parse_args([*words, "--precision", "fp32", "--device", "cpu", "--resume"])
     recipe = entropy.asked_recipe(args)
-    whole = entropy.Trainer(recipe, args)
-    for _ in range(4):
-        whole.advance()
-    first = entropy.Trainer(recipe, args)
-    for _ in range(2):
-        first.advance()
+    whole = EntropyTrainer(recipe, args)
+    go_on(whole, 4)
+    first = EntropyTrainer(recipe, args)
+    go_on(first, 2)
     first.save()
-    second = entropy.Trainer(recipe, args)
+    second = EntropyTrainer(recipe, args)
     assert second.progress.step == 2
-    for _ in range(2):
-        second.advance()
+    go_on(second, 2)
     torch.testing.assert_close(second.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
     assert not torch.equal(first.model.kind.weight, second.model.kind.weight)
 
@@ -112,7 +117,7 @@ def test_the_seed_flag_replaces_the_recipes_seed() -> None:
     args = parser.parse_args(["--out", "out", "--seed", "99"])
     assert entropy.asked_recipe(args).seed == 99
     args = parser.parse_args(["--out", "out"])
-    assert entropy.asked_recipe(args).seed == entropy.Recipe.load().seed
+    assert entropy.asked_recipe(args).seed == training.EntropyRecipe.load().seed
 
 
 def test_too_few_pictures_are_refused(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 from collections import Counter
 from itertools import combinations
@@ -29,7 +30,7 @@ from cloud_server.training.scenes.sprites import (
     ensure_sprites,
     fetch_tarball,
 )
-from cloud_server.training.scenes.world import PlacedSprite, Scene, World
+from cloud_server.training.scenes.world import PlacedSprite, Scene, Split, World
 from shared_protocol.errors import ConfigError
 
 WORLD = World.load(None)
@@ -291,3 +292,19 @@ def test_a_changed_tarball_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fake-1.0.0.tgz").write_bytes(b"something else")
     with pytest.raises(SpriteSourceError, match="SHA-512"):
         fetch_tarball(package, tmp_path)
+
+
+WORDS_OF_FORTY_SCENES = "7f4f696448fea4f8b3ff6cea930c73be60c98958662d36217b6e22b9397f950c"
+"""SHA-256 of what is said and asked of forty scenes; another one means another data set."""
+
+
+def test_the_same_seeds_give_the_same_words_for_ever() -> None:
+    world, digest = World.load(None), hashlib.sha256()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        split: Split = "test" if seed % 2 else "train"
+        scene = world.sample_scene(rng, split)
+        asked = [[qa.question, qa.answer, qa.kind] for qa in questions(scene, rng, split, world)]
+        said = [caption(scene, rng, split), describe(scene), asked]
+        digest.update(json.dumps(said).encode())
+    assert digest.hexdigest() == WORDS_OF_FORTY_SCENES

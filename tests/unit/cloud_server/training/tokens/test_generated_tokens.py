@@ -14,6 +14,7 @@ import torch
 from cloud_server.generation.work import PictureResult, PictureWork
 from cloud_server.training.recipes.entropy import recipe as entropy
 from cloud_server.training.recipes.entropy.sequences import Pool, Sampler
+from cloud_server.training.recipes.runs import CHECKPOINT
 from cloud_server.training.scenes.world import World
 from cloud_server.training.tokens import generated_tokens
 from cloud_server.training.tokens.generated_tokens import Job, plan, work, write_shard
@@ -149,7 +150,7 @@ def train(tokens: Path, out: Path, *more: str) -> Path:
     entropy.add_arguments(parser)
     words = ["--tokens", str(tokens), "--out", str(out), "--smoke", "--precision", "fp32"]
     assert entropy.run(parser.parse_args([*words, "--threads", "1", *more])) == 0
-    return out / entropy.CHECKPOINT
+    return out / CHECKPOINT
 
 
 def kind_rows(path: Path) -> tuple[torch.Tensor, torch.Tensor]:

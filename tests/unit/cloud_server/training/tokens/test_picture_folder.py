@@ -14,7 +14,7 @@ from cloud_server.training.recipes.entropy.any_bundle import (
     TEXT_TABLE_ENTRIES,
     fit_recipe,
 )
-from cloud_server.training.recipes.entropy.recipe import Recipe
+from cloud_server.training.recipes.entropy.trainer import EntropyRecipe
 from cloud_server.training.tokens.drawings import find_backbone, read_words
 from cloud_server.training.tokens.folder_tokens import split_pictures
 from cloud_server.training.tokens.picture_folder import (
@@ -151,18 +151,18 @@ def test_prompts_are_the_lines_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_the_recipe_fits_published_bundles_and_keeps_the_text_table_small(name: str) -> None:
     bundle = published(name)
-    recipe = fit_recipe(Recipe.load(), bundle, 1000, 100)
+    recipe = fit_recipe(EntropyRecipe.load(), bundle, 1000, 100)
     config = EntropyConfig(**recipe.network)
     assert config.codebook_size == bundle.vocabulary.codebook_size
     assert config.text_size == bundle.vocabulary.text_size
     assert config.text_size * config.text_width <= TEXT_TABLE_ENTRIES
     assert config.side >= max(bundle.grid)
     tokens = recipe.batches["sequences"] * bundle.grid[0] * bundle.grid[1]
-    assert tokens == Recipe.load().batches["sequences"] * 256
+    assert tokens == EntropyRecipe.load().batches["sequences"] * 256
 
 
 def test_few_drawings_get_a_small_share() -> None:
-    recipe, bundle = Recipe.load(), load_bundle()
+    recipe, bundle = EntropyRecipe.load(), load_bundle()
     assert fit_recipe(recipe, bundle, 1000, 0).batches["generated_share"] == 0
     few = fit_recipe(recipe, bundle, 990, 10).batches["generated_share"]
     assert few == pytest.approx(MOST_REPEATS / 100)

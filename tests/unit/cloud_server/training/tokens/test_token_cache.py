@@ -90,7 +90,7 @@ def test_the_recipe_runs_resumes_and_exports(tmp_path: Path, sprite_cache: Path)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
-    recipe = image_tokenizer.Recipe.load()
+    recipe = image_tokenizer.TokenizerRecipe.load()
     rates = [image_tokenizer.learning_rate_at(s, recipe) for s in (0.0, recipe.warm_up_share, 1.0)]
     assert rates[0] < rates[1] == pytest.approx(recipe.learning_rate)
     assert rates[2] == pytest.approx(0.0)
@@ -108,7 +108,7 @@ def test_batches_depend_on_seed_and_step_alone(sprite_cache: Path) -> None:
     parser = argparse.ArgumentParser()
     image_tokenizer.add_arguments(parser)
     args = parser.parse_args(["--out", "out", "--cache", str(sprite_cache)])
-    source = image_tokenizer.Trainer(image_tokenizer.Recipe.load(), args).source
+    source = image_tokenizer.TokenizerTrainer(image_tokenizer.TokenizerRecipe.load(), args).source
     assert np.array_equal(source.batch(3, 2), source.batch(3, 2))
     assert not np.array_equal(source.batch(3, 2), source.batch(4, 2))
     assert not np.array_equal(source.batch(3, 2), replace(source, seed=9).batch(3, 2))
