@@ -1,6 +1,7 @@
 """Evaluation cases as files: what is to be asked, and what came back, one JSON object a line.
 
-It does not know how a case is run, nor how a result is judged.
+The cloud's recipes make cases and judge records, the edge's evaluation runs them: both use these
+types. They do not know how a case is run, nor how a result is judged.
 
 ::
 
@@ -13,16 +14,18 @@ It does not know how a case is run, nor how a result is judged.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from shared_protocol.errors import ConfigError, InvalidInputError
+from shared_protocol.tasks import TABLE, Task
 
 CASES = "cases.jsonl"
 RECORDS = "records.jsonl"
-TASKS = ("t2i", "inpaint", "outpaint", "vqa")
+DATA = "data.json"
+TASKS = tuple(task.slug for task in TABLE)
 _SIDES = ("left", "right", "up", "down")
 
 
@@ -66,12 +69,12 @@ class Case:
             raise InvalidInputError(
                 f"case id {self.id!r} is no file name", "use letters and digits"
             )
-        needs = {
-            "image": self.task != "t2i",
-            "box": self.task == "inpaint",
-            "extend": self.task == "outpaint",
-        }
-        for name, needed in needs.items():
+        row = TABLE[Task[self.task.upper()]]
+        for name, needed in (
+            ("image", row.needs_image),
+            ("box", row.needs_mask),
+            ("extend", row.needs_extension),
+        ):
             if needed and getattr(self, name) is None:
                 raise InvalidInputError(f"case {self.id}: {self.task} needs {name}")
         if self.extend is not None and not set(self.extend) <= set(_SIDES):
@@ -89,6 +92,61 @@ class Case:
             if name in known:
                 known[name] = tuple(known[name])
         return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a line holds, every name of it."""
+        found = {item.name: getattr(self, item.name) for item in fields(self)}
+        box = None if self.box is None else list(self.box)
+        return {**found, "box": box, "answers": list(self.answers)}
+
+
+@dataclass
+class CaseRecord:
+    """What came back of one case.
+
+    Args:
+        id, task: of the case.
+        answer: words, for vqa.
+        picture: path of the result, relative to the records' folder.
+        tokens: (H', W') codes of the result, as lists.
+        known_unchanged: whether every token that the edge sent stands where it stood; None if none
+            was to be kept.
+        bytes: by direction and part, see `edge_client.evaluation.run_cases`.
+        seconds: by stage; "total" leaves out what happens on first use only.
+        warnings: what the user was told.
+        error: why nothing came of it; None if something did.
+    """
+
+    id: str
+    task: str
+    answer: str | None = None
+    picture: str | None = None
+    tokens: list[list[int]] | None = None
+    known_unchanged: bool | None = None
+    bytes: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> CaseRecord:
+        """The record that a line holds; unknown names are left to later versions.
+
+        >>> CaseRecord.from_dict({"id": "a", "task": "vqa", "answer": "two"}).answer
+        'two'
+        """
+        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a line holds."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def write_cases(folder: Path, cases: Iterable[Case], about: dict[str, Any]) -> None:
+    """Write `cases.jsonl`, and `about` as `data.json`."""
+    lines = [json.dumps(case.to_dict(), ensure_ascii=False) for case in cases]
+    (folder / CASES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / DATA).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def load_cases(

@@ -23,6 +23,7 @@ from shared_protocol.errors import (
     UnimicError,
     error_to_wire,
 )
+from shared_protocol.http.contract import RETRY_AFTER
 
 _AUTHENTICATE = "Bearer"
 
@@ -42,7 +43,7 @@ def error_response(error: UnimicError, status: int | None = None) -> JSONRespons
     """The reply that tells a client of `error`."""
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, OverloadedError):
-        headers["Retry-After"] = str(math.ceil(error.retry_after or 1))
+        headers[RETRY_AFTER] = str(math.ceil(error.retry_after or 1))
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = _AUTHENTICATE
     return JSONResponse(error_to_wire(error), status or error.http_status, headers)

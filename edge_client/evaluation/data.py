@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared_protocol.cases import CASES, Case, load_cases
+from shared_protocol.cases import CASES, DATA, Case, load_cases
 from shared_protocol.errors import ConfigError
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "evaluation"
@@ -65,7 +65,7 @@ def read_data(folder: Path) -> Data:
         raise ConfigError(f"there is no folder {folder}", "name one with --data")
     if not (folder / CASES).is_file():
         return photograph_data(folder)
-    about = _read_object(folder / "data.json") if (folder / "data.json").is_file() else {}
+    about = _read_object(folder / DATA) if (folder / DATA).is_file() else {}
     cases = tuple(load_cases(folder))
     repeated = len(cases) - len({case.id for case in cases})
     if repeated or not cases:
@@ -114,13 +114,11 @@ def _cases_of(path: Path, name: str, captions: tuple[str, ...], number: int) -> 
 
 def _centre_box(path: Path) -> tuple[int, int, int, int]:
     """Half the shorter side squared, in the middle: a quarter of the model's centre crop."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(0x0112, 1) >= 5:  # stored on its side
-                width, height = height, width
+            width, height = ImageOps.exif_transpose(image).size
     except OSError as error:
         raise ConfigError(f"{path} is not a readable picture: {error}", "remove it") from error
     side = min(width, height) // 2

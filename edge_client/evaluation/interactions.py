@@ -18,6 +18,7 @@ from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.run_cases import MAX_FAILURES, CaseRunner, failure_record
 from edge_client.pictures.images import box_mask, load_picture
 from edge_client.pictures.masks import token_mask
+from shared_protocol.cases import CaseRecord
 from shared_protocol.errors import ConfigError, UnimicError
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Extension, Task
@@ -33,13 +34,17 @@ class Talk:
     """A case and its record."""
 
     case: Case
-    record: dict[str, Any]
+    record: CaseRecord
 
     @property
     def bytes(self) -> dict[str, Any]:
         """Bytes by direction and part."""
-        found: dict[str, Any] = self.record["bytes"]
-        return found
+        return self.record.bytes
+
+    def picture(self, out: Path) -> Path:
+        """Where the picture that was made lies; `out` is the folder of the records."""
+        assert self.record.picture is not None, "asked of tasks that make pictures"
+        return out / self.record.picture
 
 
 def run_task(context: Context, task: str) -> list[Talk]:
@@ -62,13 +67,14 @@ def run_task(context: Context, task: str) -> list[Talk]:
             sent, received = handler.sent, handler.received
             record = runner.record(replace(case, seed=(case.seed + context.seed) % 2**32))
             counted = {"sent": handler.sent - sent, "received": handler.received - received}
-            record["bytes"][HTTP] = counted
-            return record
+            record.bytes[HTTP] = counted
+            return record.to_dict()
 
         records = Records(runner.records.path)
         (context.out / "pictures").mkdir(parents=True, exist_ok=True)
         ask_all(context, cases, records, ask, task)
-    return [Talk(case, record) for case in cases if (record := good(records, case.id))]
+    done = ((case, good(records, case.id)) for case in cases)
+    return [Talk(case, CaseRecord.from_dict(record)) for case, record in done if record]
 
 
 def ask_all(
@@ -91,7 +97,7 @@ def ask_all(
             records.add(ask(case))
             streak = 0
         except UnimicError as error:
-            records.add(failure_record(case, error))
+            records.add(failure_record(case, error).to_dict())
             streak += 1
             if streak >= min(MAX_FAILURES, len(cases)):
                 raise
@@ -118,7 +124,7 @@ def load_pixels(context: Context, path: Path) -> Pixels:
 def result_pixels(context: Context, talk: Talk) -> Pixels:
     """The (H', W', 3) picture that came of a case, decoded from its tokens."""
     size = context.bundle.vocabulary.codebook_size
-    tokens = ImageTokens(np.array(talk.record["tokens"], dtype=np.int32), size)
+    tokens = ImageTokens(np.array(talk.record.tokens, dtype=np.int32), size)
     return context.bundle.image_tokenizer().detokenize(tokens)
 
 

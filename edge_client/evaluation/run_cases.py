@@ -29,7 +29,7 @@ from edge_client.transport.http import HttpTransport
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.manifest import BUILTIN
-from shared_protocol.cases import RECORDS, TASKS, Case, Records, load_cases
+from shared_protocol.cases import DATA, RECORDS, TASKS, Case, CaseRecord, Records, load_cases
 from shared_protocol.errors import ConfigError, InvalidInputError, UnimicError
 from shared_protocol.messages import Options
 from shared_protocol.tasks import Extension
@@ -84,10 +84,10 @@ class CaseRunner:
         for case in cases:
             if case.id not in done:
                 try:
-                    self.records.add(self.record(case))
+                    self.records.add(self.record(case).to_dict())
                     streak = 0
                 except UnimicError as error:
-                    self.records.add(failure_record(case, error))
+                    self.records.add(failure_record(case, error).to_dict())
                     failed, streak = failed + 1, streak + 1
                     if streak >= MAX_FAILURES:
                         raise
@@ -95,7 +95,7 @@ class CaseRunner:
                 show(case)
         return failed
 
-    def record(self, case: Case) -> dict[str, Any]:
+    def record(self, case: Case) -> CaseRecord:
         """Ask the server for one case; its picture is saved.
 
         Raises:
@@ -109,18 +109,17 @@ class CaseRunner:
             picture = f"{PICTURES}/{case.id}.png"
             save_picture(self._out / picture, talk.pixels)
         grid = talk.response.image
-        return {
-            "id": case.id,
-            "task": case.task,
-            "answer": talk.answer,
-            "picture": picture,
-            "tokens": None if grid is None else grid.codes.tolist(),
-            "known_unchanged": _known_unchanged(talk),
-            "bytes": _bytes(talk),
-            "seconds": _seconds(talk, wall),
-            "warnings": list(talk.warnings),
-            "error": None,
-        }
+        return CaseRecord(
+            case.id,
+            case.task,
+            talk.answer,
+            picture,
+            None if grid is None else grid.codes.tolist(),
+            _known_unchanged(talk),
+            _bytes(talk),
+            _seconds(talk, wall),
+            list(talk.warnings),
+        )
 
     def ask(self, case: Case) -> Interaction:
         """One interaction, as a user of the session would have it.
@@ -178,18 +177,9 @@ def _seconds(talk: Interaction, wall: float) -> dict[str, float]:
     return {name: round(spent, 5) for name, spent in {**stages, "total": total}.items()}
 
 
-def failure_record(case: Case, error: UnimicError) -> dict[str, Any]:
+def failure_record(case: Case, error: UnimicError) -> CaseRecord:
     """The record of a case that nothing came of."""
-    empty = dict.fromkeys(("answer", "picture", "tokens", "known_unchanged"))
-    return {
-        "id": case.id,
-        "task": case.task,
-        **empty,
-        "bytes": {},
-        "seconds": {},
-        "warnings": [],
-        "error": f"{error.code}: {error}",
-    }
+    return CaseRecord(case.id, case.task, error=f"{error.code}: {error}")
 
 
 def check_same_run(out: Path, facts: dict[str, Any]) -> None:
@@ -214,7 +204,7 @@ def check_same_run(out: Path, facts: dict[str, Any]) -> None:
 
 def run_facts(bundle: Bundle, data: Path, given: argparse.Namespace) -> dict[str, Any]:
     """What decides the results of a run, JSON-ready."""
-    described = data / "data.json"
+    described = data / DATA
     about = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else {}
     return {
         "bundle": bundle.name,

@@ -110,14 +110,14 @@ class HttpTransport:
 
     def info(self) -> dict[str, Any]:
         """See `Transport.info`."""
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": JSON_TYPE}
         call = Call("GET", self.server + INFO_PATH, headers, b"", self._timeout)
         return self._persist(call, lambda reply: read_info(reply, call))
 
     def bundle(self, fingerprint: str) -> dict[str, Any]:
         """The listing of the bundle of that fingerprint, if the server holds it."""
         url = self.server + BUNDLE_PATH.format(fingerprint=fingerprint)
-        call = Call("GET", url, {"Accept": "application/json"}, b"", self._timeout)
+        call = Call("GET", url, {"Accept": JSON_TYPE}, b"", self._timeout)
         return self._persist(call, lambda reply: read_info(reply, call))
 
     def download(self, fingerprint: str, file: str, sink: Sink, size: int) -> None:

@@ -172,7 +172,7 @@ def check_status(response: httpx.Response, call: Call) -> None:
     error = _error_of(response, call)
     if response.status_code in _GATEWAY_STATUS:
         if error.retry_after is None:
-            error.retry_after = _seconds(response.headers.get("Retry-After", ""))
+            error.retry_after = _seconds(response.headers.get(RETRY_AFTER, ""))
         raise AgainError(error)
     raise error
 

@@ -1,8 +1,8 @@
 """Draws evaluation cases from scenes of the test split: prompts, masks, wider scenes, questions.
 
 Knows scenes, words and the truth; writes no files. Every maker is a pure function of the world and
-a random generator, and yields (case, picture) pairs: a case is the JSON object of
-`cases.jsonl`, a picture the scene that its image shows, or None.
+a random generator, and yields (case, picture) pairs: a picture is the scene that the case's image
+shows, or None.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from cloud_server.training.scenes.wordings import (
     zone_in,
 )
 from cloud_server.training.scenes.world import PlacedSprite, Scene, Split, World
+from shared_protocol.cases import Case
 
 TRIES = 4000
 WIDE_SIDES = ((8, 8), (8, 0), (0, 8))
@@ -42,7 +43,7 @@ WORDINGS: tuple[Wording, ...] = ("trained", "held out")
 class Drawn:
     """A case and the scene that its image shows (None: no image, or the one before)."""
 
-    case: dict[str, Any]
+    case: Case
     scene: Scene | None
 
 
@@ -56,7 +57,8 @@ def t2i_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Dr
             scene = world.sample_scene(rng, "test", objects)
         prompt = _prompt(scene, rng, wording, related)
         truth = {**_truth(scene), "relation": _relation(scene, prompt), "zone": zone_in(prompt)}
-        yield Drawn(_case("t2i", number, prompt, str(objects), wording, truth), None)
+        named = _named("t2i", number, wording, str(objects))
+        yield Drawn(Case(**named, prompt=prompt, truth=truth), None)
 
 
 def inpaint_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Drawn]:
@@ -79,8 +81,10 @@ def inpaint_cases(world: World, count: int, rng: np.random.Generator) -> Iterato
             "removed": target.name,
             "about": about,
         }
-        case = _case("inpaint", number, prompt, str(len(scene.objects)), wording, truth)
-        yield Drawn({**case, "box": [target.x, target.y, target.size, target.size]}, scene)
+        box = (target.x, target.y, target.size, target.size)
+        named = _named("inpaint", number, wording, str(len(scene.objects)))
+        case = Case(**named, prompt=prompt, image=_image(named["id"]), box=box, truth=truth)
+        yield Drawn(case, scene)
 
 
 def outpaint_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Drawn]:
@@ -95,9 +99,10 @@ def outpaint_cases(world: World, count: int, rng: np.random.Generator) -> Iterat
         spoken = scene if about == "scene" else replace(scene, objects=())
         prompt = _prompt(spoken, rng, wording, related=None)
         truth = {**_truth(scene), "about": about, "known": [offset, offset + world.width]}
-        case = _case("outpaint", number, prompt, str(len(scene.objects)), wording, truth)
         extend = {"left": left, "right": right, "up": 0, "down": 0}
-        yield Drawn({**case, "extend": extend}, _window(scene, offset, world))
+        named = _named("outpaint", number, wording, str(len(scene.objects)))
+        case = Case(**named, prompt=prompt, image=_image(named["id"]), extend=extend, truth=truth)
+        yield Drawn(case, _window(scene, offset, world))
 
 
 def vqa_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Drawn]:
@@ -107,9 +112,15 @@ def vqa_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Dr
     while number < count:
         scene = world.sample_scene(rng, "test", 1 + int(rng.integers(4)))
         shown: Scene | None = scene
+        image = ""
         for qa, wording in _chosen(scene, wanted, world, rng):
-            case = _case("vqa", number, qa.question, qa.kind, wording, _truth(scene))
-            yield Drawn({**case, "answers": [qa.answer]}, shown)
+            named = _named("vqa", number, wording, qa.kind)
+            image = image if shown is None else _image(named["id"])
+            answers = (qa.answer,)
+            case = Case(
+                **named, prompt=qa.question, image=image, answers=answers, truth=_truth(scene)
+            )
+            yield Drawn(case, shown)
             shown, number = None, number + 1
 
 
@@ -229,19 +240,17 @@ def _truth(scene: Scene) -> dict[str, Any]:
     return {**scene.to_dict(), "asked": [thing.name for thing in scene.objects]}
 
 
-def _case(
-    task: str, number: int, prompt: str, kind: str, wording: Wording, truth: dict[str, Any]
-) -> dict[str, Any]:
+def _named(task: str, number: int, wording: Wording, kind: str) -> dict[str, Any]:
+    """What all cases have: id, task, kind, wording, seed."""
     return {
         "id": f"{task}-{number + 1:04d}",
         "task": task,
-        "prompt": prompt,
-        "image": None,
-        "box": None,
-        "extend": None,
-        "answers": [],
         "kind": kind,
         "wording": wording,
         "seed": number + 1,
-        "truth": truth,
     }
+
+
+def _image(case_id: str) -> str:
+    """Where the picture of a case lies, relative to the folder of cases."""
+    return f"images/{case_id}.png"

@@ -12,12 +12,10 @@ It runs no model. Everything is a pure function of the seed and the world::
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,6 +29,7 @@ from cloud_server.training.benchmark.case_makers import (
 )
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import World
+from shared_protocol.cases import Case, write_cases
 
 logger = logging.getLogger(__name__)
 
@@ -84,19 +83,17 @@ def run(args: argparse.Namespace) -> int:
 
 def scene_cases(
     world: World, renderer: Renderer, counts: dict[str, int], seed: int, out: Path
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Case]:
     """The cases of all four tasks; their pictures are written on the way."""
     for number, (task, make) in enumerate(MAKERS.items()):
         rng = np.random.default_rng((seed, number))
-        image = None
         for drawn in make(world, counts[task], rng):
-            if drawn.scene is not None:
-                image = f"images/{drawn.case['id']}.png"
-                save(renderer.render(drawn.scene), out / image)
-            yield {**drawn.case, "image": None if task == "t2i" else image}
+            if drawn.scene is not None and drawn.case.image is not None:
+                save(renderer.render(drawn.scene), out / drawn.case.image)
+            yield drawn.case
 
 
-def easy_vqa_cases(out: Path, pictures: int | None) -> Iterator[dict[str, Any]]:
+def easy_vqa_cases(out: Path, pictures: int | None) -> Iterator[Case]:
     """The official test questions of easy-vqa, its pictures enlarged to 256x256.
 
     Raises:
@@ -112,26 +109,20 @@ def easy_vqa_cases(out: Path, pictures: int | None) -> Iterator[dict[str, Any]]:
         save(enlarged(path), out / image)
         for qa in asked:
             number += 1
-            yield {
-                "id": f"easy-{number:05d}",
-                "task": "vqa",
-                "prompt": qa.question,
-                "image": image,
-                "box": None,
-                "extend": None,
-                "answers": [qa.answer],
-                "kind": f"{EASY_VQA} {qa.kind}",
-                "wording": "trained",
-                "seed": number,
-                "truth": {},
-            }
+            yield Case(
+                f"easy-{number:05d}",
+                "vqa",
+                qa.question,
+                image,
+                answers=(qa.answer,),
+                kind=f"{EASY_VQA} {qa.kind}",
+                wording="trained",
+                seed=number,
+            )
 
 
-def write(out: Path, cases: Iterable[dict[str, Any]], seed: int) -> None:
+def write(out: Path, cases: Sequence[Case], seed: int) -> None:
     """Write `cases.jsonl` and `data.json`."""
-    cases = list(cases)
-    lines = [json.dumps(case, ensure_ascii=False) for case in cases]
-    (out / "cases.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     about = {
         "name": "built-in world",
         "split": "test",
@@ -139,12 +130,12 @@ def write(out: Path, cases: Iterable[dict[str, Any]], seed: int) -> None:
         "created_by": "cloud-server train cases",
         "counts": dict(Counter(suite(case) for case in cases)),
     }
-    (out / "data.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_cases(out, cases, about)
 
 
-def suite(case: dict[str, Any]) -> str:
+def suite(case: Case) -> str:
     """The task of a case, or "easy-vqa" for the questions of that data set."""
-    return EASY_VQA if case["kind"].startswith(EASY_VQA) else str(case["task"])
+    return EASY_VQA if case.kind.startswith(EASY_VQA) else case.task
 
 
 def save(picture: np.ndarray, path: Path) -> None:

@@ -98,21 +98,21 @@ def spread(verdicts: Sequence[Verdict], count: int) -> list[Verdict]:
 def tile(verdict: Verdict, data: Path, records: Path) -> Tile:
     """What was asked, what came back and what the judge made of it."""
     case, record = verdict.case, verdict.record
-    paths = [data / case["image"]] if case["image"] else []
-    pictures = [_scaled(path, case["box"]) for path in paths]
-    if record.get("picture"):
-        pictures.append(_scaled(records / record["picture"], None))
-    lines = [(case["prompt"], "black"), (f"seen: {verdict.words}", "#555555")]
-    if case["task"] == "vqa":
+    paths = [data / case.image] if case.image else []
+    pictures = [_scaled(path, case.box) for path in paths]
+    if record.picture:
+        pictures.append(_scaled(records / record.picture, None))
+    lines = [(case.prompt, "black"), (f"seen: {verdict.words}", "#555555")]
+    if case.task == "vqa":
         lines = [
-            (case["prompt"], "black"),
+            (case.prompt, "black"),
             (f"answer: {verdict.words}", "#555555"),
-            (f"right: {' / '.join(case['answers'])}", "#555555"),
+            (f"right: {' / '.join(case.answers)}", "#555555"),
         ]
-    elif case["task"] == "inpaint":
-        lines.insert(1, (f"asked for: {case['truth']['asked'][0]}", "black"))
-    if record.get("error"):
-        lines.append((str(record["error"]), WRONG))
+    elif case.task == "inpaint":
+        lines.insert(1, (f"asked for: {case.truth['asked'][0]}", "black"))
+    if record.error:
+        lines.append((str(record.error), WRONG))
     for check, is_right in verdict.checks.items():
         lines.append((f"{check}: {'right' if is_right else 'wrong'}", RIGHT if is_right else WRONG))
     return Tile(tuple(pictures), tuple(lines))

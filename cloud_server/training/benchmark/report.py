@@ -176,7 +176,7 @@ def facts(
         "hardware": f"{os.cpu_count()} cores of {platform.machine()}",
         "cases": f"seed {evaluation.about.get('seed')}, {evaluation.about.get('counts')}",
         "cases without a result": evaluation.missing,
-        "failed requests": sum(bool(v.record.get("error")) for v in evaluation.verdicts),
+        "failed requests": sum(bool(v.record.error) for v in evaluation.verdicts),
         "decoding": f"steps {evaluation.run.get('steps') or 'of the bundle'}, "
         f"guidance {evaluation.run.get('guidance') or 'of the bundle'}",
         "judge": ", ".join(f"{key} {value}" for key, value in judge.about.items()),

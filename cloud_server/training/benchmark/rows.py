@@ -79,7 +79,7 @@ def share_row(ability: str, measure_: str, hits: Iterable[bool], detail: bool = 
 def vqa_rows(ability: str, verdicts: Sequence[Verdict], by_wording: bool) -> list[Row]:
     """Exact match: all, the worst kind, each kind, and the two wordings apart."""
     rows = share_row(ability, "exact match, all", _checked(verdicts, "answer"))
-    kinds = sorted({verdict.case["kind"] for verdict in verdicts})
+    kinds = sorted({verdict.case.kind for verdict in verdicts})
     each = {
         kind: share_row(
             ability, kind, _checked(_where(verdicts, "kind", kind), "answer"), detail=True
@@ -127,8 +127,8 @@ def edit_rows(name: str, check: str, words: str, verdicts: Sequence[Verdict]) ->
     """Known tokens identical, and what is new as asked for: all, and by what the prompt tells."""
     rows = share_row(name, "known tokens identical", _checked(verdicts, "identical"))
     rows += share_row(name, words, _checked(verdicts, check))
-    for about in sorted({verdict.case["truth"]["about"] for verdict in verdicts}):
-        some = [verdict for verdict in verdicts if verdict.case["truth"]["about"] == about]
+    for about in sorted({verdict.case.truth["about"] for verdict in verdicts}):
+        some = [verdict for verdict in verdicts if verdict.case.truth["about"] == about]
         told = f"{words}; prompt tells of: {about}"
         rows += share_row(name, told, _checked(some, check), detail=True)
     for wording in ("trained", "held out"):
@@ -141,7 +141,7 @@ def speed_rows(evaluation: Evaluation) -> list[Row]:
     """Medians of the wall clock of real requests, and of the server's model."""
     rows = []
     for task in ("t2i", "inpaint", "outpaint", "vqa"):
-        spent = [v.record["seconds"] for v in evaluation.of(task) if v.record.get("seconds")]
+        spent = [v.record.seconds for v in evaluation.of(task) if v.record.seconds]
         for key, words in (("total", "median, whole request"), ("model", "median, model")):
             values = [seconds[key] for seconds in spent if key in seconds]
             if values:
@@ -227,17 +227,17 @@ def generated_pictures(evaluation: Evaluation) -> list[Picture]:
     """Token grids that the backbone drew from prompts, with their prompts."""
     return [
         Picture(
-            np.array(verdict.record["tokens"], dtype=np.int32),
-            text=verdict.case["prompt"],
+            np.array(verdict.record.tokens, dtype=np.int32),
+            text=verdict.case.prompt,
             scenario=Scenario.ADAPTED,
         )
         for verdict in evaluation.of("t2i")
-        if verdict.record.get("tokens")
+        if verdict.record.tokens
     ]
 
 
 def _where(verdicts: Sequence[Verdict], key: str, value: str) -> list[Verdict]:
-    return [verdict for verdict in verdicts if verdict.case[key] == value]
+    return [verdict for verdict in verdicts if getattr(verdict.case, key) == value]
 
 
 def _checked(verdicts: Iterable[Verdict], check: str) -> list[bool]:

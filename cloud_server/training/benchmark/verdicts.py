@@ -10,7 +10,7 @@ reads the two files of an evaluation::
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from PIL import Image
 from cloud_server.training.benchmark.cases import suite
 from cloud_server.training.benchmark.judge import relation_holds
 from cloud_server.training.benchmark.judge_model import STRIDE, Judge, Sighting
+from shared_protocol.cases import DATA, RECORDS, Case, CaseRecord, Records, load_cases
 from shared_protocol.errors import ConfigError
 
 BESIDE = 24.0
@@ -32,15 +33,15 @@ class Verdict:
     """What is right about one result.
 
     Args:
-        case, record: as read; the record is None for a case that was not run.
+        case, record: as read.
         suite: task, or "easy-vqa".
         checks: name -> right or wrong; a check that does not apply is missing.
         seen: objects that the judge sees, the surest first.
         background: that the judge sees in what is new.
     """
 
-    case: dict[str, Any]
-    record: dict[str, Any]
+    case: Case
+    record: CaseRecord
     suite: str
     checks: dict[str, bool]
     seen: tuple[Sighting, ...] = ()
@@ -54,8 +55,8 @@ class Verdict:
     @property
     def words(self) -> str:
         """What the judge sees, or the answer, in a line."""
-        if self.case["task"] == "vqa":
-            return str(self.record.get("answer"))
+        if self.case.task == "vqa":
+            return str(self.record.answer)
         names = [sighting.name for sighting in self.seen]
         return f"{', '.join(names) or 'nothing'}; {self.background}"
 
@@ -84,30 +85,29 @@ def evaluate(data: Path, out: Path, judge: Judge) -> Evaluation:
     Raises:
         ConfigError: a file is missing.
     """
-    records = {record["id"]: record for record in read_lines(out / "records.jsonl")}
-    cases = list(read_lines(data / "cases.jsonl"))
+    kept = Records(_existing(out / RECORDS))
+    records = {record["id"]: CaseRecord.from_dict(record) for record in kept}
+    cases = load_cases(data)
     verdicts = [
-        judge_record(case, records[case["id"]], out, judge)
-        for case in cases
-        if case["id"] in records
+        judge_record(case, records[case.id], out, judge) for case in cases if case.id in records
     ]
-    facts = [_object(data / "data.json"), _object(out / "run.json")]
+    facts = [_object(data / DATA), _object(out / "run.json")]
     return Evaluation(verdicts, len(cases) - len(verdicts), *facts)
 
 
-def judge_record(case: dict[str, Any], record: dict[str, Any], out: Path, judge: Judge) -> Verdict:
+def judge_record(case: Case, record: CaseRecord, out: Path, judge: Judge) -> Verdict:
     """The verdict on one record; one that failed is wrong in every respect."""
     kind = suite(case)
-    if case["task"] == "vqa":
-        answer = _plain(record.get("answer") or "")
-        right = answer in {_plain(accepted) for accepted in case["answers"]}
-        return Verdict(case, record, kind, {"answer": right and not record.get("error")})
-    if record.get("error") or not record.get("picture"):
+    if case.task == "vqa":
+        answer = _plain(record.answer or "")
+        right = answer in {_plain(accepted) for accepted in case.answers}
+        return Verdict(case, record, kind, {"answer": right and not record.error})
+    if record.error or not record.picture:
         return Verdict(case, record, kind, {"present": False, "identical": False})
-    with Image.open(out / record["picture"]) as opened:
+    with Image.open(out / record.picture) as opened:
         picture = np.asarray(opened.convert("RGB"))
     look = _Look(case, record, judge, *judge.look(picture))
-    task = {"t2i": _t2i, "inpaint": _inpaint, "outpaint": _outpaint}[case["task"]]
+    task = {"t2i": _t2i, "inpaint": _inpaint, "outpaint": _outpaint}[case.task]
     checks, place = task(look)
     return Verdict(case, record, kind, checks, tuple(look.seen), place)
 
@@ -116,8 +116,8 @@ def judge_record(case: dict[str, Any], record: dict[str, Any], out: Path, judge:
 class _Look:
     """A case, its record, and what the judge sees in the picture."""
 
-    case: dict[str, Any]
-    record: dict[str, Any]
+    case: Case
+    record: CaseRecord
     judge: Judge
     seen: list[Sighting]
     columns: np.ndarray
@@ -125,18 +125,18 @@ class _Look:
     @property
     def identical(self) -> bool:
         """Whether the known tokens are what they were."""
-        return bool(self.record["known_unchanged"])
+        return bool(self.record.known_unchanged)
 
     def first_asked(self) -> list[Sighting]:
         """The objects of the kind that was asked for, or asked for first; the surest first."""
-        return [s for s in self.seen if s.name == self.case["truth"]["asked"][0]]
+        return [s for s in self.seen if s.name == self.case.truth["asked"][0]]
 
 
 Found = tuple[dict[str, bool], str]
 
 
 def _t2i(look: _Look) -> Found:
-    truth = look.case["truth"]
+    truth = look.case.truth
     names = [sighting.name for sighting in look.seen]
     place = look.judge.background(look.columns)
     checks = {
@@ -170,7 +170,8 @@ def zone(sighting: Sighting, width: int, height: int) -> str:
 
 
 def _inpaint(look: _Look) -> Found:
-    x, y, width, height = look.case["box"]
+    assert look.case.box is not None, "Case checks its parts"
+    x, y, width, height = look.case.box
     middle = x + width / 2, y + height / 2
     inside = any(
         abs(sighting.x - middle[0]) <= BESIDE and abs(sighting.y - middle[1]) <= BESIDE
@@ -181,7 +182,8 @@ def _inpaint(look: _Look) -> Found:
 
 
 def _outpaint(look: _Look) -> Found:
-    truth, extend = look.case["truth"], look.case["extend"]
+    truth, extend = look.case.truth, look.case.extend
+    assert extend is not None, "Case checks its parts"
     first, last = (side // STRIDE for side in truth["known"])
     sides = [look.columns[:first], look.columns[last:]]
     places = [look.judge.background(side) for side in sides if len(side)]
@@ -197,19 +199,10 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines; one that was cut short is left out.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"there is no {path}", "make it: 'make eval-builtin' runs every step")
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+    return path
 
 
 def _object(path: Path) -> dict[str, Any]:

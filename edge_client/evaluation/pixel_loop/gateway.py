@@ -42,8 +42,6 @@ from shared_protocol.tasks import Task
 from shared_protocol.tokenizers.image import Pixels
 
 MAX_BODY = 64 * 2**20
-PREFIX = "/v1/"
-REPLY_TYPE = "application/octet-stream"
 CODEC_HEADER = "Codec"
 
 
@@ -162,12 +160,12 @@ def _handler_of(gateway: PixelGateway) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
-            status, kind, body, codec = 200, REPLY_TYPE, b"", ""
+            status, kind, body, codec = 200, FILE_TYPE, b"", ""
             try:
                 reply = self._answer()
                 body, codec = reply.body, reply.codec
             except UnimicError as error:
-                status, kind = error.http_status, "application/json"
+                status, kind = error.http_status, JSON_TYPE
                 body = json.dumps(error_to_wire(error)).encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)

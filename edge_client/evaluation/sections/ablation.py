@@ -72,8 +72,8 @@ def measure(context: Context, talk: Talk) -> dict[str, dict[str, Any]]:
             scenario.name.lower(): _uplink(context, request, scenario)
             for scenario in _scenarios(context, request, Direction.UPLINK)
         } | {"tokens": int(_travels(request).sum())}
-    if talk.record["tokens"] is not None:
-        codes = np.array(talk.record["tokens"], dtype=np.int32)
+    if talk.record.tokens is not None:
+        codes = np.array(talk.record.tokens, dtype=np.int32)
         image = ImageTokens(codes, bundle.vocabulary.codebook_size)
         response = Response(request.task, image=image)
         found[f"{talk.case.task} down"] = {

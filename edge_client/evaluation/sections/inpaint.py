@@ -64,7 +64,7 @@ def run(context: Context) -> Section:
         tuple(
             (
                 Tile(context.picture(talk.case), "original"),
-                Tile(context.out / talk.record["picture"], talk.case.prompt),
+                Tile(talk.picture(context.out), talk.case.prompt),
             )
             for talk in talks
         ),

@@ -50,7 +50,7 @@ def run(context: Context) -> Section:
         tuple(
             (
                 Tile(context.picture(talk.case), "original"),
-                Tile(context.out / talk.record["picture"], talk.case.prompt, _span(talk)),
+                Tile(talk.picture(context.out), talk.case.prompt, _span(talk)),
             )
             for talk in talks
         ),

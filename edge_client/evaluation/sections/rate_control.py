@@ -29,6 +29,7 @@ from edge_client.evaluation.sections.vqa import is_right, plain
 from edge_client.evaluation.tables.quality import available, frechet
 from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
 from edge_client.rate_control import Budget, Order, within
+from shared_protocol.cases import CaseRecord
 from shared_protocol.errors import ConfigError
 from shared_protocol.messages import Options
 from shared_protocol.tasks import Extension
@@ -213,7 +214,8 @@ def _with_all(context: Context, stream: str, case: Case, records: Records) -> An
 
 
 def _right(found: Found) -> Cell:
-    graded = [Talk(case, record) for case, record in found if case.task == "vqa" and case.answers]
+    asked = [(case, record) for case, record in found if case.task == "vqa" and case.answers]
+    graded = [Talk(case, CaseRecord(case.id, case.task, record["answer"])) for case, record in asked]
     return float(np.mean([is_right(talk) for talk in graded])) if graded else "–"
 
 

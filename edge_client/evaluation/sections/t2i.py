@@ -39,7 +39,7 @@ def run(context: Context) -> Section:
         ),
         (parts_plot("t2i", TITLE, talks),),
         tuple(
-            tuple(Tile(context.out / t.record["picture"], t.case.prompt) for t in talks[start:][:4])
+            tuple(Tile(t.picture(context.out), t.case.prompt) for t in talks[start:][:4])
             for start in range(0, min(8, len(talks)), 4)
         ),
         (scenario_note(talks),),

@@ -45,7 +45,7 @@ def run(context: Context) -> Section:
         notes.append("The data have no reference answers, so no answer is graded.")
     examples = tuple(
         tuple(
-            Tile(context.picture(talk.case), f"{talk.case.prompt} {talk.record['answer']}")
+            Tile(context.picture(talk.case), f"{talk.case.prompt} {talk.record.answer}")
             for talk in talks[start : start + 4]
         )
         for start in range(0, min(8, len(talks)), 4)
@@ -62,7 +62,7 @@ def run(context: Context) -> Section:
 
 def is_right(talk: Talk) -> bool:
     """Whether the answer is one of those accepted, case, punctuation and blanks aside."""
-    return plain(talk.record["answer"]) in {plain(answer) for answer in talk.case.answers}
+    return plain(talk.record.answer) in {plain(answer) for answer in talk.case.answers}
 
 
 def plain(text: str | None) -> str:
@@ -95,7 +95,7 @@ def exact_match_table(talks: Sequence[Talk]) -> Table:
 def caption_table(talks: Sequence[Talk]) -> Table:
     """Captions against reference captions; no rows without any."""
     captioned = [talk for talk in talks if talk.case.kind == CAPTIONS]
-    captions = [talk.record["answer"] or "" for talk in captioned]
+    captions = [talk.record.answer or "" for talk in captioned]
     references = [talk.case.answers for talk in captioned]
     columns = ("captions", "number", "BLEU-4", "ROUGE-L", "CIDEr-D")
     if not captioned:

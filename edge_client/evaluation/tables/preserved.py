@@ -24,6 +24,6 @@ def preserved_table(
         talks: at least one, of a task that sends a picture and gets one back.
         notes: below the table.
     """
-    kept = sum(talk.record["known_unchanged"] is True for talk in talks)
+    kept = sum(talk.record.known_unchanged is True for talk in talks)
     share = str(wilson(kept, len(talks)))
     return Table(name, title, COLUMNS, ((len(talks), kept, share),), tuple(notes))

@@ -71,23 +71,23 @@ def test_every_kind_of_question_has_held_out_wordings() -> None:
         for qa in questions(WORLD.sample_scene(rng, "test"), rng, "test")
         if question_wording(qa.question, qa.kind) == "held out"
     )
-    assert set(found) == {d.case["kind"] for d in drawn(vqa_cases, 110)}
+    assert set(found) == {d.case.kind for d in drawn(vqa_cases, 110)}
 
 
 def test_prompts_name_their_objects_and_background_and_say_a_true_relation() -> None:
     made = [d.case for d in drawn(t2i_cases, 40)]
-    related = [case for case in made if case["truth"]["relation"]]
-    assert Counter(case["kind"] for case in made) == {"1": 20, "2": 20}
+    related = [case for case in made if case.truth["relation"]]
+    assert Counter(case.kind for case in made) == {"1": 20, "2": 20}
     assert len(related) == 10
     for case in made:
-        truth = case["truth"]
-        assert names_background(case["prompt"], truth["background"])
-        assert caption_wording(case["prompt"]) == case["wording"]
+        truth = case.truth
+        assert names_background(case.prompt, truth["background"])
+        assert caption_wording(case.prompt) == case.wording
     for case in related:
-        first, relation, second = case["truth"]["relation"]
-        places = {box[0]: PlacedSprite(*box) for box in case["truth"]["objects"]}
-        assert relation_of(places[first], places[second]) == relation == relation_in(case["prompt"])
-        assert place_of(first, case["prompt"]) < place_of(second, case["prompt"])
+        first, relation, second = case.truth["relation"]
+        places = {box[0]: PlacedSprite(*box) for box in case.truth["objects"]}
+        assert relation_of(places[first], places[second]) == relation == relation_in(case.prompt)
+        assert place_of(first, case.prompt) < place_of(second, case.prompt)
 
 
 def place_of(name: str, prompt: str) -> int:
@@ -99,12 +99,12 @@ def place_of(name: str, prompt: str) -> int:
 
 def test_inpainting_boxes_stand_on_the_token_grid_and_hold_one_whole_object() -> None:
     for made in drawn(inpaint_cases, 24):
-        x, y, width, height = made.case["box"]
+        x, y, width, height = made.case.box
         assert all(value % 16 == 0 for value in (x, y, width, height))
         inside = [thing for thing in made.scene.objects if (thing.x, thing.y) == (x, y)]
-        assert [thing.name for thing in inside] == [made.case["truth"]["removed"]]
-        other = made.case["truth"]["asked"] != [made.case["truth"]["removed"]]
-        assert other == (made.case["truth"]["about"] == "other object")
+        assert [thing.name for thing in inside] == [made.case.truth["removed"]]
+        other = made.case.truth["asked"] != [made.case.truth["removed"]]
+        assert other == (made.case.truth["about"] == "other object")
 
 
 def test_the_known_window_of_an_outpainting_is_the_middle_of_the_wider_picture(
@@ -112,7 +112,7 @@ def test_the_known_window_of_an_outpainting_is_the_middle_of_the_wider_picture(
 ) -> None:
     renderer = Renderer(WORLD, sprite_cache)
     for made in drawn(outpaint_cases, 9):
-        truth, extend = made.case["truth"], made.case["extend"]
+        truth, extend = made.case.truth, made.case.extend
         wide = Scene.from_dict(truth)
         first, last = truth["known"]
         assert wide.width == 256 + 16 * (extend["left"] + extend["right"])
@@ -123,21 +123,21 @@ def test_the_known_window_of_an_outpainting_is_the_middle_of_the_wider_picture(
 
 def test_questions_are_balanced_in_kind_wording_and_answer() -> None:
     made = [d.case for d in drawn(vqa_cases, 220)]
-    kinds = Counter((case["kind"], case["wording"]) for case in made)
+    kinds = Counter((case.kind, case.wording) for case in made)
     assert max(kinds.values()) - min(kinds.values()) <= 2
-    checks = Counter(c["answers"][0] for c in made if c["kind"] in ("presence", "relation_check"))
+    checks = Counter(c.answers[0] for c in made if c.kind in ("presence", "relation_check"))
     assert set(checks) == {"yes", "no"}
     assert abs(checks["yes"] - checks["no"]) <= 2
-    counts = Counter(c["answers"][0] for c in made if c["kind"] == "count")
+    counts = Counter(c.answers[0] for c in made if c.kind == "count")
     assert max(counts.values()) - min(counts.values()) <= 2
 
 
 def test_listed_objects_are_those_of_the_picture() -> None:
     for made in drawn(vqa_cases, 110):
         case = made.case
-        if case["kind"] == "listing":
-            boxes = sorted(case["truth"]["objects"], key=lambda box: (box[1], box[2]))
-            assert case["answers"] == [join_words([phrase(box[0]) for box in boxes])]
+        if case.kind == "listing":
+            boxes = sorted(case.truth["objects"], key=lambda box: (box[1], box[2]))
+            assert case.answers == (join_words([phrase(box[0]) for box in boxes]),)
 
 
 def test_the_folder_is_what_an_edge_client_reads(folder: Path) -> None:

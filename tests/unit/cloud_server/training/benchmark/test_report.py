@@ -1,6 +1,7 @@
 """Verdicts on records and the report's rows, with a judge that sees what it is told to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from cloud_server.training.benchmark.judge_model import Sighting
 from cloud_server.training.benchmark.report import markdown, system_rows
 from cloud_server.training.benchmark.rows import centre_crops, psnr_row, share_row, vqa_rows, wilson
 from cloud_server.training.benchmark.verdicts import Verdict, evaluate, judge_record
+from shared_protocol.cases import Case, CaseRecord
 from shared_protocol.errors import ConfigError
 
 FOX = Sighting("fox", 60, 120, 0.9)
@@ -33,14 +35,24 @@ class FakeJudge:
         return self.places[round(float(columns.mean()))]
 
 
-def a_case(task: str = "t2i", **changes: object) -> dict:
+BOX, EXTEND = (0, 0, 32, 32), {"left": 8, "right": 0, "up": 0, "down": 0}
+
+
+def a_case(task: str = "t2i", **changes: object) -> Case:
     truth = {"asked": ["fox", "car"], "background": "beach", "width": 256, "height": 256}
-    case = {
-        "id": f"{task}-0001", "task": task, "prompt": "a fox left of a car on a beach",
-        "image": None, "box": None, "extend": None, "answers": [], "kind": "2",
-        "wording": "trained", "seed": 1, "truth": truth,
-    }  # fmt: skip
-    return {**case, **changes}
+    case = Case(
+        f"{task}-0001",
+        task,
+        "a fox left of a car on a beach",
+        None if task == "t2i" else "images/a.png",
+        BOX if task == "inpaint" else None,
+        EXTEND if task == "outpaint" else None,
+        kind="2",
+        wording="trained",
+        seed=1,
+        truth=truth,
+    )
+    return replace(case, **changes)
 
 
 @pytest.fixture
@@ -50,16 +62,19 @@ def out(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def a_record(case: dict, **changes: object) -> dict:
-    record = {
-        "id": case["id"], "task": case["task"], "answer": None, "picture": "p.png",
-        "tokens": [[1] * 16] * 16, "known_unchanged": True, "bytes": {},
-        "seconds": {"total": 2.0, "model": 1.5}, "error": None,
-    }  # fmt: skip
-    return {**record, **changes}
+def a_record(case: Case, **changes: object) -> CaseRecord:
+    record = CaseRecord(
+        case.id,
+        case.task,
+        picture="p.png",
+        tokens=[[1] * 16] * 16,
+        known_unchanged=True,
+        seconds={"total": 2.0, "model": 1.5},
+    )
+    return replace(record, **changes)
 
 
-def checks(case: dict, judge: FakeJudge, out: Path, **record: object) -> dict[str, bool]:
+def checks(case: Case, judge: FakeJudge, out: Path, **record: object) -> dict[str, bool]:
     return judge_record(case, a_record(case, **record), out, judge).checks
 
 
@@ -79,32 +94,32 @@ def test_a_surplus_copy_is_present_but_not_once(out: Path) -> None:
 
 @pytest.mark.parametrize(("relation", "right"), [("left", True), ("right", False)])
 def test_a_relation_is_judged_by_centres(out: Path, relation: str, right: bool) -> None:
-    truth = {**a_case()["truth"], "relation": ["fox", relation, "car"]}
+    truth = {**a_case().truth, "relation": ["fox", relation, "car"]}
     assert checks(a_case(truth=truth), FakeJudge(FOX, CAR), out)["relation"] is right
 
 
 def test_a_relation_is_not_asked_about_where_an_object_is_missing(out: Path) -> None:
-    truth = {**a_case()["truth"], "relation": ["fox", "left", "car"]}
+    truth = {**a_case().truth, "relation": ["fox", "left", "car"]}
     assert "relation" not in checks(a_case(truth=truth), FakeJudge(FOX), out)
 
 
 def test_an_asked_place_is_judged(out: Path) -> None:
-    truth = {**a_case()["truth"], "asked": ["fox"], "zone": "left"}
+    truth = {**a_case().truth, "asked": ["fox"], "zone": "left"}
     assert checks(a_case(truth=truth), FakeJudge(FOX), out)["zone"]
     assert not checks(a_case(truth={**truth, "zone": "right"}), FakeJudge(FOX), out)["zone"]
 
 
 def test_an_inpainted_object_counts_in_its_box_only(out: Path) -> None:
-    truth = {**a_case()["truth"], "asked": ["fox"], "about": "scene"}
-    at_fox = a_case("inpaint", truth=truth, box=[16, 64, 96, 96])
-    at_car = a_case("inpaint", truth=truth, box=[144, 64, 96, 96])
+    truth = {**a_case().truth, "asked": ["fox"], "about": "scene"}
+    at_fox = a_case("inpaint", truth=truth, box=(16, 64, 96, 96))
+    at_car = a_case("inpaint", truth=truth, box=(144, 64, 96, 96))
     assert checks(at_fox, FakeJudge(FOX), out)["present"]
     assert not checks(at_car, FakeJudge(FOX), out)["present"]
     assert not checks(at_fox, FakeJudge(FOX), out, known_unchanged=False)["identical"]
 
 
 def test_both_new_sides_of_an_outpainting_need_the_background(out: Path) -> None:
-    truth = {**a_case()["truth"], "known": [128, 384], "about": "background"}
+    truth = {**a_case().truth, "known": [128, 384], "about": "background"}
     sides = {"left": 8, "right": 8, "up": 0, "down": 0}
     case = a_case("outpaint", truth=truth, extend=sides)
     everywhere, half = FakeJudge(places="beach"), FakeJudge(places="beach snow")
@@ -113,7 +128,7 @@ def test_both_new_sides_of_an_outpainting_need_the_background(out: Path) -> None
 
 
 def test_answers_match_in_any_case_and_spacing(out: Path) -> None:
-    case = a_case("vqa", answers=["a fox"])
+    case = a_case("vqa", answers=("a fox",))
     assert checks(case, FakeJudge(), out, answer=" A  fox")["answer"]
     assert not checks(case, FakeJudge(), out, answer="a fox and a car")["answer"]
 
@@ -121,13 +136,13 @@ def test_answers_match_in_any_case_and_spacing(out: Path) -> None:
 def test_a_failed_request_is_wrong_in_every_respect(out: Path) -> None:
     failed = {"error": "deadline: too late", "picture": None, "answer": None}
     for task in ("t2i", "inpaint", "outpaint", "vqa"):
-        case = a_case(task, answers=[""])
+        case = a_case(task, answers=("",))
         assert not any(checks(case, FakeJudge(FOX, CAR), out, **failed).values())
 
 
-def written(out: Path, cases: list[dict], records: list[dict]) -> Path:
+def written(out: Path, cases: list[Case], records: list[CaseRecord]) -> Path:
     for name, lines in (("cases", cases), ("records", records)):
-        text = "".join(json.dumps(line) + "\n" for line in lines)
+        text = "".join(json.dumps(line.to_dict()) + "\n" for line in lines)
         (out / f"{name}.jsonl").write_text(text)
     (out / "data.json").write_text(json.dumps({"seed": 1, "counts": {"t2i": len(cases)}}))
     return out
@@ -154,7 +169,7 @@ def test_wilson_intervals_stay_within_a_share() -> None:
 
 
 def test_relations_are_counted_among_pictures_with_the_objects(out: Path) -> None:
-    truth = {**a_case()["truth"], "relation": ["fox", "left", "car"]}
+    truth = {**a_case().truth, "relation": ["fox", "left", "car"]}
     cases = [a_case(id=f"t2i-{n}", truth=truth) for n in range(3)]
     records = [a_record(case) for case in cases]
     written(out, cases, records)
