@@ -31,12 +31,12 @@ from edge_client.pictures.images import save_picture
 from edge_client.report import PARTS
 from edge_client.spawn import program, spawned_server
 from shared_protocol.bundles.manifest import BUILTIN
+from shared_protocol.cases import TASKS
 from shared_protocol.errors import ConfigError, UnimicError
 
 SAMPLES = Path(__file__).parent / "samples"
 PHOTOGRAPH = "chelsea.png"
 """A photograph that scikit-image ships, if it is installed."""
-TASKS = ("t2i", "inpaint", "outpaint", "vqa")
 COMMAND_TIMEOUT = 180.0
 
 

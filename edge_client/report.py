@@ -48,7 +48,7 @@ def interaction_report(interaction: Interaction) -> dict[str, Any]:
     height, width = interaction.canvas
     spent = interaction.milliseconds
     return {
-        "task": interaction.task.name.lower(),
+        "task": interaction.task.slug,
         "canvas": [width, height],
         "uplink": anatomy_report(interaction.uplink, height * width),
         "downlink": anatomy_report(interaction.downlink, height * width),
@@ -66,12 +66,12 @@ def interaction_report(interaction: Interaction) -> dict[str, Any]:
 def anatomy_report(anatomy: Anatomy, pixels: int | None = None) -> dict[str, Any]:
     """A message by its parts; `pixels` (source pixels) adds bits per pixel."""
     report: dict[str, Any] = {
-        "task": anatomy.task.name.lower(),
-        "direction": anatomy.direction.name.lower(),
+        "task": anatomy.task.slug,
+        "direction": anatomy.direction.slug,
         "version": anatomy.version,
         "bundle_prefix": anatomy.fingerprint_prefix.hex(),
         "text_coder": anatomy.text_coder.name.lower() if anatomy.text_coder is not None else None,
-        "scenario": anatomy.scenario.name.lower() if anatomy.scenario is not None else None,
+        "scenario": anatomy.scenario.slug if anatomy.scenario is not None else None,
         **_sizes(anatomy.sizes, pixels),
     }
     if anatomy.uniform is not None:

@@ -69,7 +69,7 @@ class Case:
             raise InvalidInputError(
                 f"case id {self.id!r} is no file name", "use letters and digits"
             )
-        row = TABLE[Task[self.task.upper()]]
+        row = TABLE[Task.named(self.task)]
         for name, needed in (
             ("image", row.needs_image),
             ("box", row.needs_mask),

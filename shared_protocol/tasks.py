@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
 
 import numpy as np
 
@@ -15,13 +16,8 @@ from shared_protocol.errors import InvalidInputError
 from shared_protocol.tokens import MAX_GRID, Codes, Flags
 
 
-class Task(IntEnum):
-    """What is asked of the cloud; the numbers are fixed on the wire."""
-
-    T2I = 0
-    INPAINT = 1
-    OUTPAINT = 2
-    VQA = 3
+class Named(IntEnum):
+    """Numbers that are fixed on the wire, with a name for people."""
 
     @property
     def slug(self) -> str:
@@ -32,19 +28,37 @@ class Task(IntEnum):
         """
         return self.name.lower()
 
+    @classmethod
+    def named(cls, slug: str) -> Self:
+        """The mirror of `slug`; raises KeyError for a name that there is not.
+
+        >>> Task.named("vqa").name
+        'VQA'
+        """
+        return cls[slug.upper()]
+
+
+class Task(Named):
+    """What is asked of the cloud; the numbers are fixed on the wire."""
+
+    T2I = 0
+    INPAINT = 1
+    OUTPAINT = 2
+    VQA = 3
+
 
 RESERVED_TASKS = {4: "classify"}
 """Numbers that later versions use; 7 was a stored image in version 1 and is not used again."""
 
 
-class Direction(IntEnum):
+class Direction(Named):
     """Which way a message travels; the numbers are fixed on the wire."""
 
     UPLINK = 0
     DOWNLINK = 1
 
 
-class Part(IntEnum):
+class Part(Named):
     """The coded parts of a message, in the order in which they stand."""
 
     TEXT = 0
@@ -63,7 +77,7 @@ class Subset(IntEnum):
     EXTRAPOLATED = 3
 
 
-class Scenario(IntEnum):
+class Scenario(Named):
     """How image tokens are modelled; the numbers are fixed on the wire.
 
     `GENERIC`, `MASKED` and `TEXT_CONDITIONED` are the paper's three entropy models; `ADAPTED` is

@@ -210,7 +210,7 @@ def describe(service: Service) -> Info:
         fingerprint=bundle.fingerprint.hex(),
         grid=bundle.grid,
         tasks=[task.slug for task in TABLE],
-        scenarios=[scenario.name.lower() for scenario in model.scenarios],
+        scenarios=[scenario.slug for scenario in model.scenarios],
         entropy=dict(model.entropy),
         device=model.device,
         defaults=DefaultOptions(

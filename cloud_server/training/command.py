@@ -14,52 +14,25 @@ from types import ModuleType
 from shared_protocol.errors import ConfigError
 
 RECIPES = {
-    "scenes": ("cloud_server.training.scenes.contact_sheet", "a sheet of scenes to look at"),
-    "text-tokenizer": (
-        "cloud_server.training.recipes.text.tokenizer",
-        "byte-level BPE and its prior",
-    ),
-    "image-tokenizer": (
-        "cloud_server.training.recipes.image_tokenizer.recipe",
-        "pixels to codes and back",
-    ),
-    "token-cache": ("cloud_server.training.tokens.token_cache", "scenes as codes, made once"),
-    "photo-tokens": (
-        "cloud_server.training.tokens.photo_tokens",
-        "photographs as codes, made once",
-    ),
-    "easy-vqa": (
-        "cloud_server.training.tokens.easy_vqa",
-        "easy-vqa's pictures as codes, made once",
-    ),
+    "scenes": (".scenes.contact_sheet", "a sheet of scenes to look at"),
+    "text-tokenizer": (".recipes.text.tokenizer", "byte-level BPE and its prior"),
+    "image-tokenizer": (".recipes.image_tokenizer.recipe", "pixels to codes and back"),
+    "token-cache": (".tokens.token_cache", "scenes as codes, made once"),
+    "photo-tokens": (".tokens.photo_tokens", "photographs as codes, made once"),
+    "easy-vqa": (".tokens.easy_vqa", "easy-vqa's pictures as codes, made once"),
     "generated-tokens": (
-        "cloud_server.training.tokens.generated_tokens",
+        ".tokens.generated_tokens",
         "the backbone's answers as codes, to fit the entropy models to",
     ),
-    "backbone": ("cloud_server.training.recipes.backbone.recipe", "the unified transformer"),
-    "entropy": (
-        "cloud_server.training.recipes.entropy.recipe",
-        "the entropy models, exact after training",
-    ),
-    "mask-prior": ("cloud_server.training.recipes.mask_prior", "counts of the mask coder"),
-    "bundle": (
-        "cloud_server.training.recipes.bundle",
-        "seal the trained files: digests, fingerprint",
-    ),
-    "cases": (
-        "cloud_server.training.benchmark.cases",
-        "held-out requests with their truth, to evaluate",
-    ),
-    "judge": ("cloud_server.training.benchmark.judge", "says what a generated picture shows"),
-    "report": ("cloud_server.training.benchmark.report", "the table of what the bundle can do"),
-    "failures": (
-        "cloud_server.training.benchmark.failures",
-        "sheets of what went wrong, and of the usual",
-    ),
-    "all": (
-        "cloud_server.training.recipes.everything",
-        "every recipe in turn, each with its defaults",
-    ),
+    "backbone": (".recipes.backbone.recipe", "the unified transformer"),
+    "entropy": (".recipes.entropy.recipe", "the entropy models, exact after training"),
+    "mask-prior": (".recipes.mask_prior", "counts of the mask coder"),
+    "bundle": (".recipes.bundle", "seal the trained files: digests, fingerprint"),
+    "cases": (".benchmark.cases", "held-out requests with their truth, to evaluate"),
+    "judge": (".benchmark.judge", "says what a generated picture shows"),
+    "report": (".benchmark.report", "the table of what the bundle can do"),
+    "failures": (".benchmark.failures", "sheets of what went wrong, and of the usual"),
+    "all": (".recipes.everything", "every recipe in turn, each with its defaults"),
 }
 """Command -> (module with `add_arguments(parser)` and `run(args)`, what it makes)."""
 
@@ -99,7 +72,7 @@ def _run(recipe: str, argv: Sequence[str]) -> int:
 def _load(recipe: str) -> ModuleType:
     name = RECIPES[recipe][0]
     try:
-        module = importlib.import_module(name)
+        module = importlib.import_module(name, __package__)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the recipe {recipe} cannot be loaded: no module {error.name}",

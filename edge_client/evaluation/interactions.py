@@ -131,7 +131,7 @@ def result_pixels(context: Context, talk: Talk) -> Pixels:
 def request_of(context: Context, case: Case) -> Request:
     """The request that the edge makes of a case."""
     text = context.bundle.text_tokenizer.encode(case.prompt)
-    task = Task[case.task.upper()]
+    task = Task.named(case.task)
     if case.image is None:
         return Request(task, text, options=context.options(case))
     steps = None if task is Task.VQA else context.steps

@@ -240,7 +240,7 @@ def coder_table(bundle: Bundle, rounds: int) -> str:
             _timed(lambda s=scenario, d=data: models.decode(s, d, context)) for _ in range(rounds)
         ]
         bits = len(data) * 8 / codes.size
-        rows.append([scenario.name.lower(), _ms(encode), _ms(decode), f"{bits:.2f}"])
+        rows.append([scenario.slug, _ms(encode), _ms(decode), f"{bits:.2f}"])
     return table(["256 image tokens", "encode ms", "decode ms", "bits/token"], rows)
 
 

@@ -35,6 +35,7 @@ from shared_protocol.http.contract import (
     FILE_PATH,
     IDEMPOTENCY_KEY,
     INFO_PATH,
+    JSON_TYPE,
     MESSAGE_TYPE,
     task_path,
 )

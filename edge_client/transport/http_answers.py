@@ -23,7 +23,13 @@ from shared_protocol.errors import (
     error_from_wire,
     printable,
 )
-from shared_protocol.http.contract import MAX_REPLY_BYTES, MESSAGE_TYPE, SERVER_TIMING, STREAM_TYPE
+from shared_protocol.http.contract import (
+    MAX_REPLY_BYTES,
+    MESSAGE_TYPE,
+    RETRY_AFTER,
+    SERVER_TIMING,
+    STREAM_TYPE,
+)
 from shared_protocol.http.reply_stream import (
     Failure,
     MalformedReplyError,

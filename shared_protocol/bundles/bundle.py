@@ -150,7 +150,7 @@ class Bundle:
 
 
 def _role(scenario: Scenario) -> str:
-    return f"entropy_{scenario.name.lower()}"
+    return f"entropy_{scenario.slug}"
 
 
 def network_loader(kind: str) -> Callable[[Path], LfqNetwork]:

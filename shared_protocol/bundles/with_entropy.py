@@ -20,7 +20,7 @@ from shared_protocol.tasks import Scenario
 
 ENTROPY_FILE = "entropy.safetensors"
 """What the manifest calls the file, whatever its name on this machine."""
-_ROLES = tuple(f"entropy_{s.name.lower()}" for s in Scenario if s is not Scenario.UNIFORM)
+_ROLES = tuple(f"entropy_{s.slug}" for s in Scenario if s is not Scenario.UNIFORM)
 
 
 def with_entropy(bundle: Bundle, file: Path) -> Bundle:

@@ -135,11 +135,11 @@ def check_scenario(
     scenario: Scenario, scenarios: Sequence[Scenario], entropy: ImageEntropy
 ) -> None:
     """Raise `InvalidInputError` unless `scenario` is allowed and has a model, or is uniform."""
-    name = scenario.name.lower()
+    name = scenario.slug
     if scenario is Scenario.UNIFORM:
         return
     if scenario not in scenarios:
-        allowed = ", ".join(s.name.lower() for s in (*scenarios, Scenario.UNIFORM))
+        allowed = ", ".join(s.slug for s in (*scenarios, Scenario.UNIFORM))
         raise InvalidInputError(f"the scenario {name} does not fit this message", f"use {allowed}")
     if scenario not in entropy.available():
         raise InvalidInputError(

@@ -98,7 +98,7 @@ class Decoded(Generic[T]):
 
 def outline(frame: Frame, total: int) -> Anatomy:
     """The anatomy of a message of `total` bytes as far as its frame tells it."""
-    lengths = {part.name.lower(): len(data) for part, data in frame.parts.items()}
+    lengths = {part.slug: len(data) for part, data in frame.parts.items()}
     extras = len(pack_parameters(frame.parameters))
     container = total - extras - sum(lengths.values())
     return Anatomy(

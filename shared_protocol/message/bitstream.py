@@ -177,9 +177,7 @@ def _parts_of(task: Task, direction: Direction, dropped: bool) -> list[Part]:
     """The parts of a message in wire order."""
     specs = TABLE[task].parts(direction)
     if dropped and not any(spec.part is Part.DROPPED for spec in specs):
-        raise BadMessageError(
-            f"a {task.slug} {direction.name.lower()} message cannot drop image tokens"
-        )
+        raise BadMessageError(f"a {task.slug} {direction.slug} message cannot drop image tokens")
     return [spec.part for spec in specs if dropped or not spec.optional]
 
 
@@ -247,7 +245,7 @@ def _split(body: bytes, position: int, parts: list[Part]) -> dict[Part, bytes]:
     for part in parts[:-1]:
         length, position = read_varint(body, position, len(body))
         if position + length > len(body):
-            raise TruncatedError(f"the {part.name.lower()} part ends after the message")
+            raise TruncatedError(f"the {part.slug} part ends after the message")
         split[part] = body[position : position + length]
         position += length
     split[parts[-1]] = body[position:]

@@ -260,8 +260,8 @@ def _opened(
     """The frame of a message that goes this way, is for the task (or any) and fits the bundle."""
     frame = bitstream.unpack(data)
     if frame.direction is not direction or task not in (None, frame.task):
-        wanted = "a request" if task is None else f"{task.slug} {direction.name.lower()}"
-        found = f"{frame.task.slug} {frame.direction.name.lower()}"
+        wanted = "a request" if task is None else f"{task.slug} {direction.slug}"
+        found = f"{frame.task.slug} {frame.direction.slug}"
         raise BadMessageError(f"the message is {found}, expected {wanted}")
     ours = bundle.fingerprint[: bitstream.PREFIX_BYTES]
     if frame.fingerprint_prefix != ours:

@@ -140,7 +140,7 @@ def battery(
         digests.append(digest(reference))
         for name, compute in ways.items():
             tallies[name].add(reference, compute(plans, codes))
-        report(f"{scenario.name.lower()}: {min(len(digests) * CHUNK, sequences)} of {sequences}")
+        report(f"{scenario.slug}: {min(len(digests) * CHUNK, sequences)} of {sequences}")
     checks = [Check(n, sequences, t.tables, t.different) for n, t in tallies.items()]
     if processors:
         checks += _processor_checks(models, scenario, digests, chunks)

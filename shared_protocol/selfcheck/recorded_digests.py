@@ -36,7 +36,7 @@ def selfcheck_digests(models: EntropyModels) -> dict[str, str]:
         config = engine.config
         codes, context = probe(7, (PROBE_SIDE, PROBE_SIDE), config.codebook_size, config.text_size)
         tables = engine.tables([_layout(models, scenario, context)], [codes])
-        digests[scenario.name.lower()] = digest(tables)
+        digests[scenario.slug] = digest(tables)
     return digests
 
 
@@ -127,7 +127,7 @@ def _print_battery(models: EntropyModels, sequences: int) -> bool:
         began = time.monotonic()
         checks = battery(models, scenario, sequences, processors=True, report=_progress)
         seconds = time.monotonic() - began
-        sys.stdout.write(f"{scenario.name.lower()}, {seconds:.0f} s\n")
+        sys.stdout.write(f"{scenario.slug}, {seconds:.0f} s\n")
         sys.stdout.writelines(f"  {check}\n" for check in checks)
         sys.stdout.flush()
         good = good and all(check.ok for check in checks)

@@ -49,7 +49,7 @@ def round_trip_digest(bundle: CodecBundle) -> str:
         data = models.encode(scenario, codes, context)
         if not np.array_equal(models.decode(scenario, data, context), codes):
             raise CheckpointError(
-                f"the {scenario.name.lower()} model decodes on this machine what it did not encode",
+                f"the {scenario.slug} model decodes on this machine what it did not encode",
                 "install the bundle again; if that does not help, report the machine",
             )
         digest.update(data)
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.writelines(f"{fault}\n" for fault in faults)
         sizes = trials.sizes
         sys.stdout.write(
-            f"{scenario.name.lower():<16} {args.messages} messages, {len(faults)} faults, "
+            f"{scenario.slug:<16} {args.messages} messages, {len(faults)} faults, "
             f"{max(args.messages - before, 0)} of them now in {seconds:.0f} s; "
             f"{sizes.compared} sizes: {sizes.coded} bytes, ideal {sizes.ideal:.1f}, "
             f"{sizes.too_long} over the promise\n"

@@ -179,7 +179,7 @@ def measure(
     for scenario in Scenario:
         if scenario is not Scenario.UNIFORM:
             total = float(exact[scenario].sum()) if scenario in exact else None
-            bits[scenario.name.lower()] = None if total is None else total / len(codes)
+            bits[scenario.slug] = None if total is None else total / len(codes)
     return Row(domain, stream, len(codes), bits, exact, floats, STREAMS[stream].allowed)
 
 
@@ -241,9 +241,9 @@ def choice_table(rows: Sequence[Row]) -> str:
     for row in rows:
         tried = [scenario for scenario in row.allowed if scenario in row.exact]
         first, best = row.sizes(tried[:1]).mean(), row.sizes(tried).mean()
-        names = ", ".join(scenario.name.lower() for scenario in tried)
+        names = ", ".join(scenario.slug for scenario in tried)
         less = f"{100 * (1 - best / first):.1f} %"
-        name = tried[0].name.lower()
+        name = tried[0].slug
         cells = [row.domain, row.stream, name, f"{first:.1f}", names, f"{best:.1f}", less]
         lines.append(cells)
     return _markdown(head, lines)
@@ -251,7 +251,7 @@ def choice_table(rows: Sequence[Row]) -> str:
 
 def float_table(rows: Sequence[Row]) -> str:
     """Markdown: how many more bits the exact integers take than the float network, in percent."""
-    head = ["exact over float", "stream", *(s.name.lower() for s in rows[0].floats)]
+    head = ["exact over float", "stream", *(s.slug for s in rows[0].floats)]
     lines = []
     for row in rows:
         over = [row.exact[s].sum() / floats.sum() - 1 for s, floats in row.floats.items()]

@@ -20,6 +20,7 @@ from cloud_server.training.recipes.entropy.sequences import Picture, Sampler
 from cloud_server.training.recipes.image_tokenizer.scores import psnr, reconstruct
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import World
+from shared_protocol.cases import TASKS
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokenizers.compact import CompactTokenizer
@@ -140,7 +141,7 @@ def edit_rows(name: str, check: str, words: str, verdicts: Sequence[Verdict]) ->
 def speed_rows(evaluation: Evaluation) -> list[Row]:
     """Medians of the wall clock of real requests, and of the server's model."""
     rows = []
-    for task in ("t2i", "inpaint", "outpaint", "vqa"):
+    for task in TASKS:
         spent = [v.record.seconds for v in evaluation.of(task) if v.record.seconds]
         for key, words in (("total", "median, whole request"), ("model", "median, model")):
             values = [seconds[key] for seconds in spent if key in seconds]

@@ -14,7 +14,7 @@ import httpx
 from edge_client.client import EdgeBundle
 from edge_client.evaluation.codecs import find_codec
 from edge_client.evaluation.pixel_loop.counting import CountingHandler
-from edge_client.evaluation.pixel_loop.gateway import CODEC_HEADER, PREFIX
+from edge_client.evaluation.pixel_loop.gateway import CODEC_HEADER
 from edge_client.evaluation.pixel_loop.message import (
     PixelParts,
     PixelRequest,
@@ -22,6 +22,7 @@ from edge_client.evaluation.pixel_loop.message import (
     unpack_answer,
 )
 from shared_protocol.errors import TransportError, error_from_wire
+from shared_protocol.http.contract import task_path
 from shared_protocol.tasks import Task
 from shared_protocol.tokenizers.image import Pixels
 
@@ -109,9 +110,7 @@ class PixelClient:
     def _post(self, task: Task, body: bytes, codec: str, target: float) -> tuple[bytes, str]:
         query = {"codec": codec, "target": f"{target:g}"}
         try:
-            reply = self._client.post(
-                f"{self._url}{PREFIX}{task.name.lower()}", params=query, content=body
-            )
+            reply = self._client.post(f"{self._url}{task_path(task)}", params=query, content=body)
         except httpx.HTTPError as error:
             raise TransportError(f"cannot talk to {self._url}: {error}", "try again") from error
         if reply.status_code != 200:

@@ -37,8 +37,9 @@ from shared_protocol.errors import (
     UnimicError,
     error_to_wire,
 )
+from shared_protocol.http.contract import FILE_TYPE, JSON_TYPE, task_path
 from shared_protocol.messages import Request
-from shared_protocol.tasks import Task
+from shared_protocol.tasks import TABLE, Task
 from shared_protocol.tokenizers.image import Pixels
 
 MAX_BODY = 64 * 2**20
@@ -103,11 +104,11 @@ class PixelGateway:
         self._server.server_close()
         self._thread.join()
 
-    def answer(self, task: str, body: bytes, codec_name: str, target: float) -> Reply:
+    def answer(self, task: Task, body: bytes, codec_name: str, target: float) -> Reply:
         """The body that answers `body`.
 
         Args:
-            task: name of a task.
+            task: what is asked for.
             body: see `pixel_message`.
             codec_name: of the request's picture, such as "vvc/2"; the reply's is of its kind.
             target: picture bytes that the reply should have.
@@ -120,7 +121,7 @@ class PixelGateway:
         tokenizer = self._bundle.image_tokenizer()
         received = codec.decode(asked.picture) if asked.picture else None
         request = Request(
-            _task(task),
+            task,
             asked.text,
             None if received is None else tokenizer.tokenize(received),
             asked.mask,
@@ -147,11 +148,11 @@ def _target(query: Mapping[str, str]) -> float:
         raise InvalidInputError(f"a target of {given} bytes", "give a number") from error
 
 
-def _task(name: str) -> Task:
-    known = {task.slug: task for task in Task}
-    if name not in known:
-        raise NotFoundError(f"there is no task {name!r}", f"known are {', '.join(known)}")
-    return known[name]
+def _task_at(path: str) -> Task:
+    known = {task_path(task): task for task in TABLE}
+    if path not in known:
+        raise NotFoundError(f"there is nothing at {path!r}", f"known are {', '.join(known)}")
+    return known[path]
 
 
 def _handler_of(gateway: PixelGateway) -> type[BaseHTTPRequestHandler]:
@@ -183,8 +184,9 @@ def _handler_of(gateway: PixelGateway) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(size)
             address = urlsplit(self.path)
             query = dict(parse_qsl(address.query))
-            task = address.path.removeprefix(PREFIX)
-            return gateway.answer(task, body, query.get("codec", ""), _target(query))
+            return gateway.answer(
+                _task_at(address.path), body, query.get("codec", ""), _target(query)
+            )
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: a measurement prints its tables only."""

@@ -78,7 +78,7 @@ def set_up(context: Context, case: Case) -> Setting:
         UnimicError: the picture or its box cannot be used.
     """
     text = context.bundle.text_tokenizer.encode(case.prompt)
-    task, options = Task[case.task.upper()], context.options(case)
+    task, options = Task.named(case.task), context.options(case)
     if case.image is None:
         return Setting(case, task, text, options)
     height, width = (side * PATCH for side in context.bundle.grid)

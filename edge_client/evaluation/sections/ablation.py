@@ -15,6 +15,7 @@ import numpy as np
 from edge_client.evaluation.context import Context, Section
 from edge_client.evaluation.interactions import Talk, request_of, run_task
 from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
+from shared_protocol.cases import TASKS
 from shared_protocol.errors import ConfigError, InternalError
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.codec import (
@@ -28,8 +29,7 @@ from shared_protocol.tasks import Direction, Scenario
 from shared_protocol.tokens import Flags, ImageTokens
 
 TITLE = "Entropy models"
-TASKS = ("t2i", "inpaint", "outpaint", "vqa")
-_NAMES = tuple(scenario.name.lower() for scenario in Scenario)
+_NAMES = tuple(scenario.slug for scenario in Scenario)
 
 
 def run(context: Context) -> Section:
@@ -69,7 +69,7 @@ def measure(context: Context, talk: Talk) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     if request.image is not None:
         found[f"{talk.case.task} up"] = {
-            scenario.name.lower(): _uplink(context, request, scenario)
+            scenario.slug: _uplink(context, request, scenario)
             for scenario in _scenarios(context, request, Direction.UPLINK)
         } | {"tokens": int(_travels(request).sum())}
     if talk.record.tokens is not None:
@@ -77,7 +77,7 @@ def measure(context: Context, talk: Talk) -> dict[str, dict[str, Any]]:
         image = ImageTokens(codes, bundle.vocabulary.codebook_size)
         response = Response(request.task, image=image)
         found[f"{talk.case.task} down"] = {
-            scenario.name.lower(): _downlink(context, request, response, scenario)
+            scenario.slug: _downlink(context, request, response, scenario)
             for scenario in _scenarios(context, request, Direction.DOWNLINK)
         } | {"tokens": int(request.known(bundle.grid)[1].sum())}
     return found

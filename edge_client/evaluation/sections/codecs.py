@@ -37,10 +37,10 @@ from edge_client.evaluation.tables.comparing import (
 )
 from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.pictures.images import load_picture
+from shared_protocol.cases import TASKS
 from shared_protocol.tokenizers.image import Pixels
 
 NAME = "codecs"
-TASKS = ("t2i", "inpaint", "outpaint", "vqa")
 EXAMPLES = 2
 """Cases of each task on the sheet of examples."""
 

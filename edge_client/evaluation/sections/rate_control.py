@@ -215,7 +215,9 @@ def _with_all(context: Context, stream: str, case: Case, records: Records) -> An
 
 def _right(found: Found) -> Cell:
     asked = [(case, record) for case, record in found if case.task == "vqa" and case.answers]
-    graded = [Talk(case, CaseRecord(case.id, case.task, record["answer"])) for case, record in asked]
+    graded = [
+        Talk(case, CaseRecord(case.id, case.task, record["answer"])) for case, record in asked
+    ]
     return float(np.mean([is_right(talk) for talk in graded])) if graded else "–"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from edge_client.evaluation.context import Context, Section
 from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
 from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.cases import TASKS
 from shared_protocol.coding.text_codec import TextCoder, decode_text, encode_text, packed_size
 from shared_protocol.errors import ConfigError, InternalError
 from shared_protocol.tokens import Codes
@@ -61,11 +62,8 @@ def _texts(context: Context) -> list[tuple[str, str]]:
     if context.prompts is not None:
         lines = _lines(context.prompts)[: context.limit]
         return [(context.prompts.name, line) for line in lines]
-    asked = [(case.task, case.prompt) for task in _TASKS for case in context.cases(task)]
+    asked = [(case.task, case.prompt) for task in TASKS for case in context.cases(task)]
     return list(dict.fromkeys(asked))
-
-
-_TASKS = ("t2i", "inpaint", "outpaint", "vqa")
 
 
 def _lines(path: Path) -> list[str]:
