@@ -77,10 +77,10 @@ eval-smoke: $(VENV)/.bench
 	$(BIN)/edge-client evaluate t2i inpaint outpaint vqa ablation text rate-control --spawn \
 		--out $(EVAL_OUT)/smoke --limit 1 --steps 4 --keep-ratio 0.5 --timeout 600
 
-exactness: $(VENV)/.cloud
+exactness: $(VENV)/.bench
 	$(BIN)/python -m shared_protocol.selfcheck.recorded_digests --battery --sequences 500
-	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 10000 --weights tests/golden/entropy/tiny.safetensors
-	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 500
+	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 10000 --weights tests/golden/entropy/tiny.safetensors --witness
+	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 500 --witness
 
 # Records of other weights are never mixed: their folder bears the digest of all weights.
 WEIGHTS = $(shell cat cloud_server/weights/builtin/* shared_protocol/weights/builtin/bundle.json | sha256sum | cut -c1-10)

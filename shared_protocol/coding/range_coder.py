@@ -29,8 +29,6 @@ With totals up to `MAX_TOTAL` = 2^22 the quotient r is above 2^26: the division 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from shared_protocol.errors import BadMessageError, TrailingBytesError, TruncatedError
 
 TOP_BITS = 56
@@ -206,41 +204,3 @@ class RangeDecoder:
     def _check_end(self) -> None:
         if self._position - len(self._data) > VIRTUAL_BYTES:
             raise TruncatedError(f"a coded part of {len(self._data)} bytes ends too early")
-
-
-def constriction_encode(symbols: Sequence[int], tables: Sequence[Sequence[int]]) -> bytes:
-    """The same symbols and frequencies through an independent coder, as a reference for sizes.
-
-    Args:
-        symbols: N symbols.
-        tables: N frequency tables, each with a sum that is a power of two (so that the floats
-            which constriction takes are exact).
-
-    Returns:
-        constriction's stream of whole 32-bit words.
-    """
-    import constriction
-    import numpy as np
-
-    coder = constriction.stream.queue.RangeEncoder()
-    for symbol, table in zip(symbols, tables, strict=True):
-        coder.encode(symbol, _categorical(table))
-    return np.asarray(coder.get_compressed(), dtype="<u4").tobytes()
-
-
-def constriction_decode(data: bytes, tables: Sequence[Sequence[int]]) -> list[int]:
-    """The symbols that `constriction_encode` coded with the same tables."""
-    import constriction
-    import numpy as np
-
-    words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
-    coder = constriction.stream.queue.RangeDecoder(words)
-    return [int(coder.decode(_categorical(table))) for table in tables]
-
-
-def _categorical(table: Sequence[int]) -> object:
-    import constriction
-    import numpy as np
-
-    shares = np.asarray(table, dtype=np.float64) / sum(table)
-    return constriction.stream.model.Categorical(shares, perfect=False)

@@ -122,6 +122,13 @@ class EntropyModels:
         lengths = np.log2(intervals[..., 2] / intervals[..., 1])
         return np.asarray(lengths.reshape(len(codes), -1).sum(axis=1), dtype=np.float64)
 
+    def intervals(
+        self, scenario: Scenario, codes: Codes, context: CodingContext
+    ) -> npt.NDArray[np.int64]:
+        """(M, 2, 3) int64: start, frequency and total of the high and low part of each code."""
+        (intervals,) = self._intervals(scenario, [codes], [context])
+        return np.asarray(intervals, dtype=np.int64)
+
     def warm_up(self) -> None:
         """Read all weights and compile the decoder (seconds, once; then cached on disk)."""
         for scenario in self.available():

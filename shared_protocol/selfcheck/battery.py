@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.entropy.coder import EntropyModels, write_stream
+from shared_protocol.selfcheck import witness
 from shared_protocol.selfcheck.probes import probe, sequence
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokens import Codes
@@ -133,6 +134,7 @@ def battery(
     engine = models.engine(scenario)
     ways = dict(_ways(models, scenario))
     tallies = {name: _Tally() for name in ways}
+    seen = _Tally()
     digests: list[str] = []
     chunks = _Chunks(engine, scenario, sequences)
     for plans, codes in chunks:
@@ -140,8 +142,15 @@ def battery(
         digests.append(digest(reference))
         for name, compute in ways.items():
             tallies[name].add(reference, compute(plans, codes))
+        if witness.is_available():
+            streams = [write_stream(intervals) for intervals in engine.intervals(plans, codes)]
+            seen.different += _not_witnessed(reference, codes, streams)
+            seen.tables += sum(2 * len(row) for row in codes)
         report(f"{scenario.slug}: {min(len(digests) * CHUNK, sequences)} of {sequences}")
     checks = [Check(n, sequences, t.tables, t.different) for n, t in tallies.items()]
+    if witness.is_available():
+        name = "constriction: symbols and lengths of the streams"
+        checks.append(Check(name, sequences, seen.tables, seen.different))
     if processors:
         checks += _processor_checks(models, scenario, digests, chunks)
     return checks
@@ -151,6 +160,19 @@ def differences(first: Tables, second: Tables) -> int:
     """How many frequency tables of `first` are not the same in `second`."""
     pairs = [pair for rows in zip(first, second, strict=True) for pair in zip(*rows, strict=True)]
     return sum(int((a != b).any(axis=1).sum()) for a, b in pairs)
+
+
+def _not_witnessed(tables: Tables, codes: Sequence[Codes], streams: Sequence[bytes]) -> int:
+    """Symbols of the sequences for which constriction gives others, or another length."""
+    different = 0
+    for (high, low), row, ours in zip(tables, codes, streams, strict=True):
+        both = [table for pair in zip(high.tolist(), low.tolist(), strict=True) for table in pair]
+        symbols = [part for code in row.tolist() for part in divmod(code, low.shape[1])]
+        theirs = witness.encode(symbols, both)
+        same = witness.decode(theirs, both) == symbols
+        if not same or not witness.agrees(len(ours), len(theirs)):
+            different += len(symbols)
+    return different
 
 
 def digest(tables: Tables) -> str:

@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = hashlib.sha256(files + str((args.seed, len(pictures))).encode()).hexdigest()
     progress, good = Progress(args.state, run), True
     for scenario in [Scenario[name] for name in args.scenario] or bundle.entropy.available():
-        trials, began = Trials(bundle, pictures, args.seed), time.monotonic()
+        trials, began = Trials(bundle, pictures, args.seed, args.witness), time.monotonic()
         before = progress.done.get(scenario.name, 0)
         faults = run_scenario(trials, scenario, args.messages, progress)
         seconds = time.monotonic() - began
@@ -116,10 +116,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{scenario.slug:<16} {args.messages} messages, {len(faults)} faults, "
             f"{max(args.messages - before, 0)} of them now in {seconds:.0f} s; "
             f"{sizes.compared} sizes: {sizes.coded} bytes, ideal {sizes.ideal:.1f}, "
-            f"{sizes.too_long} over the promise\n"
+            f"{sizes.too_long} over the promise"
         )
+        if args.witness:
+            sys.stdout.write(f"; constriction {sizes.witness} bytes, {sizes.disputed} disputed")
+        sys.stdout.write("\n")
         sys.stdout.flush()
-        good = good and not faults and not sizes.too_long
+        good = good and not faults and not sizes.too_long and not sizes.disputed
     return int(not good)
 
 
@@ -135,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", action="append", default=[], type=str.upper, choices=names)
     parser.add_argument("--state", type=Path, help="file that remembers how far the run is")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--witness", action="store_true", help="compare lengths with constriction's; needs [bench]"
+    )
     return parser
 
 

@@ -26,6 +26,7 @@ from shared_protocol.message.codec import (
 )
 from shared_protocol.message.parts import CodecBundle
 from shared_protocol.messages import Request, Response
+from shared_protocol.selfcheck.witness import agrees, stream_bytes
 from shared_protocol.tasks import TABLE, Direction, Extension, Scenario, Task, merge
 from shared_protocol.tokens import Codes, Flags, ImageTokens, KnownTokens, TextTokens, TokenMask
 from shared_protocol.vocabulary import Vocabulary
@@ -71,23 +72,28 @@ def with_models(bundle: CodecBundle, models: EntropyModels) -> TrialBundle:
 
 @dataclass
 class Sizes:
-    """Coded bytes beside their ideal length, and the largest excess over the promise."""
+    """Coded bytes beside their ideal length and the witness's, and how many break a promise."""
 
     compared: int = 0
     coded: int = 0
     ideal: float = 0.0
     too_long: int = 0
+    witness: int = 0
+    disputed: int = 0
 
-    def add(self, coded: int, ideal: float) -> None:
-        """Take in one stream; both in bytes."""
+    def add(self, coded: int, ideal: float, witness: int | None = None) -> None:
+        """Take in one stream; all in bytes, `witness` by the independent coder."""
         self.compared += 1
         self.coded += coded
         self.ideal += ideal
+        if witness is not None:
+            self.witness += witness
+            self.disputed += not agrees(coded, witness)
         self.too_long += coded > ideal * (1 + SIZE_SHARE) + SIZE_BYTES
 
 
 @dataclass
-class _Recorder:
+class Recorder:
     """Entropy models that remember what they coded last."""
 
     models: EntropyModels
@@ -113,11 +119,13 @@ class Trials:
         bundle: what both ends hold.
         pictures: (N, H, W) codes of real pictures; may be none.
         seed: of all messages.
+        witnessed: also code what is compared with constriction.
     """
 
     bundle: TrialBundle
     pictures: Sequence[Codes] = ()
     seed: int = 0
+    witnessed: bool = False
     sizes: Sizes = field(default_factory=Sizes)
 
     def run(self, scenario: Scenario, number: int) -> str | None:
@@ -126,7 +134,7 @@ class Trials:
         ways = ((task, direction) for task in TABLE for direction in Direction)
         cells = [(task, way) for task, way in ways if scenario in TABLE[task].scenarios(way)]
         task, direction = cells[int(rng.integers(len(cells)))]
-        recorder = _Recorder(self.bundle.entropy)
+        recorder = Recorder(self.bundle.entropy)
         bundle: Any = with_models(self.bundle, recorder)  # type: ignore[arg-type]
         try:
             same = self._round_trip(task, direction, scenario, bundle, rng)
@@ -134,7 +142,11 @@ class Trials:
             return f"{task.name} {direction.name} {number}: {error}"
         if number % SIZE_EVERY == 0 and recorder.last is not None:
             used, codes, context, size = recorder.last
-            self.sizes.add(size, self.bundle.entropy.code_length(used, codes, context) / 8)
+            models = self.bundle.entropy
+            witness = None
+            if self.witnessed:
+                witness = stream_bytes(models.intervals(used, codes, context))
+            self.sizes.add(size, models.code_length(used, codes, context) / 8, witness)
         return None if same else f"{task.name} {direction.name} {number}: other symbols came out"
 
     def _round_trip(

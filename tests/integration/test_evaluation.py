@@ -198,6 +198,9 @@ def test_an_ablation_codes_the_same_tokens_under_every_allowed_model(context: Co
     assert rows["vqa up"]["masked"] == "–"
     assert rows["inpaint up"]["tokens"] == 2 * 14
     assert rows["outpaint down"]["tokens"] == 2 * 12
+    witnessed = {(r["stream"], r["model"]): r for r in table(section, "ablation-witness")}
+    assert all(0 <= row["constriction"] - row["range coder"] <= 4 for row in witnessed.values())
+    assert witnessed["vqa up", "generic"]["range coder"] == 16
     assert ablation.run(context).tables == section.tables
 
 

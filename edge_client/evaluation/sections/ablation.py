@@ -25,11 +25,15 @@ from shared_protocol.message.codec import (
     encode_response,
 )
 from shared_protocol.messages import Request, Response
+from shared_protocol.selfcheck import witness
+from shared_protocol.selfcheck.trials import Recorder, with_models
 from shared_protocol.tasks import Direction, Scenario
 from shared_protocol.tokens import Flags, ImageTokens
 
 TITLE = "Entropy models"
 _NAMES = tuple(scenario.slug for scenario in Scenario)
+_WITNESS = 2
+"""Where constriction's length stands among the sizes of a message."""
 
 
 def run(context: Context) -> Section:
@@ -60,7 +64,7 @@ def _one_a_picture(talks: Sequence[Talk]) -> list[Talk]:
 
 
 def measure(context: Context, talk: Talk) -> dict[str, dict[str, Any]]:
-    """Stream -> {"tokens": number, scenario: [bytes of the image part, of the message]}.
+    """Stream -> {"tokens": number, scenario: [bytes of the image part, of the message, witness]}.
 
     Raises:
         InternalError: a message does not decode to what was encoded.
@@ -97,28 +101,40 @@ def _travels(request: Request) -> Flags:
 
 
 def _uplink(context: Context, request: Request, scenario: Scenario) -> list[int]:
-    encoded = encode_request(request, context.bundle, scenario)
+    coder = Recorder(context.bundle.entropy)
+    encoded = encode_request(request, _recording(context, coder), scenario)
     decoded = decode_request(encoded.data, context.bundle).value
     assert request.image is not None
     sent = _travels(request)
     same = decoded.image is not None and np.array_equal(
         decoded.image.codes[sent], request.image.codes[sent]
     )
-    return _sizes(encoded.anatomy, same and decoded.text == request.text)
+    return _sizes(encoded.anatomy, coder, same and decoded.text == request.text)
 
 
 def _downlink(
     context: Context, request: Request, response: Response, scenario: Scenario
 ) -> list[int]:
-    encoded = encode_response(response, request, context.bundle, scenario)
+    coder = Recorder(context.bundle.entropy)
+    encoded = encode_response(response, request, _recording(context, coder), scenario)
     decoded = decode_response(encoded.data, request, context.bundle).value
-    return _sizes(encoded.anatomy, decoded.image == response.image)
+    return _sizes(encoded.anatomy, coder, decoded.image == response.image)
 
 
-def _sizes(anatomy: Anatomy, same: bool) -> list[int]:
+def _recording(context: Context, coder: Recorder) -> Any:
+    """The bundle with entropy models that remember what they code; a `CodecBundle`."""
+    return with_models(context.bundle, coder)  # type: ignore[arg-type]
+
+
+def _sizes(anatomy: Anatomy, coder: Recorder, same: bool) -> list[int]:
+    """Bytes of the image part and of the message; with a model also constriction's image part."""
     if not same:
         raise InternalError("a message did not decode to what was encoded", "report it")
-    return [anatomy.sizes.image, anatomy.sizes.total]
+    sizes = [anatomy.sizes.image, anatomy.sizes.total]
+    if coder.last is not None and witness.is_available():
+        scenario, codes, known, _ = coder.last
+        sizes.append(witness.stream_bytes(coder.models.intervals(scenario, codes, known)))
+    return sizes
 
 
 def _tables(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Table, ...]:
@@ -139,7 +155,23 @@ def _tables(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Table,
     return (
         Table("ablation-bits", "Bits per image token", columns, tuple(bits), notes),
         Table("ablation-bytes", "Mean bytes of whole messages", columns, tuple(sizes)),
+        _witness_table(measured),
     )
+
+
+def _witness_table(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """Image parts beside what an independent coder makes of the same symbols and tables."""
+    rows: list[tuple[Cell, ...]] = []
+    for stream, entries in measured.items():
+        for name in _NAMES:
+            pairs = [e[name] for e in entries if name in e and len(e[name]) > _WITNESS]
+            if pairs:
+                ours, theirs = np.mean([(pair[0], pair[_WITNESS]) for pair in pairs], axis=0)
+                rows.append((stream, name, len(pairs), float(ours), float(theirs)))
+    columns = ("stream", "model", "messages", "range coder", "constriction")
+    notes = ("constriction writes whole 32-bit words: up to four bytes more.",)
+    title = "Mean bytes of image parts, by the range coder and by an independent one"
+    return Table("ablation-witness", title, columns, tuple(rows), notes)
 
 
 def _plot(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot:

@@ -12,10 +12,9 @@ from shared_protocol.coding.range_coder import (
     VIRTUAL_BYTES,
     RangeDecoder,
     RangeEncoder,
-    constriction_decode,
-    constriction_encode,
 )
 from shared_protocol.errors import BadMessageError, TrailingBytesError, TruncatedError
+from shared_protocol.selfcheck import witness
 
 Symbol = tuple[int, list[int]]
 SLACK_BITS = 8
@@ -171,8 +170,8 @@ def test_an_independent_coder_needs_as_many_bytes() -> None:
     rng = random.Random(2)
     table = [3, 5, 100, 20, 128]
     drawn = rng.choices(range(5), table, k=3_000)
-    theirs = constriction_encode(drawn, [table] * 3_000)
-    assert constriction_decode(theirs, [table] * 3_000) == drawn
+    theirs = witness.encode(drawn, [table] * 3_000)
+    assert witness.decode(theirs, [table] * 3_000) == drawn
     ours = encode([(symbol, table) for symbol in drawn])
     assert len(theirs) - 4 <= len(ours) <= len(theirs)
 
