@@ -68,12 +68,6 @@ class Fetched:
     received: int
 
 
-@dataclass(frozen=True)
-class _File:
-    name: str
-    size: int
-
-
 class PartialFile:
     """A file that grows as it arrives, and goes on from what an earlier run left.
 

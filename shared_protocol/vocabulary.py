@@ -53,16 +53,6 @@ class Vocabulary:
         return self._special("eoi")
 
     @property
-    def sov_id(self) -> int:
-        """Start of video (reserved by the layout)."""
-        return self._special("sov")
-
-    @property
-    def eov_id(self) -> int:
-        """End of video (reserved by the layout)."""
-        return self._special("eov")
-
-    @property
     def t2i_id(self) -> int:
         """Task token: text to image."""
         return self._special("t2i")
@@ -71,18 +61,6 @@ class Vocabulary:
     def mmu_id(self) -> int:
         """Task token: multimodal understanding."""
         return self._special("mmu")
-
-    @property
-    def t2v_id(self) -> int:
-        return self._special("t2v")
-
-    @property
-    def v2v_id(self) -> int:
-        return self._special("v2v")
-
-    @property
-    def lvg_id(self) -> int:
-        return self._special("lvg")
 
     @property
     def image_offset(self) -> int:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore_glob = ["**/conftest.py"]
+"""Looked through for doctests, two files of this name would be taken for one module."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -19,3 +22,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def anyio_backend() -> str:
     """Async tests run on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def sprite_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with drawn shapes for sprites, so that scenes need no network; only read."""
+    from cloud_server.training.scenes.stand_ins import write_stand_ins
+    from cloud_server.training.scenes.world import World
+
+    folder = tmp_path_factory.mktemp("cache")
+    world = World.load(None)
+    assert write_stand_ins(folder, world) == len(world.sprites)
+    return folder

@@ -68,11 +68,6 @@ class Layout:
     board: Codes
 
     @property
-    def prefix_length(self) -> int:
-        """T + P."""
-        return len(self.text) + len(self.prefix_kinds)
-
-    @property
     def count(self) -> int:
         """M."""
         return len(self.target_places)

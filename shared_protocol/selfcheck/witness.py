@@ -14,11 +14,23 @@ import argparse
 import importlib.util
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from shared_protocol.coding.range_coder import RangeDecoder
+from shared_protocol.entropy.coder import write_stream
+from shared_protocol.selfcheck.probes import probe
+from shared_protocol.tokens import Codes
+
+if TYPE_CHECKING:
+    from shared_protocol.entropy.engine import Engine
+    from shared_protocol.entropy.scenarios import Layout
+
+T = TypeVar("T")
 
 NATIVE = (16, 16)
 """Rows and columns of the sequences that `main` compares."""
@@ -93,13 +105,59 @@ def _categorical(table: Sequence[int]) -> Any:
     return constriction.stream.model.Categorical(shares / shares.sum(), perfect=False)
 
 
+@dataclass
+class _Totals:
+    """Bytes and seconds of both coders on the sequences of one model."""
+
+    symbols: int = 0
+    ours: int = 0
+    theirs: int = 0
+    same: bool = True
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def time(self, name: str, work: Callable[[], T]) -> T:
+        """Do the work and add its time."""
+        began = time.perf_counter()
+        result = work()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        return result
+
+    def add(self, engine: Engine, plan: Layout, codes: Codes) -> None:
+        """Code one sequence with both coders, there and back."""
+        (intervals,) = engine.intervals([plan], [codes])
+        ((high, low),) = engine.tables([plan], [codes])
+        tables = [row for pair in zip(high.tolist(), low.tolist(), strict=True) for row in pair]
+        symbols = [part for code in codes.tolist() for part in divmod(code, low.shape[1])]
+        ours = self.time("encoding", lambda: write_stream(intervals))
+        self.time("decoding", lambda: _follow(ours, intervals))
+        theirs = self.time("constriction encoding", lambda: encode(symbols, tables))
+        again = self.time("constriction decoding", lambda: decode(theirs, tables))
+        self.same = self.same and again == symbols and agrees(len(ours), len(theirs))
+        self.symbols += len(symbols)
+        self.ours += len(ours)
+        self.theirs += len(theirs)
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{n} {1e6 * s / self.symbols:.2f}" for n, s in self.seconds.items())
+        return (
+            f"{self.symbols} symbols: {self.ours} bytes, constriction {self.theirs}; "
+            f"microseconds a symbol: {times}"
+        )
+
+
+def _follow(data: bytes, intervals: npt.NDArray[np.int64]) -> None:
+    """Read a stream of known symbols to its end; raises `BadMessageError` if it is another's."""
+    decoder = RangeDecoder(data)
+    for start, size, total in intervals.reshape(-1, 3).tolist():
+        decoder.target(total)
+        decoder.advance(start, size, total)
+    decoder.finish()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print lengths and times of both coders; 1 if a length or a symbol differs."""
     from shared_protocol.bundles.find import load_bundle
-    from shared_protocol.coding.range_coder import RangeDecoder
-    from shared_protocol.entropy.coder import write_stream
     from shared_protocol.entropy.scenarios import layout
-    from shared_protocol.selfcheck.probes import probe
 
     parser = argparse.ArgumentParser(prog="python -m shared_protocol.selfcheck.witness")
     parser.add_argument("--sequences", type=int, default=20, help="of each model [%(default)s]")
@@ -108,41 +166,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     models = load_bundle(given.bundle).entropy
     good = True
     for scenario in models.available():
-        engine = models.engine(scenario)
-        coded = witness = symbols = 0
-        spent = {"our encoder": 0.0, "our decoder": 0.0, "its encoder": 0.0, "its decoder": 0.0}
+        engine, totals = models.engine(scenario), _Totals()
+        c = engine.config
         for number in range(given.sequences):
-            c = engine.config
             codes, context = probe(number, NATIVE, c.codebook_size, c.text_size, c.text_limit)
-            plan = layout(scenario, context, engine.config)
-            (intervals,) = engine.intervals([plan], [codes])
-            ((high, low),) = engine.tables([plan], [codes])
-            tables = [row for pair in zip(high.tolist(), low.tolist(), strict=True) for row in pair]
-            drawn = [part for code in codes.tolist() for part in divmod(code, low.shape[1])]
-            began = time.perf_counter()
-            ours = write_stream(intervals)
-            spent["our encoder"] += time.perf_counter() - began
-            began = time.perf_counter()
-            decoder = RangeDecoder(ours)
-            for start, size, total in intervals.reshape(-1, 3).tolist():
-                decoder.target(total)
-                decoder.advance(start, size, total)
-            decoder.finish()
-            spent["our decoder"] += time.perf_counter() - began
-            began = time.perf_counter()
-            theirs = encode(drawn, tables)
-            spent["its encoder"] += time.perf_counter() - began
-            began = time.perf_counter()
-            again = decode(theirs, tables)
-            spent["its decoder"] += time.perf_counter() - began
-            good = good and again == drawn and agrees(len(ours), len(theirs))
-            coded, witness = coded + len(ours), witness + len(theirs)
-            symbols += len(drawn)
-        times = ", ".join(f"{name} {1e6 * t / symbols:.2f}" for name, t in spent.items())
-        sys.stdout.write(
-            f"{scenario.slug:<16} {symbols} symbols: {coded} bytes, constriction {witness}; "
-            f"microseconds a symbol: {times}\n"
-        )
+            totals.add(engine, layout(scenario, context, c), codes)
+        sys.stdout.write(f"{scenario.slug:<16} {totals}\n")
+        good = good and totals.same
     return int(not good)
 
 

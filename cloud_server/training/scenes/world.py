@@ -56,12 +56,6 @@ class PlacedSprite:
         """The middle of the box (x, y), in pixels."""
         return self.x + self.size / 2, self.y + self.size / 2
 
-    def overlaps(self, other: PlacedSprite) -> bool:
-        """Whether the two boxes share a pixel."""
-        apart_x = self.x + self.size <= other.x or other.x + other.size <= self.x
-        apart_y = self.y + self.size <= other.y or other.y + other.size <= self.y
-        return not (apart_x or apart_y)
-
 
 @dataclass(frozen=True)
 class Scene:

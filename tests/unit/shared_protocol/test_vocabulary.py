@@ -10,15 +10,15 @@ SHOW_O = Vocabulary(50_295, 8_192)
 
 def test_show_o_layout_is_upstreams() -> None:
     assert (SHOW_O.pad_id, SHOW_O.soi_id, SHOW_O.eoi_id) == (50_295, 50_296, 50_297)
-    assert (SHOW_O.t2i_id, SHOW_O.mmu_id, SHOW_O.lvg_id) == (50_300, 50_301, 50_304)
+    assert (SHOW_O.t2i_id, SHOW_O.mmu_id) == (50_300, 50_301)
     assert (SHOW_O.image_offset, SHOW_O.mask_id, SHOW_O.size) == (50_305, 58_497, 58_498)
 
 
 def test_special_ids_are_distinct_and_between_text_and_image() -> None:
     v = Vocabulary(10, 4)
-    ids = [v.pad_id, v.soi_id, v.eoi_id, v.sov_id, v.eov_id]
-    ids += [v.t2i_id, v.mmu_id, v.t2v_id, v.v2v_id, v.lvg_id]
-    assert ids == list(range(v.text_size, v.image_offset))
+    ids = [v.pad_id, v.soi_id, v.eoi_id, v.t2i_id, v.mmu_id]
+    assert sorted(set(ids)) == ids
+    assert v.text_size <= ids[0] <= ids[-1] < v.image_offset == v.text_size + 10
 
 
 def test_codes_to_ids_and_back_is_the_identity() -> None:

@@ -30,7 +30,7 @@ def context() -> CodingContext:
 
 def test_generic_has_no_prefix_and_sees_no_known_code(context: CodingContext) -> None:
     plan = layout(Scenario.GENERIC, context, CONFIG)
-    assert plan.prefix_length == 0
+    assert len(plan.text) == len(plan.prefix_kinds) == 0
     assert 70 not in plan.board
 
 
