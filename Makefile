@@ -7,11 +7,12 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 
-.PHONY: help install demo test check format lint types contracts unit bench exactness eval eval-smoke eval-builtin clean
+.PHONY: help install demo test quick check format lint types contracts unit bench exactness eval eval-smoke eval-builtin clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
 	@echo "make test     everything CI runs: format, lint, types, import contracts, tests"
+	@echo "make quick    the same without the slow tests: under two minutes on two cores"
 	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
@@ -40,6 +41,9 @@ demo: $(VENV)/.cloud
 
 test: contracts types unit
 
+quick: contracts types
+	$(BIN)/python -m pytest -m "not slow"
+
 check: test
 
 format: $(VENV)/.dev
@@ -55,6 +59,7 @@ types: lint
 
 contracts: lint
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -62,7 +67,7 @@ unit: $(VENV)/.dev
 bench: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.task_bench
 	$(BIN)/python -m shared_protocol.selfcheck.coder_bench
-	$(BIN)/python -m cloud_server.generation.engine_bench $(if $(FULL),--full)
+	$(BIN)/python -m cloud_server.serving.engine_bench $(if $(FULL),--full)
 
 $(VENV)/.bench: $(VENV)/.cloud
 	@echo "installing metrics, codecs and plots into $(VENV)"

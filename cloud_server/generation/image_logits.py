@@ -30,7 +30,7 @@ _BEFORE_CODES = 1
 """Tokens of the image block before its first code: soi."""
 
 
-def guided_image_logits(
+def guided_image_logits(  # noqa: PLR0913 - one numeric step, all of it named
     backbone: Backbone,
     vocabulary: Vocabulary,
     texts: Sequence[NDArray[np.int64]],

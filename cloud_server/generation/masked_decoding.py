@@ -238,7 +238,7 @@ def gumbel(uniform: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def decode_masked(
+def decode_masked(  # noqa: PLR0913 - one numeric step, all of it named
     logits_of: LogitsOfCodes,
     codes: Tensor,
     *,

@@ -72,7 +72,7 @@ class PictureReader:
         return cache
 
 
-def generate_text(
+def generate_text(  # noqa: PLR0913 - one numeric step, all of it named
     pictures: PictureReader,
     backbone: Backbone,
     vocabulary: Vocabulary,

@@ -227,11 +227,11 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
         with warnings.catch_warnings():
             # Pillow's warnings would reach the user's terminal; the size has our own, lower limit.
             warnings.simplefilter("ignore")
-            image = Image.open(path, formats=_readable())
-            _check_size(path, image.size)
-            image.load()
-            turned = _upright(image)
-            animated = getattr(image, "is_animated", False) and image.format != "MPO"
+            with Image.open(path, formats=_readable()) as image:
+                _check_size(path, image.size)
+                image.load()
+                turned = _upright(image)
+                animated = getattr(image, "is_animated", False) and image.format != "MPO"
     except ImageError:
         raise
     except UnidentifiedImageError as error:

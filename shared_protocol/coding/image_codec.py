@@ -93,7 +93,7 @@ def code_bits(codebook_size: int) -> int:
     return (codebook_size - 1).bit_length()
 
 
-def encode_codes(
+def encode_codes(  # noqa: PLR0913 - the mirror of decode_codes, plus its choice
     codes: Codes,
     context: CodingContext,
     scenarios: Sequence[Scenario],

@@ -34,9 +34,6 @@ class FakeEntropy:
     def available(self) -> tuple[Scenario, ...]:
         return self.scenarios
 
-    def supports(self, scenario: Scenario, context: CodingContext) -> bool:
-        return scenario in self.scenarios
-
     def warm_up(self) -> None:
         pass
 

@@ -49,9 +49,6 @@ class NoEntropy:
     def available(self) -> tuple[Scenario, ...]:
         return ()
 
-    def supports(self, scenario: Scenario, context: object) -> bool:
-        return False
-
 
 @dataclass(frozen=True)
 class FakeDefaults:

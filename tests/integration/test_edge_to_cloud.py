@@ -41,9 +41,21 @@ def server() -> Iterator[LiveServer]:
         yield live
 
 
+opened: list[HttpTransport] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_transports() -> Iterator[None]:
+    """Whatever a test opened is closed after it."""
+    yield
+    while opened:
+        opened.pop().close()
+
+
 def session(server: LiveServer, bundle: FakeBundle | None = None, **options: Any) -> EdgeClient:
     on_step = options.pop("on_step", None)
     transport = HttpTransport(server.url, **options)
+    opened.append(transport)
     return EdgeClient(bundle or FakeBundle(), transport, on_step)
 
 
@@ -134,6 +146,7 @@ def test_a_connection_cut_after_sending_is_tried_again_and_runs_the_model_once()
     with LiveServer(fake_settings(port=0), engine, bundle=FakeBundle()) as live:
         wire = CutWire(live.port)
         transport = HttpTransport(wire.url, timeout=20.0)
+        opened.append(transport)
         transport._client.headers["Connection"] = "close"
         try:
             done = EdgeClient(FakeBundle(), transport).t2i("a fox")
@@ -163,6 +176,7 @@ def test_what_the_server_does_not_allow_comes_back_typed() -> None:
             talk.t2i("a fox", Options(steps=6))
 
 
+@pytest.mark.slow
 def test_a_full_server_is_asked_again_until_it_has_room() -> None:
     settings = fake_settings(port=0, max_queue=1)
     with LiveServer(settings, SlowEngine(0.3), bundle=FakeBundle()) as live:

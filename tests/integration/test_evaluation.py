@@ -296,6 +296,7 @@ def test_results_of_other_settings_are_not_mixed(
     assert cli.main(words) == cli.WRONG_INPUT
 
 
+@pytest.mark.slow
 def test_the_built_in_bundle_evaluates_its_samples(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

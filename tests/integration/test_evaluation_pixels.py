@@ -227,6 +227,7 @@ def test_the_gateway_answers_with_typed_errors(
     assert reply.json()["code"] in {cls.code for cls in [error, *error.__subclasses__()]}
 
 
+@pytest.mark.slow
 def test_codecs_compares_every_task_at_the_rate_of_tokens(context: Context) -> None:
     section = codecs.run(context, ["jpeg"])
     for task in ("t2i", "inpaint", "outpaint", "vqa"):
@@ -279,6 +280,7 @@ def test_rounds_leave_tokens_as_they_are_and_wear_pixels_down(context: Context) 
     assert [series.label for series in psnr.series] == ["tokens", "jpeg x5"]
 
 
+@pytest.mark.slow
 def test_rounds_go_on_where_they_stopped(context: Context) -> None:
     one = replace(context, limit=1)
     whole = rounds.run(replace(one, out=context.out / "whole"), ["jpeg"], 3, [5])

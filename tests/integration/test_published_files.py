@@ -104,7 +104,10 @@ def test_a_device_fetches_what_it_lacks_and_then_has_all_four_tasks(
         run(capsys, "inpaint", "photo.png", "a car", "--box", "0,0,32,32", "-o", "b.png", *few),
         run(capsys, "outpaint", "photo.png", "a car", "--right", "2", "-o", "c.png", *few),
     ]
-    sizes = [Image.open(str(interaction["output"])).size for interaction in made]
+    sizes = []
+    for interaction in made:
+        with Image.open(str(interaction["output"])) as picture:
+            sizes.append(picture.size)
     assert sizes == [(SIDE, SIDE), (SIDE, SIDE), (SIDE + 32, SIDE)]
     answer = run(capsys, "vqa", "photo.png", "what is it?", "--max-new-tokens", "3", *bundle)
     assert isinstance(answer["answer"], str)

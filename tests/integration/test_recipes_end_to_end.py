@@ -13,6 +13,8 @@ from edge_client.evaluation import run_cases
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.cases import Records
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {"t2i": 4, "inpaint": 4, "outpaint": 3, "vqa": 16}
 
 

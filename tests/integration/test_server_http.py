@@ -65,6 +65,7 @@ def test_all_tasks_are_served_over_one_connection():
             assert decode_response(reply.content, a_request(task), BUNDLE).value.task is task
 
 
+@pytest.mark.slow
 def test_two_hundred_clients_at_once_are_all_answered():
     engine = FakeEngine()
     limits = settings(max_queue=CLIENTS, max_inflight=CLIENTS)
@@ -93,6 +94,7 @@ def test_two_hundred_clients_at_once_are_all_answered():
     assert sum(engine.batches) == CLIENTS
 
 
+@pytest.mark.slow
 def test_more_clients_than_places_are_refused_politely_and_nobody_hangs():
     async def one(client, url, seed):
         return await client.post(f"{url}/v1/t2i", content=a_message(seed=seed), headers=MSGPACK)

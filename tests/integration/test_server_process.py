@@ -62,6 +62,7 @@ def post(url, **options):
     return httpx.post(f"{url}/v1/t2i", content=body, headers=MSGPACK, timeout=LONG_S)
 
 
+@pytest.mark.slow
 def test_a_script_finds_the_server_by_its_ready_file_and_can_start_it_again(tmp_path):
     ready = tmp_path / "url"
     ready.write_text("stale")
@@ -88,6 +89,7 @@ def wait_for_file(path, url):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_stopping_server_finishes_what_runs_and_refuses_what_waits():
     with process("--port", 0, FAKE_STEP_S="0.1") as running:
         url = url_from(running)

@@ -79,7 +79,7 @@ def test_special_ids_equal_the_reference(real: dict[str, Any]) -> None:
     vocabulary = Vocabulary(PHI_TEXT_IDS, SHOWO_CODES)
     ids = real["special_token_ids"]
     for name in ("soi", "eoi", "sov", "eov", "t2i", "mmu", "t2v", "v2v", "lvg", "pad"):
-        assert getattr(vocabulary, f"{name}_id") == ids[f"<|{name}|>"]
+        assert vocabulary._special(name) == ids[f"<|{name}|>"]
 
 
 def test_framed_question_equals_the_tokenised_prompt(real: dict[str, Any]) -> None:

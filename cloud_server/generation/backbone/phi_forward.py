@@ -135,7 +135,7 @@ class _Place:
         return _Place(_repeated(self.cos, count), _repeated(self.sin, count), self.mask)
 
 
-def _layer(
+def _layer(  # noqa: PLR0913 - one numeric step, all of it named
     layer: PhiDecoderLayer,
     index: int,
     entering: Tensor,

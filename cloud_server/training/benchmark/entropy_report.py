@@ -144,7 +144,7 @@ def _shown(stream: str, pictures: Sequence[Picture]) -> list[Picture]:
     return filled if wanted else [picture for picture in pictures if picture.targets is None]
 
 
-def measure(
+def measure(  # noqa: PLR0913 - one numeric step, all of it named
     domain: str,
     stream: str,
     pictures: Sequence[Picture],

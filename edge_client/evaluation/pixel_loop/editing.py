@@ -166,7 +166,7 @@ class PixelEdits(_Edits):
         multiple: of the bytes that the tokens took on their way up in the same round.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a comparison holds fixed
         self,
         subject: Subject,
         bundle: EdgeBundle,

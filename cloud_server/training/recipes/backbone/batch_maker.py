@@ -140,7 +140,7 @@ class BatchMaker:
                 ids.insert(int(rng.integers(len(ids) + 1)), stray)
         return ids
 
-    def _t2i_batch(
+    def _t2i_batch(  # noqa: PLR0913 - one numeric step, all of it named
         self,
         blocks: Sequence[list[int]],
         images: Sequence[np.ndarray],

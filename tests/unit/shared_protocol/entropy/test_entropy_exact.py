@@ -87,6 +87,7 @@ def test_a_gpu_gives_the_same_tables(engine: Engine) -> None:
     assert same(engine.tables(plans, codes), gpu.stepwise_tables(plans, codes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_kernels_for_older_processors_give_the_same_tables(
     models: EntropyModels, processor: str

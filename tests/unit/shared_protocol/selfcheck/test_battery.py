@@ -45,6 +45,7 @@ def test_the_command_records_digests(models: EntropyModels, tmp_path, capsys) ->
     assert selfcheck.check_digests(models, tmp_path) == line
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_battery_and_fails_with_it(
     models: EntropyModels, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

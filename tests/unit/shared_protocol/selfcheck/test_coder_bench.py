@@ -60,5 +60,6 @@ def test_a_sleep_takes_wall_clock_but_no_processor_time() -> None:
     assert timing.processor < 10.0
 
 
+@pytest.mark.slow
 def test_a_new_process_tells_its_times_and_memory() -> None:
     assert "MiB" in bench.process_table(TINY, 1)
