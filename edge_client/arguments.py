@@ -59,7 +59,7 @@ def _build() -> _Parser:
         )
 
     _add_t2i(add("t2i", "make a picture from a prompt"))
-    _add_inpaint(add("inpaint", "make the masked part of a picture anew"))
+    _add_inpaint(add("inpaint", "repaint the masked part of a picture"))
     _add_outpaint(add("outpaint", "continue a picture beyond its edges"))
     _add_vqa(add("vqa", "answer a question about a picture"))
     _add_files(
@@ -101,14 +101,14 @@ def _add_inpaint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", help="what the whole picture, or the new part, shows")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
-        "--mask", type=Path, metavar="FILE", help="picture of the photo's shape; white = make anew"
+        "--mask", type=Path, metavar="FILE", help="picture of the photo's shape; white = repaint"
     )
     where.add_argument(
         "--box",
         type=_box,
         action="append",
         metavar="X,Y,W,H",
-        help="make this box of the photo anew, in its pixels; may be repeated",
+        help="repaint this box of the photo, in its pixels; may be repeated",
     )
     parser.add_argument(
         "--composite",

@@ -133,7 +133,7 @@ class EdgeClient:
         options: Options | None = None,
         budget: Budget | None = None,
     ) -> Interaction:
-        """`pixels` (H, W, 3) uint8 with what is under `mask` made anew.
+        """`pixels` (H, W, 3) uint8 with what is under `mask` repainted.
 
         With a `budget` some tokens are not sent; the cloud fills in its own for its own use, and
         the result holds the edge's, here as in `outpaint`.

@@ -73,7 +73,7 @@ class PartialFile:
 
     Args:
         path: where it is.
-        limit: bytes that it will have; a longer one begins anew.
+        limit: bytes that it will have; a longer one starts over.
     """
 
     def __init__(self, path: Path, limit: int) -> None:

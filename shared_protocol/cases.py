@@ -38,7 +38,7 @@ class Case:
         task: one of `TASKS`.
         prompt: caption, or question for vqa.
         image: path of the picture, relative to the folder; None for t2i.
-        box: x, y, width, height in pixels of what an inpaint makes anew.
+        box: x, y, width, height in pixels of what an inpaint repaints.
         extend: token columns or rows by side ("left", …) that an outpaint adds.
         answers: what a vqa may answer.
         kind: kind of question, or number of objects.
@@ -183,7 +183,7 @@ def _read_case(line: str, where: str) -> Case:
     try:
         return Case.from_dict(json.loads(line))
     except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{where} is not a case: {error}", "write the folder anew") from error
+        raise ConfigError(f"{where} is not a case: {error}", "write the folder again") from error
 
 
 class Records:

@@ -9,7 +9,7 @@ One step of masked decoding, per row (MaskGIT; Show-o's `t2i_generate`)::
                                                      │ lowest `masked_count` are masked again
     codes (-1 = unknown) ◄── fix the others ◄────────┘
 
-A known code is never drawn anew, so logits are asked for at unknown positions only.
+A known code is never drawn again, so logits are asked for at unknown positions only.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Show-o's own loops, plainly: the yardstick of tests and of `engine_bench`.
 
-As the official code does it: each step reads the whole padded sequence anew, with no cache of keys
+As the official code does it: each step reads the whole padded sequence again, with no cache of keys
 and values, through transformers' `PhiForCausalLM`, and scores all of the vocabulary at all
 positions; a picture's step draws a code for each of its tokens. Nothing here is used for serving.
 """

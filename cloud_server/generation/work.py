@@ -27,7 +27,7 @@ class PictureWork:
             a mask is allowed too).
         text_ids: (N,) prompt ids of the text tokenizer, without special ids; may be empty.
         codes: (H, W) codebook indices of the known picture.
-        mask: (H, W) bool, True = generate this cell anew.
+        mask: (H, W) bool, True = generate this cell.
         extension: rows and columns to add.
         grid: (H, W) of a t2i picture; None means the backbone's native grid.
         steps: masked-decoding steps per window, at least 1.

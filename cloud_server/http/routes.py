@@ -1,6 +1,6 @@
 """The paths of the server and what OpenAPI says about them.
 
-It knows neither bytes nor models; `exchange` serves the four tasks.
+It knows neither bytes nor models; `task_endpoint` serves the four tasks.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ def _token_mask(
     except MaskError as error:
         source = given.mask.name if given.mask else "the box"
         raise MaskError(f"{source}: {error.message}", error.remedy) from error
-    notes = [f"mask: {tokens.count} of {tokens.flags.size} tokens are made anew"]
+    notes = [f"mask: {tokens.count} of {tokens.flags.size} tokens are repainted"]
     share = vanished_share(pixels, tokens)
     if share < _NOTICEABLE:
         return tokens, notes, []

@@ -70,7 +70,7 @@ def read_data(folder: Path) -> Data:
     repeated = len(cases) - len({case.id for case in cases})
     if repeated or not cases:
         fault = f"{repeated} ids occur twice" if cases else "it holds no cases"
-        raise ConfigError(f"{folder / CASES}: {fault}", "write the folder anew")
+        raise ConfigError(f"{folder / CASES}: {fault}", "write the folder again")
     name, split = str(about.get("name", folder.name)), str(about.get("split", ""))
     seed = about.get("seed")
     return Data(name, folder, cases, split, None if seed is None else int(seed))
@@ -149,7 +149,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "write it anew") from error
+        raise ConfigError(f"cannot read {path}: {error}", "write it again") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} is no JSON object", "write it anew")
+        raise ConfigError(f"{path} is no JSON object", "write it again")
     return value

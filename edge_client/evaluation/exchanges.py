@@ -1,6 +1,6 @@
 """One exchange in tokens with the server, for measurements that hold tokens from round to round.
 
-It does not know pixels or words: a request goes up and a response comes down, as in `session`.
+It does not know pixels or words: a request goes up and a response comes down, as in `client`.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def request_of(context: Context, case: Case) -> Request:
 
 
 def case_mask(context: Context, case: Case) -> TokenMask | None:
-    """The tokens that an inpainting makes anew; None for the other tasks."""
+    """The tokens that an inpainting repaints; None for the other tasks."""
     if case.box is None:
         return None
     stride = context.bundle.image_tokenizer().stride

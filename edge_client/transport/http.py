@@ -125,7 +125,7 @@ class HttpTransport:
         """Fill `sink` up to `size` bytes with a file of that bundle, going on from what it has.
 
         The timeout is that of a connection which stands still; after progress, attempts are
-        counted anew.
+        counted from one again.
         """
         url = self.server + FILE_PATH.format(fingerprint=fingerprint, file=file)
         call = Call("GET", url, {}, b"", self._timeout)

@@ -153,7 +153,7 @@ def go_on(call: Call, sink: Sink) -> None:
 def read_file(response: httpx.Response, call: Call, sink: Sink, size: int) -> None:
     """Add the body of a successful answer to `sink`, up to `size` bytes in all.
 
-    The time limit starts anew with every piece: what is slow may take its time, what stands still
+    The time limit starts over with every piece: what is slow may take its time, what stands still
     may not.
 
     Raises:

@@ -38,7 +38,7 @@ WEIGHT_NAMES = (
 SAFE, INDEX = ".safetensors", ".json"
 SUFFIXES = (SAFE, ".bin", ".pt", ".pth")
 _MAPPED_BYTES = 256 * 2**20
-"""A mapped file is let go and mapped anew after so much of it, or it would all stay in memory."""
+"""After so much of it a mapped file is mapped again, or all of it would stay in memory."""
 _MAX_LISTED = 8
 
 

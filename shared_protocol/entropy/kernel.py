@@ -30,7 +30,7 @@ from shared_protocol.entropy.config import (
     SLOTS,
 )
 from shared_protocol.entropy.scenarios import Layout
-from shared_protocol.entropy.weights import ExactWeights
+from shared_protocol.entropy.weights import BlockWeights, EntryWeights, ExactWeights, HeadWeights
 from shared_protocol.errors import BadMessageError, TrailingBytesError, TruncatedError
 from shared_protocol.tokens import Codes
 
@@ -51,6 +51,8 @@ def _jit(function: Callable[..., Any]) -> Any:
 @_jit
 def _requantise(total, scale, limit):  # type: ignore[no-untyped-def]
     """One float32 multiplication, round half to even, clamp."""
+    # A float32 product of two float32 is rounded the same way on every IEEE machine; a division or
+    # a fused multiply-add would not be.
     high = np.float32(limit)
     return np.int32(min(max(np.rint(np.float32(total) * scale), -high), high))
 
@@ -108,6 +110,7 @@ def _attend(query, keys, values, count, scale, multiplier, table, scores, mixed,
     for j in range(count):
         scores[j] = _dot(keys[j], query)
     best = np.int32(-(2**30))
+    # Softmax by table: only the distance to the best score counts, so no exponential is computed.
     for j in range(count):
         scores[j] = np.int32(np.rint(np.float32(scores[j]) * scale))
         best = max(best, scores[j])
@@ -199,17 +202,18 @@ def _finish(data, coder):  # type: ignore[no-untyped-def]
 @_jit
 def _embed(w, row, column, kind, previous, board, joined, sums, residual):  # type: ignore[no-untyped-def]
     """The residual stream of a target entry; (row, column) without the board's border."""
-    table, weight, scale, rows, columns, kinds = w
-    width = table.shape[1]
-    joined[:width] = table[previous]
+    width = w.codes.shape[1]
+    joined[:width] = w.codes[previous]
     for slot in range(SLOTS - 1):
         down, right = _NEIGHBOURS[slot, 0], _NEIGHBOURS[slot, 1]
         code = board[row + 1 + down, column + 1 + right]
-        joined[(slot + 1) * width : (slot + 2) * width] = table[code]
-    _linear(weight, scale, joined, RESIDUAL_MAX, sums, residual)
-    row, column = min(row, rows.shape[0] - 1), min(column, columns.shape[0] - 1)
+        joined[(slot + 1) * width : (slot + 2) * width] = w.codes[code]
+    _linear(w.join, w.join_scale, joined, RESIDUAL_MAX, sums, residual)
+    # Grids larger than any in training share the last row and column.
+    row, column = min(row, w.rows.shape[0] - 1), min(column, w.columns.shape[0] - 1)
     for k in range(residual.shape[0]):
-        place = np.int32(rows[row, k]) + np.int32(columns[column, k]) + np.int32(kinds[kind, k])
+        place = np.int32(w.rows[row, k]) + np.int32(w.columns[column, k])
+        place = np.int32(place + np.int32(w.kinds[kind, k]))
         value = np.int32(residual[k] + place)
         residual[k] = min(max(value, np.int32(-RESIDUAL_MAX)), np.int32(RESIDUAL_MAX))
 
@@ -217,25 +221,24 @@ def _embed(w, row, column, kind, previous, board, joined, sums, residual):  # ty
 @_jit
 def _block(w, layer, residual, normed, qkv, mixed, inner, scores, head, sums, keys, values, at):  # type: ignore[no-untyped-def]
     """One Transformer block for one entry; its key and value go to position `at`."""
-    norms, qkv_w, qkv_s, score, mix, out_w, out_s, up_w, up_s, up_b, gelu, down_w, down_s, table = w
     heads, head_width = keys.shape[1], keys.shape[3]
     width = residual.shape[0]
-    _norm(residual, norms[2 * layer], normed)
-    _linear(qkv_w[layer], qkv_s[layer], normed, 127, sums, qkv)
+    _norm(residual, w.norms[2 * layer], normed)
+    _linear(w.qkv[layer], w.qkv_scale[layer], normed, 127, sums, qkv)
     for h in range(heads):
         left, right = h * head_width, (h + 1) * head_width
         keys[layer, h, at] = qkv[width + left : width + right]
         values[layer, h, at] = qkv[2 * width + left : 2 * width + right]
         _attend(
             qkv[left:right], keys[layer, h], values[layer, h], at + 1,
-            score[layer, h], mix[layer], table, scores, head, mixed[left:right],
+            w.score[layer, h], w.mix[layer], w.exponential, scores, head, mixed[left:right],
         )  # fmt: skip
-    _add(out_w[layer], out_s[layer], mixed, sums, residual)
-    _norm(residual, norms[2 * layer + 1], normed)
-    _linear_biased(up_w[layer], up_s[layer], up_b[layer], normed, GELU_HALF, sums, inner)
+    _add(w.out[layer], w.out_scale[layer], mixed, sums, residual)
+    _norm(residual, w.norms[2 * layer + 1], normed)
+    _linear_biased(w.up[layer], w.up_scale[layer], w.up_bias[layer], normed, GELU_HALF, sums, inner)
     for k in range(inner.shape[0]):
-        inner[k] = gelu[layer, inner[k] + GELU_HALF]
-    _add(down_w[layer], down_s[layer], inner, sums, residual)
+        inner[k] = w.gelu[layer, inner[k] + GELU_HALF]
+    _add(w.down[layer], w.down_scale[layer], inner, sums, residual)
 
 
 @_jit
@@ -243,17 +246,17 @@ def _decode(  # type: ignore[no-untyped-def]
     data, places, kind, board, outside, entry, block, head, keys, values, start, codes, record
 ):
     """Fill `codes`, one step per target; returns a status. `record` takes every table, or none."""
-    norm, hi_w, hi_s, hi_b, in_w, in_s, in_b, given, low_gelu, lo_w, lo_s, lo_b, table = head
-    width = entry[1].shape[0]
+    width = entry.join.shape[0]
+    high_size, low_size = head.high.shape[0], head.low.shape[0]
     residual = np.zeros(width, np.int32)
-    joined = np.zeros(entry[1].shape[1], np.int16)
+    joined = np.zeros(entry.join.shape[1], np.int16)
     normed, mixed = np.zeros(width, np.int16), np.zeros(width, np.int16)
     qkv = np.zeros(3 * width, np.int16)
-    inner = np.zeros(block[7].shape[1], np.int16)
-    low = np.zeros(in_w.shape[0], np.int16)
+    inner = np.zeros(block.up.shape[1], np.int16)
+    low = np.zeros(head.inner.shape[0], np.int16)
     scores, one_head = np.zeros(keys.shape[2], np.int32), np.zeros(keys.shape[3], np.int32)
     sums = np.zeros(max(qkv.shape[0], inner.shape[0], low.shape[0]), np.int32)
-    steps = np.zeros(max(hi_w.shape[0], lo_w.shape[0]), np.int32)
+    steps = np.zeros(max(high_size, low_size), np.int32)
     frequency = np.zeros(steps.shape[0], np.int64)
     coder = np.zeros(3, np.int64)
     coder[1], coder[2] = TOP, HEAD_BYTES
@@ -269,24 +272,30 @@ def _decode(  # type: ignore[no-untyped-def]
                 block, layer, residual, normed, qkv, mixed, inner, scores, one_head, sums,
                 keys, values, start + t,
             )  # fmt: skip
-        _norm(residual, norm, normed)
-        total = _frequencies(hi_w, hi_s, hi_b, normed, table, steps, frequency)
+        _norm(residual, head.norm, normed)
+        # The kernel codes 13 bits as 6 and then 7: two short tables instead of one of 8,192 rows.
+        total = _frequencies(
+            head.high, head.high_scale, head.high_bias, normed, head.exponential, steps, frequency
+        )
         if t < record.shape[0]:
             record[t, 0] = frequency
-        high = _decode_symbol(data, coder, frequency, hi_w.shape[0], total)
+        high = _decode_symbol(data, coder, frequency, high_size, total)
         if high < 0:
             return _TRUNCATED
-        for r in range(in_w.shape[0]):
-            sums[r] = np.int32(np.int32(_dot(in_w[r], normed) + in_b[r]) + given[high, r])
-        for r in range(in_w.shape[0]):
-            low[r] = low_gelu[_requantise(sums[r], in_s[r], GELU_HALF) + GELU_HALF]
-        total = _frequencies(lo_w, lo_s, lo_b, low, table, steps, frequency)
+        for r in range(low.shape[0]):
+            total_r = np.int32(_dot(head.inner[r], normed) + head.inner_bias[r])
+            sums[r] = np.int32(total_r + head.given[high, r])
+        for r in range(low.shape[0]):
+            low[r] = head.gelu[_requantise(sums[r], head.inner_scale[r], GELU_HALF) + GELU_HALF]
+        total = _frequencies(
+            head.low, head.low_scale, head.low_bias, low, head.exponential, steps, frequency
+        )
         if t < record.shape[0]:
             record[t, 1] = frequency
-        symbol = _decode_symbol(data, coder, frequency, lo_w.shape[0], total)
+        symbol = _decode_symbol(data, coder, frequency, low_size, total)
         if symbol < 0:
             return _TRUNCATED
-        previous = high * lo_w.shape[0] + symbol
+        previous = high * low_size + symbol
         codes[t] = previous
         board[row + 1, column + 1] = previous
     return _finish(data, coder)
@@ -312,9 +321,9 @@ class Kernel:
             "low_in.bias", "given", "low_gelu", "low_out.weight", "low_out.scale", "low_out.bias",
             "logit_exp",
         )  # fmt: skip
-        self._entry = tuple(table(w[name]) for name in entry)
-        self._block = tuple(table(w[name]) for name in block)
-        self._head = (float(w["norms"][2 * layers]), *(table(w[name]) for name in head))
+        self._entry = EntryWeights(*(table(w[name]) for name in entry))
+        self._block = BlockWeights(*(table(w[name]) for name in block))
+        self._head = HeadWeights(float(w["norms"][2 * layers]), *(table(w[name]) for name in head))
 
     def decode(
         self,

@@ -32,7 +32,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     out = tmp_path_factory.mktemp("dist")
-    # This environment has setuptools' requirements; an isolated one would be fetched anew.
+    # This environment has setuptools' requirements; an isolated one would be fetched again.
     run(sys.executable, "-m", "build", "--outdir", out, source, cwd=out)
     return {path.suffix: path for path in out.iterdir()}
 

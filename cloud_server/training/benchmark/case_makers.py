@@ -62,7 +62,7 @@ def t2i_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Dr
 
 
 def inpaint_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Drawn]:
-    """One object of a scene is made anew; half of the prompts tell of the whole scene.
+    """One object of a scene is repainted; half of the prompts tell of the whole scene.
 
     The others name only what should be there, and half of those another object than was there.
     """

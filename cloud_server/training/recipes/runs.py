@@ -107,4 +107,4 @@ def load_checkpoint(path: Path, device: str) -> tuple[Progress, dict[str, Any]]:
         states: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         return Progress(**states.pop("progress")), states
     except (OSError, RuntimeError, KeyError, TypeError, UnpicklingError) as error:
-        raise CheckpointError(f"cannot use the checkpoint {path}: {error}", "start anew") from error
+        raise CheckpointError(f"cannot use the checkpoint {path}: {error}", "start over") from error

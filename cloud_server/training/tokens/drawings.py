@@ -52,7 +52,7 @@ class Plan:
 
     Args:
         words: at least one text.
-        pictures: some of their regions are filled in anew; none = whole drawings only.
+        pictures: some of their regions are repainted; none = whole drawings only.
         count: drawings in all.
         steps: decoding steps; None = the bundle's.
         seed: of words, regions and drawings.

@@ -12,7 +12,7 @@ picture of them by letting the server generate a share of the tokens, the mode's
 
 The caption is the server's own answer to "describe the picture". Diffusion models, which the paper
 uses, start from a noisy picture; here the receiver tokenises what arrived, masks a share of the
-tokens chosen at random and has them painted anew ("inpaint"). With strength 1 nothing is left to
+tokens chosen at random and has them repainted ("inpaint"). With strength 1 nothing is left to
 start from, which is "t2i".
 """
 

@@ -109,7 +109,7 @@ class PixelGateway:
 
         Args:
             task: what is asked for.
-            body: see `pixel_message`.
+            body: see `pixel_loop.message`.
             codec_name: of the request's picture, such as "vvc/2"; the reply's is of its kind.
             target: picture bytes that the reply should have.
 

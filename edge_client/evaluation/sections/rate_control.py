@@ -73,7 +73,7 @@ def run(context: Context) -> Section:
     notes = (
         "picture: what is left out comes back as an inpainting; PSNR is of the whole picture to "
         "the tokenised original, Frechet to the originals.",
-        "inpaint: PSNR is of the part made anew to the original, Frechet of whole results.",
+        "inpaint: PSNR is of the repainted part to the original, Frechet of whole results.",
         "as with all tokens: share of tokens made by the cloud (picture: of all tokens) or of "
         "answers that equal those with all tokens sent.",
         "bytes up are whole messages, with those that say which tokens are left out.",

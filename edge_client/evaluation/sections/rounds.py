@@ -1,6 +1,6 @@
 """`rounds`: many edits of one picture, by tokens and by pixels, as in Fig. 1 of the paper.
 
-Every round makes a part of one quarter anew. Tokens outside the edits travel as they are; pixels
+Every round repaints a part of one quarter. Tokens outside the edits travel as they are; pixels
 are coded twice and tokenised once in each round.
 """
 

@@ -107,7 +107,7 @@ def test_inpaint_takes_its_words_in_any_order(run: Runner, words: list[str]) -> 
 def test_what_was_done_to_the_photo_is_said(run: Runner) -> None:
     out = run("inpaint", "photo.png", "--mask", "mask.png", "a ball")[1]
     assert "photo.png 160x128, resized and centre-cropped to 64x64" in out
-    assert "mask: 4 of 16 tokens are made anew" in out
+    assert "mask: 4 of 16 tokens are repainted" in out
 
 
 def test_composite_keeps_the_photos_pixels_outside_the_mask(run: Runner) -> None:

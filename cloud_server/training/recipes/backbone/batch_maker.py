@@ -7,7 +7,7 @@ the pads that are absent)::
 
     t2i   t2i sot caption eot │ soi  image, partly masked  eoi      targets: masked codes
     mmu   mmu soi image eoi │ sot question 1 answer 1 eot │ sot question 2 answer 2 eot │ ...
-          └ seen by all ──┘   └ sees the image and itself; positions start anew after the image
+          └ seen by all ──┘   └ sees the image and itself; positions start over after the image
 
 The image may be a rectangle of the grid (a window around one object): shorter sequences, true
 positions, and words about the objects inside only.

@@ -173,7 +173,7 @@ def test_unknown_places_are_filled_up_to_those_of_the_row_with_most() -> None:
 
 
 def _recomputed_answer(backbone: ShowoBackbone, question: np.ndarray, limit: int) -> list[int]:
-    """Greedy decoding that reads the whole sequence anew for every token."""
+    """Greedy decoding that reads the whole sequence again for every token."""
     prompt = mmu_sequence(CODES, question, VOCABULARY, eot_id=EOT)
     answer: list[int] = []
     while len(answer) < limit and answer[-1:] != [EOT]:

@@ -27,13 +27,13 @@ def test_a_checkpoint_brings_back_progress_and_states(tmp_path: Path) -> None:
 
 def test_a_file_without_progress_is_refused(tmp_path: Path) -> None:
     torch.save({"net": {}}, tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="start anew"):
+    with pytest.raises(CheckpointError, match="start over"):
         load_checkpoint(tmp_path / "c.pt", "cpu")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.pt").write_bytes(b"words")
-    with pytest.raises(CheckpointError, match="start anew"):
+    with pytest.raises(CheckpointError, match="start over"):
         load_checkpoint(tmp_path / "c.pt", "cpu")
 
 
