@@ -95,6 +95,12 @@ class Context:
     codecs: tuple[str, ...] = ()
     quiet: bool = False
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of the bundle's native picture, in pixels."""
+        height, width = self.bundle.grid
+        return height * self.bundle.stride, width * self.bundle.stride
+
     def cases(self, task: str) -> list[Case]:
         """The cases of a task that this run uses."""
         return self.data.of(task)[: self.limit]

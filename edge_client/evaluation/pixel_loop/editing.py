@@ -98,7 +98,8 @@ class _Edits:
         save_picture(self._path(number), np.ascontiguousarray(shown))
         first = read_pixels(self._path(1))
         margin = min(MARGIN, self._grid[0] // 4)
-        where = pixel_flags(untouched(self._grid, margin))
+        stride = shown.shape[0] // self._grid[0]
+        where = pixel_flags(untouched(self._grid, margin), stride)
         same = codes == self._source.codes
         return {
             "against_source": scores(shown, self._subject.source, where),

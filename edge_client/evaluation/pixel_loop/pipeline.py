@@ -19,7 +19,7 @@ from edge_client.evaluation.exchanges import Exchange, exchange
 from edge_client.evaluation.pixel_loop.client import PixelClient, PixelExchange
 from edge_client.evaluation.pixel_loop.gateway import Made
 from edge_client.evaluation.pixel_loop.message import PixelRequest
-from edge_client.evaluation.tables.comparing import PATCH, pixel_flags, scores
+from edge_client.evaluation.tables.comparing import pixel_flags, scores
 from edge_client.pictures.images import box_mask, load_picture, save_picture
 from edge_client.pictures.masks import token_mask
 from edge_client.transport.http import HttpTransport
@@ -44,6 +44,7 @@ class Setting:
         source: (H, W, 3) uint8; None for t2i.
         mask: inpainting only.
         extension: outpainting only.
+        stride: pixels on a token's side, where there is a source.
     """
 
     case: Case
@@ -53,11 +54,12 @@ class Setting:
     source: Pixels | None = None
     mask: TokenMask | None = None
     extension: Extension | None = None
+    stride: int = 0
 
     @property
     def known(self) -> Flags | None:
         """(H, W) bool, the source's pixels that the result is to keep; None = all of them."""
-        return None if self.mask is None else pixel_flags(~self.mask.flags)
+        return None if self.mask is None else pixel_flags(~self.mask.flags, self.stride)
 
     def kept_part(self, result: Pixels) -> Pixels:
         """What of a result stands where the source stood."""
@@ -65,7 +67,7 @@ class Setting:
         left, up = (
             (0, 0)
             if self.extension is None
-            else (self.extension.left * PATCH, self.extension.up * PATCH)
+            else (self.extension.left * self.stride, self.extension.up * self.stride)
         )
         height, width = self.source.shape[:2]
         return result[up : up + height, left : left + width]
@@ -81,13 +83,14 @@ def set_up(context: Context, case: Case) -> Setting:
     task, options = Task.named(case.task), context.options(case)
     if case.image is None:
         return Setting(case, task, text, options)
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     picture = load_picture(context.picture(case), height, width)
     mask = None
     if case.box is not None:
         mask = token_mask(box_mask([case.box], picture), context.bundle.grid)
     extension = Extension(**case.extend) if case.extend else None
-    return Setting(case, task, text, options, picture.pixels, mask, extension)
+    stride = context.bundle.stride
+    return Setting(case, task, text, options, picture.pixels, mask, extension, stride)
 
 
 def by_tokens(

@@ -24,7 +24,6 @@ from edge_client.evaluation.context import (
 from edge_client.evaluation.metrics.optional import clip_i
 from edge_client.evaluation.pixel_loop.cross_modality import MODES, RATIO, STRENGTHS, CrossModality
 from edge_client.evaluation.tables.comparing import (
-    PATCH,
     flat_name,
     frechet_cell,
     interval,
@@ -98,7 +97,7 @@ def _measure(context: Context, codec: PixelCodec) -> list[dict[str, Any]]:
 
 
 def _source(context: Context, path: Path) -> Pixels:
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     return load_picture(path, height, width).pixels
 
 
@@ -170,7 +169,7 @@ def _of(found: Sequence[dict[str, Any]], mode: str) -> list[dict[str, Any]]:
 
 
 def _row(context: Context, mode: str, found: Sequence[dict[str, Any]]) -> tuple[Cell, ...]:
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     paths = {flat_name(path, context.data.folder): path for path in context.pictures()}
     sources = [_source(context, paths[one["picture"]]) for one in found]
     made = [read_pixels(_picture(context, mode, one["picture"])) for one in found]

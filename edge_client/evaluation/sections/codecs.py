@@ -27,7 +27,6 @@ from edge_client.evaluation.pixel_loop.pipeline import (
 )
 from edge_client.evaluation.tables import rate_curves
 from edge_client.evaluation.tables.comparing import (
-    PATCH,
     frechet_cell,
     interval,
     mean,
@@ -129,7 +128,7 @@ def _picture(context: Context, method: str, case: str) -> Path:
 
 
 def _real_pictures(context: Context) -> list[Pixels]:
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     return [load_picture(path, height, width).pixels for path in context.pictures()]
 
 
@@ -140,7 +139,7 @@ def _task_table(
     methods: Sequence[str],
     real: Sequence[Pixels],
 ) -> Table:
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     rows = [
         _row(context, method, [one for one in found if one["method"] == method], real)
         for method in methods
@@ -182,7 +181,7 @@ def _task_table(
 def _row(
     context: Context, method: str, found: Sequence[dict[str, Any]], real: Sequence[Pixels]
 ) -> tuple[Cell, ...]:
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     up = _mean_bytes(found, "up_picture", "up_mask")
     down = _mean_bytes(found, "down_picture")
     scale = 8 / (height * width)

@@ -14,7 +14,7 @@ from edge_client.evaluation.context import Cell, Context, Plot, Records, Section
 from edge_client.evaluation.pixel_loop.client import PixelClient
 from edge_client.evaluation.pixel_loop.editing import PixelEdits, Subject, TokenEdits
 from edge_client.evaluation.pixel_loop.gateway import PixelGateway
-from edge_client.evaluation.tables.comparing import PATCH, flat_name, mean, mean_psnr, mean_score
+from edge_client.evaluation.tables.comparing import flat_name, mean, mean_psnr, mean_score
 from edge_client.pictures.images import load_picture
 
 NAME = "rounds"
@@ -108,7 +108,7 @@ def _edited(
 
 
 def _subjects(context: Context) -> list[Subject]:
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     prompts = {
         context.picture(case): case.prompt
         for case in context.data.cases

@@ -21,7 +21,6 @@ from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import Flags
 
 LOSSLESS = "lossless"
-PATCH = 16
 
 
 def scores(picture: Pixels, reference: Pixels, where: Flags | None = None) -> dict[str, Any]:
@@ -120,7 +119,7 @@ def flat_name(path: Path, folder: Path) -> str:
     return "_".join(path.relative_to(folder).parts)
 
 
-def pixel_flags(flags: Flags, stride: int = PATCH) -> Flags:
+def pixel_flags(flags: Flags, stride: int) -> Flags:
     """(h, w) flags of tokens to (h*stride, w*stride) flags of their pixels."""
     grown: Flags = np.kron(flags, np.ones((stride, stride), dtype=bool))
     return grown

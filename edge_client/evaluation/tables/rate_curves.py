@@ -13,7 +13,7 @@ import numpy as np
 from edge_client.evaluation.codecs import PixelCodec, encode
 from edge_client.evaluation.context import Context, Plot, Records, Series, Table
 from edge_client.evaluation.metrics import bd_rate
-from edge_client.evaluation.tables.comparing import PATCH, flat_name, mean, mean_psnr, scores
+from edge_client.evaluation.tables.comparing import flat_name, mean, mean_psnr, scores
 from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.pictures.images import load_picture
 from shared_protocol.errors import ConfigError
@@ -30,7 +30,7 @@ TOKENS = "tokens"
 def measure(context: Context, codecs: Sequence[PixelCodec]) -> list[dict[str, Any]]:
     """A record for every picture, codec and setting, and one for its tokens."""
     records = context.records("codecs", "curves")
-    height, width = (side * PATCH for side in context.bundle.grid)
+    height, width = context.picture_size
     found = []
     for path in context.track(context.pictures()[:MAX_PICTURES], "curves"):
         pixels = load_picture(path, height, width).pixels

@@ -70,7 +70,7 @@ def test_pictures_of_one_name_in_two_folders_keep_apart() -> None:
 
 def test_flags_of_tokens_become_flags_of_their_pixels() -> None:
     flags = np.array([[True, False]])
-    grown = comparing.pixel_flags(flags)
+    grown = comparing.pixel_flags(flags, 16)
     assert grown.shape == (16, 32)
     assert grown[:, :16].all()
     assert not grown[:, 16:].any()
