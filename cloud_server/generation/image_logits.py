@@ -5,7 +5,7 @@ Does not know how codes are sampled, requests, or the network's inside.
 Exact shortcuts: text rows never see image columns, so the text block is read once and its keys and
 values are kept; PADs are hidden from all rows that matter, so only as many are read as the rows of
 the batch need to align, and position ids count the others; the guided and the free half of a batch
-hold the same picture, which is handed to the network once.
+have the same picture, which is handed to the network once.
 """
 
 from collections.abc import Sequence
@@ -75,6 +75,8 @@ class _PromptedImageLogits:
         self._backbone = backbone
         self._vocabulary = vocabulary
         self._guidance = guidance
+        # Position ids are those of Show-o's full padding: the picture begins at the same position
+        # however few PADs are read, or the network would see rows and columns that have moved.
         start, length = max_text_len + 1, max(len(block) for block in blocks)
         image = torch.arange(start, start + tokens + 2, device=backbone.device)
         self._positions = image[None]  # (1, N+2)
@@ -101,11 +103,14 @@ class _PromptedImageLogits:
             rows=places + _BEFORE_CODES,
             columns=slice(self._vocabulary.image_offset, self._vocabulary.mask_id),
         )
+        # Drop the picture's keys and values: the next step reads the picture with other codes, and
+        # every image row sees all of it, so that none of them can be kept.
         self._cache.truncate(text_length)
         if self._guidance is None:
             return logits
         with torch.inference_mode():
             conditional, free = logits.chunk(2)
+            # In place: the logits of a batch of 16 are a quarter of a gigabyte at full size.
             return conditional.mul_(1 + self._guidance).sub_(free.mul_(self._guidance))
 
 
@@ -114,6 +119,7 @@ def _columns_seen(
 ) -> Tensor | None:
     """(B, 1, 1, length + image) bool: what image rows see, all but the PADs before a text."""
     pads = torch.tensor([length - len(block) for block in blocks], device=device)
+    # None says "all columns": attention then adds no mask to its scores at all.
     if not any(len(block) < length for block in blocks):
         return None
     columns = torch.arange(length + image, device=device)

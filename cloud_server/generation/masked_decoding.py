@@ -123,6 +123,8 @@ def race_times(
         times = times.exponential_(generator=generator)
         return times if places is None else times[places]
     drawn = torch.empty(total, choices, dtype=torch.float64).uniform_(generator=generator)
+    # All are drawn, since the generator's next number must not depend on how many are wanted; the
+    # logarithms, which take most of the time, are those of the wanted rows alone.
     wanted = drawn if places is None else drawn[places]
     return wanted.neg_().log1p_().neg_().float()
 
@@ -130,15 +132,21 @@ def race_times(
 def race(probabilities: Tensor, times: Tensor) -> Tensor:
     """The index of the largest quotient p / time: (B, R, K) each to (B, R); overwrites `times`.
 
-    With exponential times that index is distributed as the probabilities say, and a small change of
-    a probability changes it as seldom as can be.
+    With exponential times that index is distributed as the probabilities say: the first of K clocks
+    to ring, each with its probability as rate. It is what `torch.multinomial` does, so that seeds
+    give Show-o's pictures. Drawing by a cumulative sum would be as right, but there a probability
+    that differs in its last digit, as another batch size or device makes it, moves the borders of
+    all later codes; here only two codes that all but tie can change places.
     """
     times = times.to(probabilities.device)
     return largest(torch.div(probabilities, times, out=times))
 
 
 def largest(values: Tensor) -> Tensor:
-    """Index of the largest of the last axis; on a CPU NumPy finds it ten times faster."""
+    """Index of the largest of the last axis; on a CPU NumPy finds it ten times faster.
+
+    Of equal values both take the first. The array shares the tensor's memory: nothing is copied.
+    """
     if values.device.type != "cpu":
         return values.argmax(-1)
     return torch.from_numpy(values.numpy().argmax(-1))
@@ -176,6 +184,8 @@ def early_masked_count(step: int, steps: int, total: int) -> int:
 
 def compounding_temperature(base: float, step: int, steps: int) -> float:
     """Show-o's annealing: each step's factor multiplies the temperature of the step before."""
+    # Show-o overwrites the temperature in its loop, so that the factors multiply; a plain linear
+    # fall would keep noise for longer and give other pictures for every seed.
     for done in range(step + 1):
         base = base * (1.0 - (done + 1) / steps)
     return base
@@ -274,6 +284,7 @@ def decode_masked(  # noqa: PLR0913 - one numeric step, all of it named
         sampled = torch.where(wanted, _at_unknown(current, places, chosen, current), given)
         scale = torch.tensor([policy.temperature(base, step, steps) for base in temperatures])
         confidence = _at_unknown(current, places, certainty, CERTAIN)
+        # Noise for known positions, too: `noise` then gives the same numbers whatever is unknown.
         confidence += scale.float()[:, None] * gumbel(noise.uniform(current.shape[1]))
         counts = torch.tensor([policy.masked_count(step, steps, total) for total in counted])
         masked = remask(confidence, still_masked(counts, current))
@@ -290,12 +301,15 @@ def unknown_places(codes: Tensor) -> Tensor:
     """
     unknown = codes < 0
     most = max(1, int(unknown.sum(-1).max()))
+    # Stable, so that places stay in raster order and a row's draws do not depend on its neighbours.
     return (~unknown).to(torch.uint8).argsort(dim=-1, stable=True)[:, :most]
 
 
 def still_masked(counts: Tensor, codes: Tensor) -> Tensor:
     """(B,) how many positions to mask again, at least one fewer than were, and at least one."""
     fewer = torch.minimum((codes < 0).sum(-1) - 1, counts).clamp(min=1)
+    # At least one, as in Show-o, even after the last step, whose mask nobody reads. At most all but
+    # one, since `remask` compares with the confidence that has so many below it.
     return fewer.clamp(max=codes.shape[1] - 1)
 
 

@@ -13,6 +13,11 @@ Does not know the text tokenizer, the network, or how tokens are sampled. Masks 
            └─ visible to all rows ─┘ └─ causal ─┘
 
 (sot = eot = the text tokenizer's end-of-text id; T = `max_text_len`.)
+
+Why PADs, and where: Show-o was trained with pictures that begin at one fixed position, so that each
+row and column of the grid has its own position id. A T2I text is padded on its left up to that
+position, whatever its length. In MMU the picture comes first and is at its position already;
+questions of a batch are padded on their right, and answers go on from each question's own end.
 """
 
 from collections.abc import Sequence
@@ -52,6 +57,8 @@ def text_block(
     The opening eot is not added where the text brings it. An empty text gives the unconditional
     prompt. A text that is too long is cut and still ends in eot.
     """
+    # Some tokenizers put the end-of-text id in front themselves; twice would be another prompt than
+    # the network was trained on.
     opened = list(text_ids[:1]) == [eot_id]
     ids = [vocabulary.t2i_id, *([] if opened else [eot_id]), *text_ids, eot_id]
     limit = max_text_len + 1
@@ -114,6 +121,8 @@ def t2i_mask(token_ids: Tensor, vocabulary: Vocabulary) -> Tensor:
     rows = columns.transpose(1, 2)
     inside = _image_rows(token_ids, vocabulary)[:, :, None]  # (B, L, 1)
     seen = (columns <= rows) | inside
+    # PAD rows see PADs: they are read by nobody, but a row that sees nothing makes NaN of softmax,
+    # and NaN times a weight of 0 is NaN for all.
     allow = seen & ((columns > pads) | (rows <= pads))
     return allow[:, None]
 

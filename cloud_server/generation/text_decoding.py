@@ -64,6 +64,8 @@ class PictureReader:
         return cache
 
     def _read(self, codes: Codes) -> KeyValueCache:
+        # Alone, never in a batch: sums of another shape round differently, and an answer would
+        # depend on whether the picture was read before, and with what.
         head = mmu_sequence(codes, np.zeros(0, dtype=np.int64), self._vocabulary, eot_id=0)[:-1]
         ids = torch.tensor([head], device=self._backbone.device)
         positions = torch.arange(len(head), device=ids.device)[None]
@@ -92,7 +94,7 @@ def generate_text(  # noqa: PLR0913 - one numeric step, all of it named
         codes: B images of equal size.
         questions: B framed questions, text ids.
         emitted: ids that may be emitted, from 0 on; text ids by default.
-            Differs from Show-o: because it may emit image and task ids, which no text can hold.
+            Differs from Show-o: because it may emit image and task ids, which are not text.
 
     Returns:
         B lists of ids, each with its final eot if that was reached.
@@ -112,7 +114,7 @@ def generate_text(  # noqa: PLR0913 - one numeric step, all of it named
         picked = _pick(reader.scores, options, noise)
         for answer, option, token in zip(answers, options, picked, strict=True):
             if not _is_complete(answer, option, eot_id):
-                answer.append(token)
+                answer.append(token)  # a complete row is read on with the others, for nothing
         done = all(_is_complete(a, o, eot_id) for a, o in zip(answers, options, strict=True))
         if on_step is not None:
             on_step(limit if done else step + 1, limit)
@@ -144,7 +146,9 @@ class _Answers:
         shortest, longest = int(lengths.min()), int(lengths.max())
         head = len(heads[0])
         self._cache = backbone.stacked(heads, head + longest + limit)
-        self._next = (head + lengths).to(backbone.device)  # (B,) position of the next token
+        # (B,) position of the next token: it counts no PAD, though a shorter question has PADs in
+        # the cache between its end and its answer, hidden by `_visible`.
+        self._next = (head + lengths).to(backbone.device)
         columns = torch.arange(head + longest + limit)
         padding = (columns >= (head + lengths)[:, None]) & (columns < head + longest)
         visible = (~padding)[:, None, None, :].to(backbone.device)  # (B, 1, 1, capacity)
@@ -187,6 +191,7 @@ def _pick(scores: Tensor, options: Sequence[AnswerOptions], noise: NoiseSource) 
     picked: list[int] = scores.argmax(-1).tolist()
     for row, option in enumerate(options):
         if option.temperature > 0:
+            # By row, with the row's own generator: a batch must not change a neighbour's answer.
             kept = keep_top_k(scores[row] / option.temperature, option.top_k)
             chances, place = kept.softmax(-1)[None, None], torch.zeros(1, 1, dtype=torch.int64)
             picked[row] = int(noise.rows([row]).choose(chances, place, 1)[0, 0])

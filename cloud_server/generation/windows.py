@@ -94,6 +94,7 @@ def in_waves(windows: Sequence[Window], unknown: BoolGrid) -> list[list[int]]:
     missing, known_after = unknown.copy(), np.zeros(unknown.shape, dtype=np.int64)
     waves: list[list[int]] = []
     for index, window in enumerate(windows):
+        # The latest wave that fills a cell of this window: it has to be done before.
         wave = int(known_after[window.area].max())
         waves += [[]] * (wave == len(waves))
         waves[wave] = [*waves[wave], index]
@@ -110,10 +111,14 @@ def _greedy_windows(unknown: BoolGrid, side: int, min_known_share: float) -> Ite
 
 
 def _best_window(unknown: BoolGrid, side: int, min_known_share: float) -> Window:
+    # All windows at once from an integral image: a canvas of 64 x 64 has 2,401 windows of 16, each
+    # of which would be summed again for every choice.
     counts = _window_sums(unknown.astype(np.int64), side)  # (H-side+1, W-side+1)
     known_share = 1.0 - counts / (side * side)
     useful = counts > 0
     allowed = useful & (known_share >= min_known_share)
+    # Enough context first, progress second: a window with few known cells is drawn as a picture of
+    # its own, and a seam shows where it meets the rest.
     if allowed.any():
         best = np.where(allowed, counts, -1)
     else:
