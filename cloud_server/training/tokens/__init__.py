@@ -1,1 +1,4 @@
-"""Pictures as image codes, made once and read by every recipe."""
+"""Pictures as image codes, made once and read by every recipe.
+
+No weights are made here.
+"""

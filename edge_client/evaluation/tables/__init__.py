@@ -1,1 +1,4 @@
-"""What an evaluation found, as tables, plots and files."""
+"""What an evaluation found, as tables, plots and files.
+
+Nothing is asked of a server here.
+"""
