@@ -1,4 +1,4 @@
 """What the built-in models can do: cases, the judge, verdicts and the report.
 
-It does not train what is shipped, and measures only what came over the wire.
+Nothing here is needed to serve; the judge that is trained here only grades.
 """
