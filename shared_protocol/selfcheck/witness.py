@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from shared_protocol.coding.range_coder import RangeDecoder
 from shared_protocol.entropy.coder import write_stream
+from shared_protocol.errors import ConfigError
 from shared_protocol.selfcheck.probes import probe
 from shared_protocol.tokens import Codes
 
@@ -45,6 +46,18 @@ def is_available() -> bool:
     return importlib.util.find_spec("constriction") is not None
 
 
+def _library() -> Any:
+    """constriction; raises `ConfigError` where it is not installed."""
+    try:
+        import constriction
+    except ImportError as error:
+        remedy = "install the extra [bench] of unimic"
+        raise ConfigError(
+            "constriction, the independent coder, is not installed", remedy
+        ) from error
+    return constriction
+
+
 def encode(symbols: Iterable[int], tables: Iterable[Sequence[int]]) -> bytes:
     """Symbols through constriction.
 
@@ -56,8 +69,7 @@ def encode(symbols: Iterable[int], tables: Iterable[Sequence[int]]) -> bytes:
     Returns:
         Its stream of whole 32-bit words.
     """
-    import constriction
-
+    constriction = _library()
     coder = constriction.stream.queue.RangeEncoder()
     for symbol, table in zip(symbols, tables, strict=True):
         coder.encode(int(symbol), _categorical(table))
@@ -66,8 +78,7 @@ def encode(symbols: Iterable[int], tables: Iterable[Sequence[int]]) -> bytes:
 
 def decode(data: bytes, tables: Iterable[Sequence[int]]) -> list[int]:
     """The symbols that `encode` coded with the same tables."""
-    import constriction
-
+    constriction = _library()
     words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
     coder = constriction.stream.queue.RangeDecoder(words)
     return [int(coder.decode(_categorical(table))) for table in tables]
@@ -97,8 +108,7 @@ def agrees(ours: int, theirs: int) -> bool:
 
 
 def _categorical(table: Sequence[int]) -> Any:
-    import constriction
-
+    constriction = _library()
     shares = np.asarray(table, dtype=np.float64)
     if len(shares) == 1:  # nothing to tell apart; it wants two symbols at least
         shares = np.append(shares, 0.0)
@@ -163,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, default=20, help="of each model [%(default)s]")
     parser.add_argument("--bundle", default="builtin", help="name or folder of a bundle")
     given = parser.parse_args(argv)
+    _library()
     models = load_bundle(given.bundle).entropy
     good = True
     for scenario in models.available():

@@ -1,8 +1,12 @@
 """constriction as the independent witness of stream lengths."""
 
+import sys
+
 import numpy as np
+import pytest
 
 from shared_protocol.entropy.coder import write_stream
+from shared_protocol.errors import ConfigError
 from shared_protocol.selfcheck import battery, witness
 
 
@@ -41,3 +45,10 @@ def test_the_battery_hears_a_witness_that_disagrees():
     good = write_stream(intervals_of(codes, high, low))
     assert battery._not_witnessed([(high, low)], [codes], [good]) == 0
     assert battery._not_witnessed([(high, low)], [codes], [good + bytes(8)]) == 100
+
+
+def test_a_missing_library_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(ConfigError, match="constriction") as raised:
+        witness.encode([0], [[1, 1]])
+    assert "[bench]" in raised.value.remedy
