@@ -22,6 +22,7 @@ import numpy as np
 from shared_protocol.coding.image_codec import nothing_known
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.parts import CodecBundle
+from shared_protocol.selfcheck import witness
 from shared_protocol.tasks import Scenario
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the trials; 1 if any message did not come back exactly or was too long."""
     from shared_protocol.selfcheck.trials import Trials, real_pictures
 
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.witness and not witness.is_available():
+        parser.error("; ".join(witness.MISSING))
     bundle = _bundle(args)
     pictures = [codes for folder in args.tokens for codes in real_pictures(folder)]
     files = b"".join(path.read_bytes() for path in sorted(set(bundle.entropy.paths.values())))

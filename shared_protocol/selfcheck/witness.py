@@ -37,6 +37,7 @@ NATIVE = (16, 16)
 """Rows and columns of the sequences that `main` compares."""
 WORD_BYTES = 4
 """constriction writes whole words."""
+MISSING = "constriction, the independent coder, is not installed", "install unimic[bench]"
 SHARE = 0.001
 """Difference in length that its 24-bit probabilities may make, as a share."""
 
@@ -51,10 +52,7 @@ def _library() -> Any:
     try:
         import constriction
     except ImportError as error:
-        remedy = "install the extra [bench] of unimic"
-        raise ConfigError(
-            "constriction, the independent coder, is not installed", remedy
-        ) from error
+        raise ConfigError(*MISSING) from error
     return constriction
 
 
@@ -173,7 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, default=20, help="of each model [%(default)s]")
     parser.add_argument("--bundle", default="builtin", help="name or folder of a bundle")
     given = parser.parse_args(argv)
-    _library()
+    if not is_available():
+        parser.error("; ".join(MISSING))
     models = load_bundle(given.bundle).entropy
     good = True
     for scenario in models.available():

@@ -7,7 +7,7 @@ import pytest
 
 from shared_protocol.entropy.coder import write_stream
 from shared_protocol.errors import ConfigError
-from shared_protocol.selfcheck import battery, witness
+from shared_protocol.selfcheck import battery, roundtrip, witness
 
 
 def tables_of(count, low=200):
@@ -52,3 +52,14 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     with pytest.raises(ConfigError, match="constriction") as raised:
         witness.encode([0], [[1, 1]])
     assert "[bench]" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"), [(witness.main, []), (roundtrip.main, ["--witness"])]
+)
+def test_commands_say_before_they_start_that_it_is_missing(command, flags, monkeypatch, capsys):
+    monkeypatch.setattr(witness, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        command(flags)
+    assert ended.value.code == 2
+    assert "unimic[bench]" in capsys.readouterr().err
