@@ -53,11 +53,16 @@ __all__ = [
 def _uplink(
     task: Task, bundle: CodecBundle, grid: tuple[int, int], known: KnownTokens | None
 ) -> Scene:
-    if known is not None and (known.shape != grid or not TABLE[task].needs_image):
+    if known is not None and not TABLE[task].needs_image:
         raise InvalidInputError(
-            f"tokens are known of a picture of {known.shape[0]}x{known.shape[1]}, but this "
-            f"{task.slug} request is about {'one of ' if TABLE[task].needs_image else 'none; '}"
-            f"{grid[0]}x{grid[1]}",
+            f"tokens are known of a picture, but a {task.slug} request is about none",
+            "leave out the known tokens",
+        )
+    if known is not None and known.shape != grid:
+        (rows, columns), (height, width) = known.shape, grid
+        raise InvalidInputError(
+            f"tokens are known of a picture of {rows}x{columns}, but this {task.slug} request is "
+            f"about one of {height}x{width}",
             "name the known tokens of the request's own picture",
         )
     binding = Binding.of_request(bundle.fingerprint, known)
