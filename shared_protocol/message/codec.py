@@ -50,19 +50,22 @@ __all__ = [
 ]
 
 
+def _size(grid: tuple[int, int]) -> str:
+    return f"{grid[0]}x{grid[1]}"
+
+
 def _uplink(
     task: Task, bundle: CodecBundle, grid: tuple[int, int], known: KnownTokens | None
 ) -> Scene:
     if known is not None and not TABLE[task].needs_image:
         raise InvalidInputError(
-            f"tokens are known of a picture, but a {task.slug} request is about none",
+            f"tokens of a {_size(known.shape)} picture are known, but {task.slug} asks about none",
             "leave out the known tokens",
         )
     if known is not None and known.shape != grid:
-        (rows, columns), (height, width) = known.shape, grid
         raise InvalidInputError(
-            f"tokens are known of a picture of {rows}x{columns}, but this {task.slug} request is "
-            f"about one of {height}x{width}",
+            f"tokens of a {_size(known.shape)} picture are known, but that of this {task.slug} "
+            f"request is {_size(grid)}",
             "name the known tokens of the request's own picture",
         )
     binding = Binding.of_request(bundle.fingerprint, known)
