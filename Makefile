@@ -7,7 +7,7 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 
-.PHONY: help install demo test quick check format lint types contracts unit bench exactness eval eval-smoke eval-builtin clean
+.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge exactness exactness-arch eval eval-smoke eval-builtin clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
@@ -15,6 +15,9 @@ help:
 	@echo "make quick    the same without the slow tests: under two minutes on two cores"
 	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
+	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
+	@echo "make exactness-arch  the decoder on aarch64, armv7 and riscv64, and numpy on aarch64, emulated"
+	@echo "              (needs root once: tests/architectures/install.sh); SEQUENCES=100"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
 	@echo "make eval     the paper's tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=; hours"
 	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
@@ -86,6 +89,14 @@ exactness: $(VENV)/.bench
 	$(BIN)/python -m shared_protocol.selfcheck.recorded_digests --battery --sequences 500
 	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 10000 --weights tests/golden/entropy/tiny.safetensors --witness
 	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 500 --witness
+
+SEQUENCES ?= 100
+exactness-arch: $(VENV)/.dev
+	$(BIN)/python tests/architectures/replay.py --sequences $(SEQUENCES) \
+		--numpy-sequences $(if $(filter 100,$(SEQUENCES)),50,$(SEQUENCES))
+
+bench-edge: $(VENV)/.cloud
+	$(BIN)/python -m edge_client.evaluation.edge_bench
 
 # Records of other weights are never mixed: their folder bears the digest of all weights.
 WEIGHTS = $(shell cat cloud_server/weights/builtin/* shared_protocol/weights/builtin/bundle.json | sha256sum | cut -c1-10)

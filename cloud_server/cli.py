@@ -1,4 +1,4 @@
-"""The `cloud-server` command: serve, fetch published weights, or train what is served.
+"""The `cloud-server` command: serve, fetch or export weights, or train what is served.
 
 It does not know how either is done; what is slow to import is imported when it is needed.
 """
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return train(words[1:])
         if words[:1] == ["fetch"]:
             return _fetch(words[1:])
+        if words[:1] == ["export-edge"]:
+            return _export_edge(words[1:])
         return _serve(words[1:] if words[:1] == ["serve"] else words)
     except UnimicError as error:
         print(f"cloud-server: {error}", file=sys.stderr)
@@ -84,6 +86,32 @@ def _fetch(words: Sequence[str]) -> int:
     return 0
 
 
+def _export_edge(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="cloud-server export-edge",
+        description="Write what an edge needs of a bundle into a folder, in files that need no "
+        "torch to be read. Copy it to the device and name it with 'edge-client --bundle FOLDER'.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="show-o, show-o-512 or a folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--entropy", type=Path, metavar="FILE", help="as for 'cloud-server'")
+    given = parser.parse_args(words)
+    from shared_protocol.bundles.export import export_edge
+    from shared_protocol.bundles.find import load_bundle
+    from shared_protocol.bundles.with_entropy import with_entropy
+
+    bundle = load_bundle(given.bundle)
+    bundle = with_entropy(bundle, given.entropy) if given.entropy else bundle
+    done = export_edge(bundle, given.out)
+    print(f"{done.folder}: {done.size:,} bytes, fingerprint {done.fingerprint[:16]}")
+    if not done.same:
+        print(
+            "the weights were converted, so this is another bundle: serve it with "
+            f"cloud-server --bundle {done.folder} --backbone FOLDER"
+        )
+    return 0
+
+
 def start_logging(level: str) -> None:
     """Log to stderr; our one line per request replaces uvicorn's."""
     logging.basicConfig(
@@ -104,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cloud-server",
         usage="cloud-server [serve] [options]\n       cloud-server fetch BUNDLE\n"
+        "       cloud-server export-edge BUNDLE --out FOLDER\n"
         "       cloud-server train RECIPE [options]",
         description="Serve the model to edge clients, fetch published weights ('fetch --help'), "
         "or train the built-in ones ('train --help').",

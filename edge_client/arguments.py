@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from edge_client.config import DEFAULT_SERVER, ENVIRONMENT
 from shared_protocol.errors import ConfigError
@@ -50,7 +51,7 @@ def _build() -> _Parser:
         parents=[common],
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, help_: str) -> argparse.ArgumentParser:
@@ -82,6 +83,11 @@ def _common() -> _Parser:
         "--api-key", metavar="KEY", help="better in UNIMIC_API_KEY, which other users cannot see"
     )
     group.add_argument("--bundle", metavar="NAME", help="bundle name or folder [builtin]")
+    group.add_argument(
+        "--compute",
+        metavar="WHAT",
+        help="auto, numpy, onnx, torch or cuda (which nobody has run yet) [auto]",
+    )
     group.add_argument("--timeout", metavar="S", help="seconds for one interaction in all [120]")
     group.add_argument("--json", action="store_true", help="print JSON and nothing else")
     group.add_argument(
@@ -310,6 +316,15 @@ def _seed(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'random'") from None
+
+
+class _Version(argparse.Action):
+    """Prints the installed version, which is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print it and leave."""
+        sys.stdout.write(_version() + "\n")
+        parser.exit()
 
 
 def _version() -> str:

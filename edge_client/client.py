@@ -19,12 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from edge_client.coded_exchange import CodedExchange, NamedBundle, Stopwatch, Wire
 from edge_client.rate_control import Budget, within
 from edge_client.transport.base import Transport
-from shared_protocol.coding.image_codec import ImageEntropy
 from shared_protocol.errors import PromptError
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.picture_file import PictureBundle
@@ -44,19 +41,8 @@ class Words(Protocol):
         """Text of `tokens`."""
 
 
-class EdgeEntropy(ImageEntropy, Protocol):
-    """Entropy models that can be made ready before they are needed."""
-
-    def warm_up(self) -> None:
-        """Read weights and make the decoder ready; cheap when it is."""
-
-
 class EdgeBundle(NamedBundle, PictureBundle, Protocol):
     """What a session needs of a bundle; `bundles.Bundle` is one."""
-
-    @property
-    def entropy(self) -> EdgeEntropy:
-        """Entropy models of the image tokens."""
 
     @property
     def text_tokenizer(self) -> Words:
@@ -114,7 +100,7 @@ class EdgeClient:
         self._bundle = bundle
         self._transport = transport
         self._on_step = on_step
-        self._tokenizer: ImageTokenizer | None = None
+        self._tokenizer = bundle.image_tokenizer()
 
     def t2i(self, prompt: str, options: Options | None = None) -> Interaction:
         """A picture from a prompt.
@@ -169,8 +155,7 @@ class EdgeClient:
     def _interact(self, ask: _Ask, options: Options | None) -> Interaction:
         watch = Stopwatch()
         text = self._words_to_tokens(ask)  # cheap, and refuses before anything is loaded
-        with watch("load"):
-            tokenizer = self._load(ask.task)
+        tokenizer = self._tokenizer
         with watch("tokenise"):
             image = None if ask.pixels is None else tokenizer.tokenize(ask.pixels)
         if image is not None and ask.extension is not None:
@@ -214,17 +199,6 @@ class EdgeClient:
 
     def _tokens_to_words(self, tokens: TextTokens) -> str:
         return self._bundle.text_tokenizer.decode(tokens).strip()
-
-    def _load(self, task: Task) -> ImageTokenizer:
-        """The image tokenizer, with all else that is read on first use, so that stages are pure."""
-        if self._tokenizer is None:
-            tokenizer = self._tokenizer = self._bundle.image_tokenizer()
-            side = tokenizer.stride
-            tokenizer.detokenize(tokenizer.tokenize(np.zeros((side, side, 3), dtype=np.uint8)))
-            _ = self._bundle.text_prior, self._bundle.mask_prior
-        if not TABLE[task].answers_in_words:  # words need no decoder of image tokens
-            self._bundle.entropy.warm_up()
-        return self._tokenizer
 
 
 @dataclass(frozen=True, eq=False)

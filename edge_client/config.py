@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared_protocol.compute import Compute
 from shared_protocol.errors import ConfigError
 
 DEFAULT_SERVER = "http://127.0.0.1:8400"
@@ -20,6 +21,7 @@ ENVIRONMENT = {
     "api_key": "UNIMIC_API_KEY",
     "bundle": "UNIMIC_BUNDLE",
     "timeout": "UNIMIC_TIMEOUT",
+    "compute": "UNIMIC_COMPUTE",
 }
 CONFIG_VARIABLE = "UNIMIC_CONFIG"
 
@@ -33,6 +35,7 @@ class Settings:
         api_key: sent as a bearer token; None = none.
         bundle: name or path of the bundle that both ends hold.
         timeout: seconds that one interaction may take in all, retries included.
+        compute: what computes on this device, by name; see `shared_protocol.compute`.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -42,10 +45,12 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     bundle: str = "builtin"
     timeout: float = 120.0
+    compute: str = Compute.AUTO.value
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "server", _checked_server(self.server))
         object.__setattr__(self, "timeout", _checked_timeout(self.timeout))
+        Compute.named(self.compute)
         if not self.bundle:
             raise ConfigError("the bundle's name is empty", "name one, such as builtin")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):

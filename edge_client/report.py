@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from shared_protocol.message.picture_file import FileAnatomy
 
 STAGES = (
-    "load",
     "tokenise",
     "choose",
     "encode",
@@ -28,8 +27,8 @@ STAGES = (
     "decode",
     "detokenise",
 )
-"""Where the time of an interaction goes, in order; "load" reads weights on first use only,
-"choose" picks the tokens that are dropped."""
+"""Where the time of an interaction goes, in order; "choose" picks the tokens that are dropped. Each
+reads its weights when it first needs them."""
 PARTS = {
     "text": "text",
     "mask": "mask",

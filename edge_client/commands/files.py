@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edge_client.commands.outcome import Outcome, free_name, picture_output, source_picture
 from edge_client.config import Settings
 from edge_client.report import anatomy_report, file_report, file_table, message_table
+from shared_protocol.compute import Compute
 from shared_protocol.errors import ImageError, TruncatedError
 from shared_protocol.files import write_atomically
 from shared_protocol.messages import OnStep
@@ -33,7 +34,7 @@ def encode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outc
 
     output = given.output or free_name(f"{given.image.stem}.umic")
     check_folder(output)
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     picture = source_picture(given, bundle)
     coding = Coding.DURABLE if given.durable else Coding.SMALLEST
     metadata = _description(given.image, picture) if given.describe else {}
@@ -63,7 +64,7 @@ def decode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outc
 
     data = _read(given.file)
     output = picture_output(given)
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     stored = read_picture(data, bundle)
     pixels = bundle.image_tokenizer().detokenize(stored.image)
     save_picture(output, pixels)

@@ -10,6 +10,7 @@ from argparse import Namespace
 from edge_client.commands.outcome import Outcome, exposed_key
 from edge_client.config import Settings
 from edge_client.report import table
+from shared_protocol.compute import Compute
 from shared_protocol.messages import OnStep
 
 
@@ -23,7 +24,7 @@ def info(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcom
 
     with HttpTransport(settings.server, settings.api_key, settings.timeout) as transport:
         info = transport.info()
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     check_probabilities(bundle.entropy)
     points = compare(bundle, info)
     agree = all(point.agrees for point in points)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge_client.commands.outcome import Outcome, exposed_key, picture_output, source_picture
 from edge_client.config import Settings
 from edge_client.report import interaction_report, interaction_table
+from shared_protocol.compute import Compute
 from shared_protocol.errors import MaskError
 from shared_protocol.messages import OnStep
 
@@ -74,7 +75,7 @@ def _interact(
 
     # All that can be checked here is checked before anything is loaded or sent.
     output = None if given.command == "vqa" else picture_output(given)
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     with open_transport(settings.server, settings.api_key, settings.timeout) as transport:
         done = ask(EdgeClient(bundle, transport, on_step), bundle)
     interaction, notes = done.interaction, done.notes

@@ -171,10 +171,9 @@ def _bytes(talk: Interaction) -> dict[str, Any]:
 
 
 def _seconds(talk: Interaction, wall: float) -> dict[str, float]:
-    """Seconds by stage; "total" leaves out "load", which happens on first use only."""
+    """Seconds by stage; "total" is the wall clock."""
     stages = {name: spent / 1000.0 for name, spent in talk.milliseconds.items()}
-    total = wall - stages.get("load", 0.0)
-    return {name: round(spent, 5) for name, spent in {**stages, "total": total}.items()}
+    return {name: round(spent, 5) for name, spent in {**stages, "total": wall}.items()}
 
 
 def failure_record(case: Case, error: UnimicError) -> CaseRecord:

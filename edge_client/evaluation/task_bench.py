@@ -103,14 +103,14 @@ def task_tables(server: SpawnedServer, bundle: Bundle, rounds: int) -> str:
             reports = [
                 interaction_report(ask.run(session, Options(seed=seed))) for seed in range(rounds)
             ]
-            stages = [[r["milliseconds"].get(stage, 0.0) for r in reports] for stage in STAGES[1:]]
+            stages = [[r["milliseconds"].get(stage, 0.0) for r in reports] for stage in STAGES]
             totals = [report["total_milliseconds"] for report in reports]
             times.append([ask.name, *map(_ms, stages), _ms(totals)])
             sizes += [_size_row(ask.name, way, reports) for way in ("uplink", "downlink")]
     heading = ["message", "coded", "framing", "parameters", "all", "uniform", "ratio"]
     return "\n\n".join(
         [
-            table(["ms, warm", *STAGES[1:], "all"], times),
+            table(["ms, warm", *STAGES, "all"], times),
             table(heading, sizes),
         ]
     )
@@ -229,7 +229,6 @@ def coder_table(bundle: Bundle, rounds: int) -> str:
     text = bundle.text_tokenizer.encode("a fox on a beach").ids
     context = nothing_known(codes.shape[0], codes.shape[1], text)
     models, rows = bundle.entropy, []
-    models.warm_up()
     for scenario in models.available():
         data = models.encode(scenario, codes.ravel(), context)
         encode = [

@@ -5,16 +5,16 @@ It does not know the backbone, which only the cloud needs, nor how a bundle is f
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_protocol.bundles.digests import digest_of
-from shared_protocol.bundles.manifest import IMAGE_KINDS, Manifest
+from shared_protocol.bundles.manifest import Manifest
 from shared_protocol.coding.mask_codec import MaskPrior, load_mask_prior
 from shared_protocol.coding.text_codec import TextPrior, load_text_prior
+from shared_protocol.compute import Compute
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokenizers.text import TextTokenizer
@@ -33,11 +33,15 @@ class Bundle:
         folder: where the files are.
         manifest: checked content of its `bundle.json`.
         paths: file name to its place, where that is not `folder`.
+
+    Attributes:
+        compute: what computes tokenizers and entropy models; set it before the first use.
     """
 
     def __init__(
         self, folder: Path, manifest: Manifest, paths: Mapping[str, Path] | None = None
     ) -> None:
+        self.compute = Compute.AUTO
         self.folder = folder
         self.manifest = manifest
         self._paths = paths or {}
@@ -109,7 +113,7 @@ class Bundle:
         """The exact entropy models of the image tokens; may hold none."""
         from shared_protocol.entropy.coder import EntropyModels
 
-        return EntropyModels.load(self._entropy_files())
+        return EntropyModels.load(self._entropy_files(), self.compute)
 
     def entropy_fingerprint(self, scenario: Scenario) -> bytes | None:
         """32 bytes that name the entropy model of a scenario; None if the bundle has none."""
@@ -126,13 +130,13 @@ class Bundle:
     @cached_property
     def _image_tokenizer(self) -> ImageTokenizer:
         from shared_protocol.tokenizers.image import NetworkTokenizer
+        from shared_protocol.tokenizers.load import load_network
 
-        path = self.path("image_tokenizer")
-        load = network_loader(self.manifest.image_tokenizer)
+        path, kind = self.path("image_tokenizer"), self.manifest.image_tokenizer
         size, stride = self.vocabulary.codebook_size, self.stride
 
         def checked() -> LfqNetwork:
-            network = load(path)
+            network = load_network(kind, path, self.compute)
             found = 1 << network.config.bits, network.config.stride
             if found != (size, stride):
                 raise CheckpointError(
@@ -145,20 +149,12 @@ class Bundle:
         return NetworkTokenizer(checked, stride, size)
 
     def image_tokenizer(self) -> ImageTokenizer:
-        """Pixels to codes and back; imports torch and reads the weights on its first use."""
+        """Pixels to codes and back; reads the weights on its first use."""
         return self._image_tokenizer
 
 
 def _role(scenario: Scenario) -> str:
     return f"entropy_{scenario.slug}"
-
-
-def network_loader(kind: str) -> Callable[[Path], LfqNetwork]:
-    """What reads the weights of an image tokenizer of this kind; imports torch."""
-    module, _, function = IMAGE_KINDS[kind].partition(":")
-    loaded = importlib.import_module(f"shared_protocol.tokenizers.{module}")
-    load: Callable[[Path], LfqNetwork] = getattr(loaded, function)
-    return load
 
 
 def _verify(path: Path, expected: str) -> None:

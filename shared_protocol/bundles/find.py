@@ -14,6 +14,7 @@ from shared_protocol.bundles.catalogue import CATALOGUE
 from shared_protocol.bundles.digests import cache_folder
 from shared_protocol.bundles.manifest import BUILTIN, BUILTIN_FOLDER, MANIFEST, read_manifest
 from shared_protocol.bundles.published import load_published, load_published_folder
+from shared_protocol.compute import Compute
 
 
 def bundle_folder(name_or_path: str) -> Path:
@@ -25,13 +26,23 @@ def bundle_folder(name_or_path: str) -> Path:
     return cache_folder() / "bundles" / name_or_path
 
 
-def load_bundle(name_or_path: str = BUILTIN) -> Bundle:
+def load_bundle(name_or_path: str = BUILTIN, compute: Compute = Compute.AUTO) -> Bundle:
     """Open a bundle by name or folder; cheap, as weights are read on first use.
+
+    Args:
+        name_or_path: see `bundle_folder`.
+        compute: what computes its tokenizers and entropy models.
 
     Raises:
         ConfigError: there is no such bundle or its manifest is broken.
         CheckpointError: files of a published bundle are missing.
     """
+    bundle = _opened(name_or_path)
+    bundle.compute = compute
+    return bundle
+
+
+def _opened(name_or_path: str) -> Bundle:
     folder = bundle_folder(name_or_path)
     if not (folder / MANIFEST).is_file():
         if name_or_path in CATALOGUE and not Path(name_or_path).is_dir():

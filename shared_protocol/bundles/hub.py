@@ -133,7 +133,7 @@ def _tokenizer(names: Sequence[str]) -> list[str]:
 
 def _weights(names: Sequence[str]) -> list[str]:
     """The configuration and one set of weights: an index and its shards, or one file."""
-    from shared_protocol.bundles.tensor_files import INDEX, WEIGHT_NAMES
+    from shared_protocol.bundles.weight_files import INDEX, WEIGHT_NAMES
 
     best = next((name for name in WEIGHT_NAMES if name in names), None)
     if best is None:

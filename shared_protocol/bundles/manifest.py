@@ -23,9 +23,8 @@ from shared_protocol.vocabulary import Vocabulary
 MANIFEST = "bundle.json"
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parents[1] / "weights" / BUILTIN
-IMAGE_KINDS = {"compact": "compact:load_compact", "magvitv2": "magvitv2:load_magvitv2"}
-"""The image tokenizers that there are, each with the module and function of
-`shared_protocol.tokenizers` that reads its weights."""
+IMAGE_KINDS = ("compact", "magvitv2")
+"""The image tokenizers that there are; `shared_protocol.tokenizers.load` opens them."""
 _MAX_TEXT = 4096
 _MAX_IDS = 1 << 22
 _MAX_STRIDE = 64
@@ -168,7 +167,7 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> Path:
 def _parse(content: dict[str, Any]) -> Manifest:
     kind = content["image_tokenizer"]
     if kind not in IMAGE_KINDS:
-        raise ValueError(f"image_tokenizer is {kind!r}, not one of {tuple(IMAGE_KINDS)}")
+        raise ValueError(f"image_tokenizer is {kind!r}, not one of {IMAGE_KINDS}")
     height, width = content["grid"]
     for name, value, high in (
         ("grid height", height, MAX_GRID),

@@ -83,7 +83,7 @@ def find_transformer(name: str, models: Path | None = None) -> Path | None:
         name: of the bundle.
         models: a folder to look in first.
     """
-    from shared_protocol.bundles.tensor_files import WEIGHT_NAMES
+    from shared_protocol.bundles.weight_files import WEIGHT_NAMES
 
     if name not in CATALOGUE:
         return None
@@ -114,7 +114,7 @@ def _shared_files(
     published: Published, models: Path, elsewhere: Finder
 ) -> Iterator[tuple[str, Path]]:
     """Name in the manifest and place of every file that both ends need."""
-    from shared_protocol.bundles.tensor_files import INDEX, WEIGHT_NAMES
+    from shared_protocol.bundles.weight_files import INDEX, WEIGHT_NAMES
 
     weights = [name for name in WEIGHT_NAMES if not name.endswith(INDEX)]
     wanted = {

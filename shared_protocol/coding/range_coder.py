@@ -135,6 +135,23 @@ class RangeDecoder:
         self._code = int.from_bytes(data[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0"), "big")
         self._range = TOP
 
+    @property
+    def data(self) -> bytes:
+        """The stream."""
+        return self._data
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """Code, range and position: all that says where in the stream this decoder stands.
+
+        A compiled decoder takes them, goes on from there and sets them to where it has come.
+        """
+        return self._code, self._range, self._position
+
+    @state.setter
+    def state(self, state: tuple[int, int, int]) -> None:
+        self._code, self._range, self._position = state
+
     def target(self, total: int) -> int:
         """A number in [0, total): the symbol has start <= number < start + frequency."""
         assert 1 <= total <= MAX_TOTAL
@@ -203,4 +220,8 @@ class RangeDecoder:
 
     def _check_end(self) -> None:
         if self._position - len(self._data) > VIRTUAL_BYTES:
-            raise TruncatedError(f"a coded part of {len(self._data)} bytes ends too early")
+            raise self.truncated()
+
+    def truncated(self) -> TruncatedError:
+        """The error that says that this stream ends too early."""
+        return TruncatedError(f"a coded part of {len(self._data)} bytes ends too early")

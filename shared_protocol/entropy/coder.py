@@ -1,11 +1,10 @@
 """Entropy coding of image tokens: codes and what both ends know in, bytes out, and back.
 
-It does not know messages or tasks, and loads neither torch nor numba before the first call.
+It does not know messages or tasks, and loads no weights before the first call.
 """
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.coding.range_coder import RangeEncoder
+from shared_protocol.compute import Compute
 from shared_protocol.entropy.config import EntropyConfig
 from shared_protocol.errors import CheckpointError, InvalidInputError, TokenRangeError
 from shared_protocol.tasks import Scenario
@@ -38,21 +38,19 @@ class EntropyModels:
 
     Args:
         paths: scenario to weights file.
-        device: where the eager passes run; the bytes do not depend on it.
-        use_kernel: decode with the compiled kernel where numba is installed.
+        compute: what computes; the bytes do not depend on it.
     """
 
-    def __init__(
-        self, paths: Mapping[Scenario, Path], device: str = "cpu", use_kernel: bool = True
-    ) -> None:
+    def __init__(self, paths: Mapping[Scenario, Path], compute: Compute = Compute.AUTO) -> None:
         self._paths = {Scenario(scenario): Path(path) for scenario, path in paths.items()}
-        self._device, self._use_kernel = device, use_kernel
+        self._compute = compute
         self._engines: dict[Path, Engine] = {}
-        self._compiled: list[object] = []
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, paths: Mapping[Scenario, Path | str], device: str = "cpu") -> EntropyModels:
+    def load(
+        cls, paths: Mapping[Scenario, Path | str], compute: Compute = Compute.AUTO
+    ) -> EntropyModels:
         """Models for the given files; missing files are reported at once, contents on first use.
 
         Raises:
@@ -61,7 +59,7 @@ class EntropyModels:
         for path in paths.values():
             if not Path(path).is_file():
                 raise CheckpointError(f"no entropy weights at {Path(path).name}")
-        return cls({scenario: Path(path) for scenario, path in paths.items()}, device)
+        return cls({scenario: Path(path) for scenario, path in paths.items()}, compute)
 
     @property
     def paths(self) -> dict[Scenario, Path]:
@@ -130,12 +128,9 @@ class EntropyModels:
         return np.asarray(intervals, dtype=np.int64)
 
     def warm_up(self) -> None:
-        """Read all weights and compile the decoder (seconds, once; then cached on disk)."""
+        """Read all weights, so that no later call has to."""
         for scenario in self.available():
-            kernel = self.engine(scenario).kernel
-            if kernel is not None and kernel not in self._compiled:
-                _module("kernel").compile_kernel(kernel)
-                self._compiled.append(kernel)
+            self.engine(scenario)
 
     def engine(self, scenario: Scenario) -> Engine:
         """The model that serves `scenario`.
@@ -149,11 +144,7 @@ class EntropyModels:
         path = self._paths[scenario]
         with self._lock:
             if path not in self._engines:
-                weights = _module("checkpoint").load(path)
-                engine = _module("engine").Engine(
-                    weights, device=self._device, use_kernel=self._use_kernel
-                )
-                self._engines[path] = engine
+                self._engines[path] = _engine(path, self._compute)
             return self._engines[path]
 
     def _intervals(
@@ -165,10 +156,23 @@ class EntropyModels:
         return engine.intervals(_plans(scenario, contexts, engine.config), codes)
 
 
+def _engine(path: Path, compute: Compute) -> Engine:
+    from shared_protocol.entropy.checkpoint import load
+    from shared_protocol.entropy.engine import Engine
+
+    weights = load(path)
+    if compute in (Compute.TORCH, Compute.CUDA):
+        from shared_protocol.entropy.exact_torch import TorchModel
+
+        return Engine(TorchModel(weights, "cuda" if compute is Compute.CUDA else "cpu"))
+    return Engine.of(weights, compiled=compute is not Compute.NUMPY)
+
+
 def _plans(
     scenario: Scenario, contexts: Sequence[CodingContext], config: EntropyConfig
 ) -> list[Layout]:
-    layout = _module("scenarios").layout
+    from shared_protocol.entropy.scenarios import layout
+
     return [layout(scenario, context, config) for context in contexts]
 
 
@@ -185,8 +189,3 @@ def write_stream(intervals: Any) -> bytes:
     for start, frequency, total in intervals.reshape(-1, 3).tolist():
         encoder.encode(start, frequency, total)
     return encoder.finish()
-
-
-def _module(name: str) -> Any:
-    """A module of this package that needs torch or numba, imported when it is first needed."""
-    return importlib.import_module(f"shared_protocol.entropy.{name}")

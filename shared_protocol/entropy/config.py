@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from shared_protocol.errors import CheckpointError
 from shared_protocol.tokens import MAX_GRID
@@ -96,7 +97,7 @@ class EntropyConfig:
         if max(self.high_bits, self.low_bits) > 10:
             raise CheckpointError("the two parts of a code have at most 10 bits each")
 
-    @property
+    @cached_property
     def codebook_size(self) -> int:
         """V.
 
@@ -105,34 +106,34 @@ class EntropyConfig:
         """
         return 1 << (self.high_bits + self.low_bits)
 
-    @property
+    @cached_property
     def high_size(self) -> int:
         return 1 << self.high_bits
 
-    @property
+    @cached_property
     def low_size(self) -> int:
         return 1 << self.low_bits
 
-    @property
+    @cached_property
     def head_width(self) -> int:
         return self.width // self.heads
 
-    @property
+    @cached_property
     def outside_row(self) -> int:
         """Row of the code table for a neighbour beyond the grid's edge (and "no code before")."""
         return self.codebook_size
 
-    @property
+    @cached_property
     def future_row(self) -> int:
         """Row for a target that is yet to be coded."""
         return self.codebook_size + 1
 
-    @property
+    @cached_property
     def hole_row(self) -> int:
         """Row for a position that this stream says nothing about."""
         return self.codebook_size + 2
 
-    @property
+    @cached_property
     def code_rows(self) -> int:
         return self.codebook_size + 3
 

@@ -6,32 +6,30 @@ padding or the number of entries computed at once.
 
 ```
  encode   [ prefix | all targets, teacher-forced ] ── one pass ──► an interval for every symbol
- decode   [ prefix ] ── one pass ──► keys, values ──► target after target (kernel, or eager steps)
+ decode   [ prefix ] ── one pass ──► keys, values ──► target after target (compiled, or numpy)
 ```
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from shared_protocol.coding.range_coder import RangeDecoder
-from shared_protocol.entropy.exact import Cache, ExactModel, Gemm, exact_arithmetic
+from shared_protocol.entropy.config import NEIGHBOURS
+from shared_protocol.entropy.exact import ExactModel, IntegerModel, KeyCache
+from shared_protocol.entropy.native import Kernel, Lane, Record, find_kernel
 from shared_protocol.entropy.scenarios import Layout, target_slots
 from shared_protocol.entropy.weights import ExactWeights
 from shared_protocol.errors import BadMessageError
 from shared_protocol.tokens import Codes
-
-if TYPE_CHECKING:
-    from shared_protocol.entropy.kernel import Kernel
 
 Intervals = npt.NDArray[np.int64]
 
@@ -67,27 +65,57 @@ class _Joined:
             row[self.text : self.text + len(plan.prefix_kinds)] = True
         return flags
 
+    def allowed(self, length: int) -> npt.NDArray[np.bool_]:
+        """(B, length, length) bool: an entry sees the prefix and what came before it."""
+        steps = np.arange(length)
+        keys = np.ones((len(self.plans), length), dtype=bool)
+        keys[:, : self.start] = self.valid()
+        seen = (steps[None, :] < self.start) | (steps[None, :] <= steps[:, None])
+        allowed: npt.NDArray[np.bool_] = keys[:, None, :] & seen
+        return allowed
+
+    def prefix_entries(self) -> tuple[Intervals, Intervals, Intervals, Intervals]:
+        """Text (B, T), and slots (B, P, SLOTS), places (B, P, 2) and kinds (B, P) of the prefix."""
+        return (
+            _padded([plan.text for plan in self.plans], self.text),
+            _padded([plan.prefix_slots for plan in self.plans], self.prefix),
+            _padded([plan.prefix_places for plan in self.plans], self.prefix),
+            _padded([plan.prefix_kinds for plan in self.plans], self.prefix),
+        )
+
+    def entries(
+        self, target_slots: Sequence[Codes]
+    ) -> tuple[Intervals, Intervals, Intervals, Intervals]:
+        """The same of the prefix and of all targets, which have the given slots (M, SLOTS)."""
+        text, slots, places, kinds = self.prefix_entries()
+        target_places = _padded([plan.target_places for plan in self.plans], self.count)
+        target_kinds = np.array([[plan.target_kind] for plan in self.plans])
+        return (
+            text,
+            np.concatenate([slots, _padded(target_slots, self.count)], axis=1),
+            np.concatenate([places, target_places], axis=1),
+            np.concatenate([kinds, np.repeat(target_kinds, self.count, axis=1)], axis=1),
+        )
+
 
 class Engine:
-    """An exact model with its compiled decoder, if there is one.
+    """An integer model with its compiled decoder, if there is one.
 
     Args:
-        weights: certified integer weights.
-        device: where the eager passes run.
-        gemm: the carrier of matrix products.
-        use_kernel: decode with the compiled kernel where numba is installed; eager steps otherwise.
+        model: computes the parallel pass, and the steps where nothing is compiled.
+        kernel: decodes step by step; None leaves that to the model.
     """
 
-    def __init__(
-        self,
-        weights: ExactWeights,
-        device: torch.device | str = "cpu",
-        gemm: Gemm = "float32",
-        use_kernel: bool = True,
-    ) -> None:
-        self.config = weights.config
-        self.model = ExactModel(weights, device, gemm)
-        self.kernel = _kernel(weights) if use_kernel else None
+    def __init__(self, model: IntegerModel, kernel: Kernel | None = None) -> None:
+        self.config = model.config
+        self.model = model
+        self.kernel = kernel
+
+    @classmethod
+    def of(cls, weights: ExactWeights, compiled: bool = True) -> Engine:
+        """numpy, with the compiled decoder where this machine has it and `compiled` asks for it."""
+        module = find_kernel().module if compiled else None
+        return cls(ExactModel(weights), Kernel(module, weights) if module else None)
 
     # Sender --------------------------------------------------------------------------------------
 
@@ -95,11 +123,10 @@ class Engine:
         """For each layout (M, 2, 3): start, frequency and total of the high and the low part."""
         if not any(plan.count for plan in plans):
             return [np.zeros((0, 2, 3), np.int64) for _ in plans]
-        with exact_arithmetic():
-            high_tables, low_tables, grid = self._parallel_tables(plans, codes)
-            high = _interval(high_tables, grid >> self.config.low_bits)
-            low = _interval(low_tables, grid & (self.config.low_size - 1))
-            both = torch.stack([high, low], dim=2).cpu().numpy()  # (B, M, 2, 3)
+        high_tables, low_tables, grid = self._parallel_tables(plans, codes)
+        high = _interval(high_tables, grid >> self.config.low_bits)
+        low = _interval(low_tables, grid & (self.config.low_size - 1))
+        both = np.stack([high, low], axis=2)  # (B, M, 2, 3)
         return [both[i, : plan.count] for i, plan in enumerate(plans)]
 
     def tables(
@@ -108,10 +135,8 @@ class Engine:
         """For each layout all frequencies, (M, 64) and (M, 128), by the parallel pass."""
         if not any(plan.count for plan in plans):
             return [self._no_tables() for _ in plans]
-        with exact_arithmetic():
-            high, low, _ = self._parallel_tables(plans, codes)
-            pair = high.cpu().numpy(), low.cpu().numpy()
-        return [(pair[0][i, : p.count], pair[1][i, : p.count]) for i, p in enumerate(plans)]
+        high, low, _ = self._parallel_tables(plans, codes)
+        return [(high[i, : p.count], low[i, : p.count]) for i, p in enumerate(plans)]
 
     def stepwise_tables(
         self, plans: Sequence[Layout], codes: Sequence[Codes]
@@ -119,16 +144,16 @@ class Engine:
         """The same frequencies as `tables`, computed one target at a time."""
         if not any(plan.count for plan in plans):
             return [self._no_tables() for _ in plans]
-        with exact_arithmetic():
+        with self.model.computing():
             joined = _Joined.of(plans)
-            grid = self._codes(joined, codes)
+            grid = _padded(codes, joined.count)
             steps = _Steps(self, joined)
             highs, lows = [], []
             for t in range(joined.count):
                 highs.append(steps.high())
                 lows.append(steps.low(grid[:, t] >> self.config.low_bits))
-                steps.advance(grid[:, t].cpu().numpy().astype(np.int32))
-            high, low = torch.stack(highs, 1).cpu().numpy(), torch.stack(lows, 1).cpu().numpy()
+                steps.advance(grid[:, t])
+        high, low = np.stack(highs, 1), np.stack(lows, 1)
         return [(high[i, : p.count], low[i, : p.count]) for i, p in enumerate(plans)]
 
     def _no_tables(self) -> tuple[Intervals, Intervals]:
@@ -138,130 +163,118 @@ class Engine:
 
     def _parallel_tables(
         self, plans: Sequence[Layout], codes: Sequence[Codes]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Intervals, Intervals, Intervals]:
         joined = _Joined.of(plans)
         slots = [target_slots(p, c, self.config) for p, c in zip(plans, codes, strict=True)]
-        entries = self._targets(joined, slots)
-        prefix = self._prefix(joined)
-        x = torch.cat([prefix, entries], dim=1)
-        cache = self.model.new_cache(len(plans), x.shape[1])
-        allowed = self._allowed(joined, x.shape[1])
-        states = self.model.run(x, allowed, cache, joined.start)[:, joined.start :]
-        grid = self._codes(joined, codes)
-        low = self.model.low_frequencies(states, grid >> self.config.low_bits)
-        return self.model.high_frequencies(states), low, grid
+        grid = _padded(codes, joined.count)
+        with self.model.computing():
+            x = self.model.embed(*joined.entries(slots))
+            cache = self.model.new_cache(len(plans), x.shape[1])
+            allowed = joined.allowed(x.shape[1])
+            states = self.model.run(x, allowed, cache, joined.start)[:, joined.start :]
+            low = self.model.low_frequencies(states, grid >> self.config.low_bits)
+            return self.model.high_frequencies(states), low, grid
 
     # Receiver ------------------------------------------------------------------------------------
 
     def decode(self, plans: Sequence[Layout], streams: Sequence[bytes]) -> list[Codes]:
         """The codes of each stream; a damaged stream gives some codes or a `BadMessageError`."""
-        if not any(plan.count for plan in plans):
-            return [_finish(RangeDecoder(data)) for data in streams]
-        kernel = self.kernel
-        if kernel is None or self.model.device.type != "cpu":
-            return self._decode_eagerly(plans, streams)
-        workers = min(len(plans), torch.get_num_threads())
-        if workers < 2:
-            return [self._decode_one(kernel, p, s) for p, s in zip(plans, streams, strict=True)]
-        with ThreadPoolExecutor(workers) as pool:  # the kernel does not hold the interpreter's lock
-            return list(pool.map(self._decode_one, [kernel] * len(plans), plans, streams))
+        decoders = [RangeDecoder(data) for data in streams]
+        codes = self.read(plans, decoders)
+        for decoder in decoders:
+            decoder.finish()
+        return codes
 
-    def kernel_tables(self, plan: Layout, data: bytes) -> tuple[Intervals, Intervals]:
-        """All frequencies that the compiled decoder meets while it decodes `data`."""
+    def read(self, plans: Sequence[Layout], decoders: Sequence[RangeDecoder]) -> list[Codes]:
+        """The next codes of each stream, which may hold other symbols before and after them.
+
+        Args:
+            plans: how the codes were coded.
+            decoders: stand at their first symbol; they stand behind the last one afterwards.
+
+        Raises:
+            TruncatedError: a stream ended too early.
+        """
+        if not any(plan.count for plan in plans):
+            return [np.zeros(0, dtype=np.int32) for _ in plans]
+        kernel = self.kernel
+        if kernel is None:
+            return self._read_by_steps(plans, decoders)
+        lanes = [self._lane(p, d) for p, d in zip(plans, decoders, strict=True)]
+        workers = min(len(lanes), _workers())
+        if workers < 2:
+            return kernel.decode(lanes)
+        shares = [lanes[i::workers] for i in range(workers)]
+        with ThreadPoolExecutor(workers) as pool:
+            found = list(pool.map(kernel.decode, shares))
+        return [found[i % workers][i // workers] for i in range(len(lanes))]
+
+    def kernel_tables(
+        self, plans: Sequence[Layout], streams: Sequence[bytes]
+    ) -> list[tuple[Intervals, Intervals]]:
+        """All frequencies that the compiled decoder meets while it decodes the streams."""
         assert self.kernel is not None
         c = self.config
-        record = np.zeros((plan.count, 2, max(c.high_size, c.low_size)), dtype=np.int64)
+        largest = max(c.high_size, c.low_size)
+        records = [np.zeros((plan.count, 2, largest), dtype=np.int64) for plan in plans]
+        rows = zip(plans, map(RangeDecoder, streams), records, strict=True)
         with suppress(BadMessageError):  # then the tables differ, which is what is asked
-            self._decode_one(self.kernel, plan, data, record)
-        return record[:, 0, : c.high_size], record[:, 1, : c.low_size]
+            self.kernel.decode([self._lane(*row) for row in rows])
+        return [(each[:, 0, : c.high_size], each[:, 1, : c.low_size]) for each in records]
 
-    def _decode_one(
-        self, kernel: Kernel, plan: Layout, data: bytes, record: Intervals | None = None
-    ) -> Codes:
-        with exact_arithmetic():
-            joined = _Joined.of([plan])
-            cache = self._filled_cache(joined)
-            keys = cache.keys[:, 0].to(torch.int8).numpy()  # (L, heads, capacity, D / heads)
-            values = cache.values[:, 0].to(torch.int8).numpy()
-        return kernel.decode(data, plan, keys, values, joined.start, record)
+    def _lane(self, plan: Layout, decoder: RangeDecoder, record: Record | None = None) -> Lane:
+        joined = _Joined.of([plan])
+        with self.model.computing():
+            both = self._filled_cache(joined).as_int8()
+        keys, values = (np.ascontiguousarray(each[:, 0]) for each in both)  # the only sequence's
+        return Lane(decoder, plan, keys, values, joined.start, record)
 
-    def _decode_eagerly(self, plans: Sequence[Layout], streams: Sequence[bytes]) -> list[Codes]:
-        decoders = [RangeDecoder(data) for data in streams]
-        with exact_arithmetic():
+    def _read_by_steps(
+        self, plans: Sequence[Layout], decoders: Sequence[RangeDecoder]
+    ) -> list[Codes]:
+        with self.model.computing():
             steps = _Steps(self, _Joined.of(plans))
             found = np.zeros((len(plans), steps.joined.count), dtype=np.int32)
             for t in range(steps.joined.count):
                 live = [t < plan.count for plan in plans]
                 high = _read(decoders, live, steps.high())
-                low = _read(decoders, live, steps.low(torch.from_numpy(high).to(self.model.device)))
+                low = _read(decoders, live, steps.low(high))
                 found[:, t] = (high << self.config.low_bits) | low
                 steps.advance(found[:, t])
-        for decoder in decoders:
-            decoder.finish()
         return [row[: plan.count] for row, plan in zip(found, plans, strict=True)]
 
-    # Entries and masks ---------------------------------------------------------------------------
-
-    def _filled_cache(self, joined: _Joined) -> Cache:
-        cache = self.model.new_cache(len(joined.plans), joined.start + joined.count)
+    def _filled_cache(self, joined: _Joined) -> KeyCache:
+        cache: KeyCache = self.model.new_cache(len(joined.plans), joined.start + joined.count)
         if joined.start:
-            allowed = self._allowed(joined, joined.start)
-            self.model.run(self._prefix(joined), allowed, cache, joined.start)
+            x = self.model.embed(*joined.prefix_entries())
+            self.model.run(x, joined.allowed(joined.start), cache, joined.start)
         return cache
-
-    def _prefix(self, joined: _Joined) -> Tensor:
-        """(B, start, D) residual integers of text and grid prefix."""
-        plans, device = joined.plans, self.model.device
-        text = _padded([plan.text for plan in plans], joined.text, device)
-        slots = _padded([plan.prefix_slots for plan in plans], joined.prefix, device)
-        places = _padded([plan.prefix_places for plan in plans], joined.prefix, device)
-        kinds = _padded([plan.prefix_kinds for plan in plans], joined.prefix, device)
-        grid = self.model.embed_grid(slots, places, kinds)
-        return torch.cat([self.model.embed_text(text), grid], dim=1)
-
-    def _targets(self, joined: _Joined, slots: Sequence[Codes]) -> Tensor:
-        """(B, M, D) residual integers of target entries with the given slots."""
-        plans, device = joined.plans, self.model.device
-        places = _padded([plan.target_places for plan in plans], joined.count, device)
-        kinds = torch.tensor([plan.target_kind for plan in plans], device=device)
-        kinds = kinds[:, None].expand(-1, joined.count)
-        return self.model.embed_grid(_padded(slots, joined.count, device), places, kinds)
-
-    def _allowed(self, joined: _Joined, length: int) -> Tensor:
-        """(B, length, length) bool: an entry sees the prefix and what came before it."""
-        steps = np.arange(length)
-        keys = np.ones((len(joined.plans), length), dtype=bool)
-        keys[:, : joined.start] = joined.valid()
-        seen = (steps[None, :] < joined.start) | (steps[None, :] <= steps[:, None])
-        return torch.from_numpy(keys[:, None, :] & seen).to(self.model.device)
-
-    def _codes(self, joined: _Joined, codes: Sequence[Codes]) -> Tensor:
-        return _padded(codes, joined.count, self.model.device)
 
 
 class _Steps:
-    """B sequences decoded side by side, one target at a time, in eager torch."""
+    """B sequences decoded side by side, one target at a time, by the model itself."""
 
     def __init__(self, engine: Engine, joined: _Joined) -> None:
         self.engine, self.joined = engine, joined
         self.cache = engine._filled_cache(joined)
-        valid = np.ones((len(joined.plans), 1, joined.start + joined.count), dtype=bool)
-        valid[:, 0, : joined.start] = joined.valid()
-        self.valid = torch.from_numpy(valid).to(engine.model.device)
+        self.valid = np.ones((len(joined.plans), 1, joined.start + joined.count), dtype=bool)
+        self.valid[:, 0, : joined.start] = joined.valid()
         self.codes = np.zeros((len(joined.plans), joined.count), dtype=np.int32)
         self.boards = [plan.board.copy() for plan in joined.plans]
+        self.places = _padded([plan.target_places for plan in joined.plans], joined.count)
+        self.kinds = np.array([[plan.target_kind] for plan in joined.plans])
         self.at = 0
         self._advance_state()
 
-    def high(self) -> Tensor:
+    def high(self) -> Intervals:
         """(B, 64) frequencies of the next high part."""
         return self.engine.model.high_frequencies(self.state)
 
-    def low(self, high: Tensor) -> Tensor:
+    def low(self, high: Intervals) -> Intervals:
         """(B, 128) frequencies of the next low part, given the high parts (B,)."""
         return self.engine.model.low_frequencies(self.state, high)
 
-    def advance(self, codes: Codes) -> None:
+    def advance(self, codes: npt.NDArray[np.integer[Any]]) -> None:
         """Take in the codes (B,) of this step."""
         self.codes[:, self.at] = codes
         for plan, board, code in zip(self.joined.plans, self.boards, codes, strict=True):
@@ -273,51 +286,47 @@ class _Steps:
             self._advance_state()
 
     def _advance_state(self) -> None:
-        model, device = self.engine.model, self.engine.model.device
-        places = [_at(plan.target_places, self.at) for plan in self.joined.plans]
-        kinds = torch.tensor([[plan.target_kind] for plan in self.joined.plans], device=device)
+        model, places = self.engine.model, self.places[:, self.at]
         slots = np.stack([self._slots(i, place) for i, place in enumerate(places)])
-        x = model.embed_grid(
-            torch.from_numpy(slots[:, None]).to(device),
-            torch.from_numpy(np.stack(places)[:, None]).to(device),
-            kinds,
-        )
+        text = np.zeros((len(places), 0), dtype=np.int64)
+        x = model.embed(text, slots[:, None], places[:, None], self.kinds)
         allowed = self.valid[:, :, : self.joined.start + self.at + 1]
         self.state = model.run(x, allowed, self.cache, self.joined.start)[:, 0]  # (B, D)
 
     def _slots(self, index: int, place: Intervals) -> Intervals:
-        from shared_protocol.entropy.config import NEIGHBOURS
-
-        config, board = self.engine.config, self.boards[index]
-        last = self.codes[index, self.at - 1] if self.at else config.outside_row
-        row, column = place + 1
-        around = [board[row + down, column + right] for down, right in NEIGHBOURS]
-        return np.array([last, *around], dtype=np.int64)
+        last = self.codes[index, self.at - 1] if self.at else self.engine.config.outside_row
+        rows, columns = (place + 1 + _NEIGHBOURS).T
+        return np.array([last, *self.boards[index][rows, columns]], dtype=np.int64)
 
 
-def _at(places: Codes, index: int) -> Intervals:
-    empty: Intervals = np.zeros(2, dtype=np.int64)
-    return places[index].astype(np.int64) if index < len(places) else empty
+_NEIGHBOURS = np.array(NEIGHBOURS)
 
 
-def _padded(rows: Sequence[Codes], length: int, device: torch.device) -> Tensor:
+def _workers() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _padded(rows: Sequence[Codes], length: int) -> Intervals:
     """Stack arrays along a new first axis, zeros behind the shorter ones; int64."""
     out = np.zeros((len(rows), length, *rows[0].shape[1:]), dtype=np.int64)
     for target, row in zip(out, rows, strict=True):
         target[: len(row)] = row
-    return torch.from_numpy(out).to(device)
+    return out
 
 
-def _interval(tables: Tensor, symbols: Tensor) -> Tensor:
+def _interval(tables: Intervals, symbols: Intervals) -> Intervals:
     """(..., V) frequencies and (...) symbols -> (..., 3) start, frequency, total."""
     sums = tables.cumsum(-1)
-    end = sums.gather(-1, symbols[..., None])
-    frequency = tables.gather(-1, symbols[..., None])
-    return torch.cat([end - frequency, frequency, sums[..., -1:]], dim=-1)
+    end = np.take_along_axis(sums, symbols[..., None], -1)
+    frequency = np.take_along_axis(tables, symbols[..., None], -1)
+    return np.concatenate([end - frequency, frequency, sums[..., -1:]], axis=-1)
 
 
-def _read(decoders: Sequence[RangeDecoder], live: Sequence[bool], tables: Tensor) -> Intervals:
-    sums = tables.cumsum(-1).cpu().numpy()
+def _read(decoders: Sequence[RangeDecoder], live: Sequence[bool], tables: Intervals) -> Intervals:
+    sums = tables.cumsum(-1)
     symbols = np.zeros(len(decoders), dtype=np.int64)
     for index, decoder in enumerate(decoders):
         if live[index]:
@@ -331,16 +340,3 @@ def _read_symbol(decoder: RangeDecoder, sums: Intervals) -> int:
     start = int(sums[symbol - 1]) if symbol else 0
     decoder.advance(start, int(sums[symbol]) - start, total)
     return symbol
-
-
-def _finish(decoder: RangeDecoder) -> Codes:
-    decoder.finish()
-    return np.zeros(0, dtype=np.int32)
-
-
-def _kernel(weights: ExactWeights) -> Kernel | None:
-    try:
-        from shared_protocol.entropy.kernel import Kernel
-    except ImportError:
-        return None
-    return Kernel(weights)

@@ -1,24 +1,25 @@
-"""Exact integer inference in eager torch: the same frequencies on every device, in any batch.
+"""Exact integer inference in numpy: the same frequencies on every processor, in any batch.
 
-It does not know bytes, scenarios or training. Every tensor holds integers, carried in float32
-where a matrix product wants it; see `shared_protocol/notes/exactness.md` for why nothing here can
-depend on the order of a sum. The rules that keep it so:
+It does not know bytes, scenarios or training. Every array holds integers, carried in float32 so
+that a matrix product is one BLAS call; see `shared_protocol/notes/exactness.md` for why nothing
+here can depend on the order of a sum. The rules that keep it so:
 
 * every float multiplication is followed by a rounding, never by an addition;
-* division and sqrt are IEEE operations on tensors, never `x / constant`, `rsqrt`, `exp` or `erf`;
+* division and square root are IEEE operations; there is no `exp`, `erf` or `tanh`;
 * sums run over integers that a certificate keeps below 2^24 (float32) or 2^53 (float64).
+
+`exact_torch` says the same in torch, for GPUs and as a second opinion.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from shared_protocol.entropy.config import (
     ACTIVATION_MAX,
@@ -29,10 +30,10 @@ from shared_protocol.entropy.config import (
     EntropyConfig,
 )
 from shared_protocol.entropy.weights import ExactWeights
-from shared_protocol.errors import ConfigError
 
-Gemm = Literal["float32", "float64", "int64", "int8"]
-"""What carries the integers of a matrix product; all give the same integers."""
+Whole = npt.NDArray[np.int64]
+Carried = npt.NDArray[np.float32]
+"""Integers in float32."""
 
 QUERIES = 64
 """Attention rows computed at once: few enough for the caches, and to skip keys nobody sees yet."""
@@ -41,68 +42,104 @@ MASKED_SCORE = -(2.0**23)
 """Below every score, so that a masked key is never the maximum of a row that has an allowed one."""
 
 
+class KeyCache(Protocol):
+    """Keys and values of the entries so far."""
+
+    length: int
+
+    def as_int8(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+        """Keys and values, each (L, B, heads, capacity, D / heads) int8 in numpy."""
+
+
+class IntegerModel(Protocol):
+    """The integer Transformer, whatever computes it; states are opaque but can be sliced."""
+
+    @property
+    def config(self) -> EntropyConfig:
+        """Sizes."""
+
+    def computing(self) -> Any:
+        """A context in which nothing outside can lower the precision."""
+
+    def embed(self, text: Whole, slots: Whole, places: Whole, kinds: Whole) -> Any:
+        """(B, T), (B, N, SLOTS), (B, N, 2), (B, N) -> (B, T + N, D) residual integers."""
+
+    def new_cache(self, batch: int, capacity: int) -> Any:
+        """An empty cache for `batch` sequences of up to `capacity` entries."""
+
+    def run(self, x: Any, allowed: npt.NDArray[np.bool_], cache: Any, common: int) -> Any:
+        """Append N entries to the cache and give their states, (B, N, D)."""
+
+    def high_frequencies(self, states: Any) -> Whole:
+        """(..., D) states -> (..., 64) frequencies of the high part."""
+
+    def low_frequencies(self, states: Any, high: Whole) -> Whole:
+        """(..., D) states and (...) high parts -> (..., 128) frequencies of the low part."""
+
+
 @dataclass
 class Cache:
-    """Keys and values of the entries so far, each (L, B, heads, capacity, D / heads)."""
+    """Keys and values of the entries so far, each (L, B, heads, capacity, D / heads) float32."""
 
-    keys: Tensor
-    values: Tensor
+    keys: Carried
+    values: Carried
     length: int = 0
+
+    def as_int8(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+        """See `KeyCache.as_int8`."""
+        return self.keys.astype(np.int8), self.values.astype(np.int8)
 
 
 class ExactModel:
-    """The integer Transformer.
+    """The integer Transformer in numpy.
 
     Args:
         weights: certified integer weights.
-        device: where to compute; results do not depend on it.
-        gemm: the carrier of matrix products; results do not depend on it either.
     """
 
-    def __init__(
-        self, weights: ExactWeights, device: torch.device | str = "cpu", gemm: Gemm = "float32"
-    ) -> None:
-        self.config: EntropyConfig = weights.config
-        self.device = torch.device(device)
-        self._carrier = torch.float64 if gemm == "float64" else torch.float32
-        self._multiply = _MULTIPLY[gemm]
-        self._attend = _MULTIPLY["int64" if gemm == "int8" else gemm]
-        self._w = {
-            name: self._load(torch.from_numpy(array.copy()))
-            for name, array in weights.arrays.items()
-        }
+    def __init__(self, weights: ExactWeights) -> None:
+        self._config = weights.config
+        self._w = {name: _carried(name, array) for name, array in weights.arrays.items()}
 
-    def _load(self, array: Tensor) -> Tensor:
-        carried = array if array.dtype.is_floating_point else array.to(torch.float32)
-        return carried.to(self.device)
+    @property
+    def config(self) -> EntropyConfig:
+        """Sizes."""
+        return self._config
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Nothing to guard: numpy's float32 products are float32 products."""
+        yield
 
     # Entries -------------------------------------------------------------------------------------
 
-    def embed_grid(self, slots: Tensor, places: Tensor, kinds: Tensor) -> Tensor:
-        """(B, N, SLOTS) rows, (B, N, 2) places, (B, N) kinds -> (B, N, D) residual integers."""
-        w, places = self._w, places.clamp_max(self.config.side - 1)
-        joined = w["code_table"][slots].flatten(-2)  # (B, N, SLOTS * E)
-        place = w["row"][places[..., 0]] + w["column"][places[..., 1]] + w["kind"][kinds]
-        return clamp(self._linear(joined, "join", RESIDUAL_MAX) + place, RESIDUAL_MAX)
-
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """(B, T) text ids -> (B, T, D) residual integers."""
+    def embed(self, text: Whole, slots: Whole, places: Whole, kinds: Whole) -> Carried:
+        """See `IntegerModel.embed`."""
+        if not text.shape[1]:
+            return self._embed_grid(slots, places, kinds)
         w = self._w
-        place = w["text_place"][: ids.shape[1]] + w["kind"][0]
-        return clamp(
-            self._linear(w["text_table"][ids], "text_join", RESIDUAL_MAX) + place, RESIDUAL_MAX
-        )
+        place = w["text_place"][: text.shape[1]] + w["kind"][0]
+        words = self._linear(w["text_table"][text], "text_join", RESIDUAL_MAX)
+        words = _clamp(words + place, RESIDUAL_MAX)
+        return np.concatenate([words, self._embed_grid(slots, places, kinds)], axis=1)
+
+    def _embed_grid(self, slots: Whole, places: Whole, kinds: Whole) -> Carried:
+        w, places = self._w, np.minimum(places, self._config.side - 1)
+        inputs = slots.shape[2] * self._config.code_width  # SLOTS * E
+        joined = w["code_table"][slots].reshape(*slots.shape[:2], inputs)
+        place = w["row"][places[..., 0]] + w["column"][places[..., 1]] + w["kind"][kinds]
+        x = self._linear(joined.astype(np.float32), "join", RESIDUAL_MAX)
+        return _clamp(np.add(x, place, out=x), RESIDUAL_MAX)
 
     # Blocks --------------------------------------------------------------------------------------
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty cache for `batch` sequences of up to `capacity` entries."""
-        c = self.config
+        """See `IntegerModel.new_cache`."""
+        c = self._config
         shape = (c.layers, batch, c.heads, capacity, c.head_width)
-        keys = torch.zeros(shape, dtype=self._carrier, device=self.device)
-        return Cache(keys, torch.zeros_like(keys))
+        return Cache(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
 
-    def run(self, x: Tensor, allowed: Tensor, cache: Cache, common: int) -> Tensor:
+    def run(self, x: Carried, allowed: npt.NDArray[np.bool_], cache: Cache, common: int) -> Carried:
         """Append N entries to the cache and give their states.
 
         Args:
@@ -114,194 +151,154 @@ class ExactModel:
         Returns:
             (B, N, D) normalised states, integers in [-127, 127].
         """
-        for layer in range(self.config.layers):
+        for layer in range(self._config.layers):
             qkv = self._linear(self._norm(x, 2 * layer), "qkv", ACTIVATION_MAX, layer)
             mixed = self._attention(qkv, allowed, cache, common, layer)
-            x = clamp(self._linear(mixed, "out", RESIDUAL_MAX, layer).add_(x), RESIDUAL_MAX)
+            added = self._linear(mixed, "out", RESIDUAL_MAX, layer)
+            x = _clamp(np.add(added, x, out=added), RESIDUAL_MAX)
             inner = self._linear(self._norm(x, 2 * layer + 1), "up", GELU_HALF, layer)
-            inner = lookup(self._w["gelu"][layer], inner.add_(GELU_HALF))
-            x = clamp(self._linear(inner, "down", RESIDUAL_MAX, layer).add_(x), RESIDUAL_MAX)
+            inner = _lookup(self._w["gelu"][layer], np.add(inner, GELU_HALF, out=inner))
+            added = self._linear(inner, "down", RESIDUAL_MAX, layer)
+            x = _clamp(np.add(added, x, out=added), RESIDUAL_MAX)
         cache.length += x.shape[1]
-        return self._norm(x, 2 * self.config.layers)
+        return self._norm(x, 2 * self._config.layers)
 
     def _attention(
-        self, qkv: Tensor, allowed: Tensor, cache: Cache, common: int, layer: int
-    ) -> Tensor:
+        self, qkv: Carried, allowed: npt.NDArray[np.bool_], cache: Cache, common: int, layer: int
+    ) -> Carried:
         batch, count, _ = qkv.shape
         start, end = cache.length, cache.length + count
-        split = qkv.view(batch, count, 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = split.unbind(0)  # each (B, heads, N, D / heads)
-        cache.keys[layer, :, :, start:end] = k
-        cache.values[layer, :, :, start:end] = v
+        split = qkv.reshape(batch, count, 3, self._config.heads, -1).transpose(2, 0, 3, 1, 4)
+        queries = np.ascontiguousarray(split[0])  # (B, heads, N, D / heads)
         keys, values = cache.keys[layer], cache.values[layer]
-        chunks = []
+        keys[:, :, start:end] = split[1]
+        values[:, :, start:end] = split[2]
+        mixed = np.empty(
+            (batch, count, *queries.shape[1::2]), dtype=np.float32
+        )  # (B, N, heads, D / heads)
         for i in range(0, count, QUERIES):
             j = min(i + QUERIES, count)
             seen = min(max(common, start + j), end)  # no entry of the chunk sees a later key
-            rows = allowed[:, i:j, :seen]
-            chunks.append(
-                self._mix(q[:, :, i:j], keys[..., :seen, :], values[..., :seen, :], rows, layer)
-            )
-        return torch.cat(chunks, dim=2).transpose(1, 2).reshape(batch, count, -1)  # (B, N, D)
+            mixed[:, i:j] = self._mix(
+                queries[:, :, i:j],
+                keys[:, :, :seen],
+                values[:, :, :seen],
+                allowed[:, i:j, :seen],
+                layer,
+            ).transpose(0, 2, 1, 3)
+        return mixed.reshape(batch, count, self._config.width)
 
-    def _mix(self, q: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: int) -> Tensor:
-        sums = self._attend(q, keys).to(torch.float32)  # (B, heads, N, K)
-        scores = sums.mul_(self._w["score.scale"][layer][:, None, None]).round_()
-        weights = attention_weights(scores, allowed.unsqueeze(1), self._w["score_exp"])
-        mixed = self._attend(weights, values.transpose(-1, -2)).to(torch.float32)
-        return clamp(mixed.mul_(self._w["mix.scale"][layer]).round_(), ACTIVATION_MAX)
+    def _mix(
+        self,
+        queries: Carried,
+        keys: Carried,
+        values: Carried,
+        allowed: npt.NDArray[np.bool_],
+        layer: int,
+    ) -> Carried:
+        scores = queries @ keys.swapaxes(-1, -2)  # (B, heads, N, K)
+        scores *= self._w["score.scale"][layer][:, None, None]
+        np.rint(scores, out=scores)
+        weights = attention_weights(scores, allowed[:, None], self._w["score_exp"])
+        mixed = weights @ values
+        mixed *= self._w["mix.scale"][layer]
+        return _clamp(np.rint(mixed, out=mixed), ACTIVATION_MAX)
 
     # Heads ---------------------------------------------------------------------------------------
 
-    def high_frequencies(self, states: Tensor) -> Tensor:
-        """(..., D) states -> (..., 64) int64 frequencies of the high part."""
+    def high_frequencies(self, states: Carried) -> Whole:
+        """See `IntegerModel.high_frequencies`."""
         return frequencies(self._steps(states, "high"), self._w["logit_exp"])
 
-    def low_frequencies(self, states: Tensor, high: Tensor) -> Tensor:
-        """(..., D) states and (...) high parts -> (..., 128) int64 frequencies of the low part."""
+    def low_frequencies(self, states: Carried, high: Whole) -> Whole:
+        """See `IntegerModel.low_frequencies`."""
         inner = self._linear(states, "low_in", GELU_HALF, extra=self._w["given"][high])
-        hidden = lookup(self._w["low_gelu"], inner + GELU_HALF)
+        hidden = _lookup(self._w["low_gelu"], np.add(inner, GELU_HALF, out=inner))
         return frequencies(self._steps(hidden, "low_out"), self._w["logit_exp"])
 
     # Arithmetic ----------------------------------------------------------------------------------
 
-    def _steps(self, x: Tensor, name: str) -> Tensor:
-        sums = self._multiply(x, self._w[f"{name}.weight"]).to(torch.float32)
-        return sums.add_(self._w[f"{name}.bias"]).mul_(self._w[f"{name}.scale"]).round_()
+    def _steps(self, x: Carried, name: str) -> Carried:
+        sums = _product(x, self._w[f"{name}.weight"])
+        sums += self._w[f"{name}.bias"]
+        sums *= self._w[f"{name}.scale"]
+        return np.rint(sums, out=sums)
 
     def _linear(
         self,
-        x: Tensor,
+        x: Carried,
         name: str,
         limit: int,
         layer: int | None = None,
-        extra: Tensor | None = None,
-    ) -> Tensor:
+        extra: Carried | None = None,
+    ) -> Carried:
         """Matrix product, bias, ONE float32 multiplication, round half to even, clamp."""
         weight, scale = self._w[f"{name}.weight"], self._w[f"{name}.scale"]
         bias = self._w.get(f"{name}.bias")
         if layer is not None:
             weight, scale = weight[layer], scale[layer]
             bias = None if bias is None else bias[layer]
-        sums = self._multiply(x, weight).to(torch.float32)
+        sums = _product(x, weight)
         for term in (bias, extra):
-            sums = sums if term is None else sums.add_(term)
-        return clamp(sums.mul_(scale).round_(), limit)
+            if term is not None:
+                sums += term
+        sums *= scale
+        return _clamp(np.rint(sums, out=sums), limit)
 
-    def _norm(self, x: Tensor, index: int) -> Tensor:
-        squares = x.double().square().sum(-1, keepdim=True)  # exact: below 2^30 * D
-        root = squares.clamp_min(1.0).sqrt()
-        factor = (self._w["norms"][index].expand_as(root) / root).to(torch.float32)
-        return clamp((x * factor).round_(), ACTIVATION_MAX)
+    def _norm(self, x: Carried, index: int) -> Carried:
+        wide = x.astype(np.float64)
+        squares = np.einsum("...d,...d->...", wide, wide)  # exact: below 2^30 * D
+        root = np.sqrt(np.maximum(squares, 1.0))
+        factor = (self._w["norms"][index] / root).astype(np.float32)
+        normed = x * factor[..., None]
+        return _clamp(np.rint(normed, out=normed), ACTIVATION_MAX)
 
 
-def clamp(x: Tensor, limit: int) -> Tensor:
+def _carried(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Integers as float32, for products and sums; the tables of rows stay small until looked up."""
+    if array.dtype.kind == "f" or name in _ROWS:
+        return array
+    return array.astype(np.float32)
+
+
+_ROWS = ("code_table", "text_table")
+"""Tables of which a step reads a few rows; the largest arrays of all."""
+
+
+def _product(x: Carried, weight: Carried) -> Carried:
+    """(..., K) @ (R, K) -> (..., R), as one matrix product."""
+    flat = x.reshape(-1, x.shape[-1])
+    product: Carried = flat @ weight.T
+    return product.reshape(*x.shape[:-1], len(weight))
+
+
+def _clamp(x: Carried, limit: int) -> Carried:
     """Cut to [-limit, limit], in place."""
-    return x.clamp_(-limit, limit)
+    np.minimum(x, np.float32(limit), out=x)
+    return np.maximum(x, np.float32(-limit), out=x)
 
 
-def lookup(table: Tensor, index: Tensor) -> Tensor:
-    """table[index] for an index tensor of integers carried in floats.
-
-    `index_select` with 32-bit indices is three times as fast on CPUs as indexing.
-    """
-    return table.index_select(0, index.to(torch.int32).reshape(-1)).view(index.shape)
+def _lookup(table: Carried, index: Carried) -> Carried:
+    """table[index] for an index array of integers carried in floats."""
+    found: Carried = table[index.astype(np.intp)]
+    return found
 
 
-def attention_weights(scores: Tensor, allowed: Tensor, table: Tensor) -> Tensor:
+def attention_weights(scores: Carried, allowed: npt.NDArray[np.bool_], table: Carried) -> Carried:
     """Integer softmax: (..., N, K) scores in table steps -> integers with a sum of about 2^8."""
-    scores = scores.masked_fill(~allowed, MASKED_SCORE)
-    below = (scores.amax(-1, keepdim=True) - scores).clamp_max_(len(table) - 1)
-    shares = lookup(table, below).mul_(allowed)
-    total = shares.sum(-1, keepdim=True).clamp_min(1.0)  # exact: below 2^24
-    factor = torch.full_like(total, float(ATTENTION_SUM)) / total
-    return shares.mul_(factor).round_()
+    scores = np.where(allowed, scores, np.float32(MASKED_SCORE))
+    below = np.subtract(scores.max(-1, keepdims=True), scores, out=scores)
+    shares = _lookup(table, np.minimum(below, np.float32(len(table) - 1), out=below))
+    shares *= allowed
+    total = np.maximum(shares.sum(-1, keepdims=True, dtype=np.float32), np.float32(1))
+    shares *= np.float32(ATTENTION_SUM) / total  # the sum is exact: below 2^24
+    return np.rint(shares, out=shares)
 
 
-def frequencies(logits: Tensor, table: Tensor) -> Tensor:
+def frequencies(logits: Carried, table: Carried) -> Whole:
     """Integer logits (..., V) in table steps -> int64 frequencies, each at least 1."""
-    below = logits.amax(-1, keepdim=True) - logits
-    shares = lookup(table, below.clamp_max(len(table) - 1)).double()
-    total = shares.sum(-1, keepdim=True)  # exact: below 2^31
-    factor = torch.full_like(total, float(FREQUENCY_SUM)) / total
-    return shares.mul_(factor).round_().to(torch.int64).add_(1)
-
-
-def _float32(x: Tensor, weight: Tensor) -> Tensor:
-    return x.to(torch.float32) @ weight.to(torch.float32).transpose(-1, -2)
-
-
-def _float64(x: Tensor, weight: Tensor) -> Tensor:
-    return x.double() @ weight.double().transpose(-1, -2)
-
-
-def _int64(x: Tensor, weight: Tensor) -> Tensor:
-    return x.to(torch.int64) @ weight.to(torch.int64).transpose(-1, -2)
-
-
-def _int8(x: Tensor, weight: Tensor) -> Tensor:
-    rows = x.reshape(-1, x.shape[-1]).to(torch.int8)
-    product = torch._int_mm(rows, weight.to(torch.int8).t())
-    return product.view(*x.shape[:-1], weight.shape[0])
-
-
-_MULTIPLY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "float32": _float32,
-    "float64": _float64,
-    "int64": _int64,
-    "int8": _int8,
-}
-
-
-# Surroundings ------------------------------------------------------------------------------------
-
-_guard = threading.Lock()
-_users = 0
-_saved: str | None = None
-
-
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Reduced-precision matrix products are off inside; restored when the last user leaves.
-
-    Raises:
-        ConfigError: autocast is on, which would replace the carriers by shorter floats.
-    """
-    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-        raise ConfigError("entropy coding runs under autocast", "leave the autocast block first")
-    _enter()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        _leave()
-
-
-def _enter() -> None:
-    global _users, _saved
-    with _guard:
-        if _users == 0:
-            _saved = _precision()
-            if _saved is not None:
-                torch.set_float32_matmul_precision("highest")
-        _users += 1
-
-
-def _leave() -> None:
-    global _users
-    with _guard:
-        _users -= 1
-        if _users == 0 and _saved is not None:
-            torch.set_float32_matmul_precision(_saved)
-
-
-def _precision() -> str | None:
-    """The setting to come back to; None where torch's newer settings are in use.
-
-    Those are left alone: every operand here has at most 8 significant bits, which even bfloat16
-    keeps, so reduced precision would not change a result. Switching it off is a second lock.
-    """
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:
-        return None
+    below = logits.max(-1, keepdims=True) - logits
+    shares = _lookup(table, np.minimum(below, np.float32(len(table) - 1))).astype(np.float64)
+    total = shares.sum(-1, keepdims=True)  # exact: below 2^31
+    shares *= float(FREQUENCY_SUM) / total
+    return np.rint(shares).astype(np.int64) + 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -189,80 +189,3 @@ def _tables(weights: ExactWeights) -> list[Certificate]:
         Certificate("attention table faults", float(not good), 1),
         Certificate("frequency table faults", float(not good_logits), 1),
     ]
-
-
-# The same arrays as the compiled decoder takes them: by name, without a dictionary ---------------
-
-
-class EntryWeights(NamedTuple):
-    """What a target's residual stream is made of; rows of tables are int8 or int16.
-
-    Args:
-        codes: (V + 2, E), the rows of codes, "outside" and "yet to come".
-        join, join_scale: (D, slots * E) and (D,), from the neighbours' rows to the stream.
-        rows, columns, kinds: (side, D), (side, D), (4, D), added for where and what it is.
-    """
-
-    codes: Any
-    join: Any
-    join_scale: Any
-    rows: Any
-    columns: Any
-    kinds: Any
-
-
-class BlockWeights(NamedTuple):
-    """All Transformer blocks, stacked along the first axis (L).
-
-    Args:
-        norms: (2L + 1,), numerators of the norms.
-        qkv, qkv_scale: (L, 3D, D) and (L, 3D).
-        score: (L, heads), from a sum of products to a step of `exponential`.
-        mix: (L,), from mixed values to int8.
-        out, out_scale, up, up_scale, up_bias, down, down_scale: projections.
-        gelu: (L, 2 * GELU_HALF + 1), the activation as a table.
-        exponential: exp(-step), as integers.
-    """
-
-    norms: Any
-    qkv: Any
-    qkv_scale: Any
-    score: Any
-    mix: Any
-    out: Any
-    out_scale: Any
-    up: Any
-    up_scale: Any
-    up_bias: Any
-    gelu: Any
-    down: Any
-    down_scale: Any
-    exponential: Any
-
-
-class HeadWeights(NamedTuple):
-    """From the residual stream to the frequencies of the high part, then of the low part.
-
-    Args:
-        norm: numerator of the last norm.
-        high, high_scale, high_bias: (high_size, D) and twice (high_size,).
-        inner, inner_scale, inner_bias: the low part's layer, before the high part is known.
-        given: (high_size, low_width), what the high part adds to it.
-        gelu: its activation as a table.
-        low, low_scale, low_bias: (low_size, low_width) and twice (low_size,).
-        exponential: exp(-step), as integers.
-    """
-
-    norm: Any
-    high: Any
-    high_scale: Any
-    high_bias: Any
-    inner: Any
-    inner_scale: Any
-    inner_bias: Any
-    given: Any
-    gelu: Any
-    low: Any
-    low_scale: Any
-    low_bias: Any
-    exponential: Any

@@ -1,26 +1,30 @@
 """The same frequency tables computed in every way that a machine has, compared bit for bit.
 
-It does not know messages or recorded digests. The reference is the sender's pass over a padded
-batch; every other way (stepwise, alone, padded further, threads, carriers of integers, kernels for
-other processors, the compiled decoder, a GPU) must give the same integers for every sequence.
+It does not know messages or recorded digests. The reference is numpy's pass over a padded
+batch; every other way (stepwise, alone, padded further, threads, the compiled decoder, torch and
+its carriers of integers, kernels for other processors, a GPU) must give the same integers.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shared_protocol.compute import Compute
 from shared_protocol.entropy.coder import EntropyModels, write_stream
 from shared_protocol.selfcheck import witness
 from shared_protocol.selfcheck.probes import probe, sequence
@@ -40,7 +44,9 @@ CHUNK = 25
 THREADS = (1, 2, 4)
 NEIGHBOUR_SEED = 1_000_003
 """Probe number of the longer sequence."""
-PROCESSORS: dict[str, dict[str, str]] = {
+BLAS_KERNELS = ("Nehalem", "Sandybridge", "Haswell", "SkylakeX", "Zen")
+"""Processors for which OpenBLAS brings matrix products of their own, on x86-64."""
+TORCH_KERNELS: dict[str, dict[str, str]] = {
     "no vector extensions": {
         "ATEN_CPU_CAPABILITY": "default",
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
@@ -52,9 +58,7 @@ PROCESSORS: dict[str, dict[str, str]] = {
         "ONEDNN_MAX_CPU_ISA": "AVX2",
     },
 }
-"""Which processor a new process takes this machine for -> the variables that make it do so."""
-COMPILED_FOR_ANY = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-"""The compiled decoder built for the oldest 64-bit processor."""
+"""Which processor torch takes this machine for -> the variables that make it do so."""
 
 Report = Callable[[str], None]
 
@@ -185,29 +189,37 @@ def digest(tables: Tables) -> str:
 
 
 def _ways(models: EntropyModels, scenario: Scenario) -> Iterator[tuple[str, Way]]:
+    engine = models.engine(scenario)
+    yield "numpy, one by one", _one_by_one(engine.tables)
+    yield "numpy, beside a longer sequence", _beside_a_longer(engine, scenario)
+    yield "numpy, stepwise", engine.stepwise_tables
+    yield "numpy, stepwise, one by one", _one_by_one(engine.stepwise_tables)
+    if engine.kernel is not None:
+        yield "compiled decoder", _one_by_one(_compiled(engine))
+        yield "compiled decoder, all at once", _compiled(engine)
+    if find_spec("torch") is not None:
+        yield from _torch_ways(models.paths[scenario])
+
+
+def _torch_ways(path: Path) -> Iterator[tuple[str, Way]]:
     import torch
 
     from shared_protocol.entropy.checkpoint import load
     from shared_protocol.entropy.engine import Engine
+    from shared_protocol.entropy.exact_torch import GEMMS, TorchModel
 
-    engine = models.engine(scenario)
-    weights = load(models.paths[scenario])
-    yield "parallel, one by one", _one_by_one(engine.tables)
-    yield "parallel, beside a longer sequence", _beside_a_longer(engine, scenario)
-    yield "stepwise, batch", engine.stepwise_tables
-    yield "stepwise, one by one", _one_by_one(engine.stepwise_tables)
+    weights = load(path)
+    for gemm in GEMMS:
+        engine = Engine(TorchModel(weights, gemm=gemm))
+        yield f"torch, {gemm} products", engine.tables
+        yield f"torch, {gemm} products, stepwise", engine.stepwise_tables
+    engine = Engine(TorchModel(weights))
     for threads in THREADS:
-        yield f"parallel, {threads} threads", _with_threads(engine.tables, threads)
-    for gemm in ("float64", "int64", "int8"):
-        other = Engine(weights, gemm=gemm, use_kernel=False)
-        yield f"parallel, {gemm} products", other.tables
-        yield f"stepwise, {gemm} products", other.stepwise_tables
-    if engine.kernel is not None:
-        yield "compiled decoder", _compiled(engine)
+        yield f"torch, {threads} threads", _with_threads(engine.tables, threads)
     if torch.cuda.is_available():
-        gpu = Engine(weights, device="cuda", use_kernel=False)
-        yield "parallel, CUDA", gpu.tables
-        yield "stepwise, CUDA", gpu.stepwise_tables
+        gpu = Engine(TorchModel(weights, "cuda"))
+        yield "CUDA", gpu.tables
+        yield "CUDA, stepwise", gpu.stepwise_tables
 
 
 def _one_by_one(compute: Way) -> Way:
@@ -243,7 +255,7 @@ def _with_threads(compute: Way, threads: int) -> Way:
 def _compiled(engine: Engine) -> Way:
     def run(plans: list[Any], codes: list[Codes]) -> Tables:
         streams = [write_stream(intervals) for intervals in engine.intervals(plans, codes)]
-        return [engine.kernel_tables(p, s) for p, s in zip(plans, streams, strict=True)]
+        return engine.kernel_tables(plans, streams)
 
     return run
 
@@ -251,17 +263,40 @@ def _compiled(engine: Engine) -> Way:
 # Other processors --------------------------------------------------------------------------------
 
 
+def elsewhere_ways() -> dict[str, tuple[dict[str, str], Compute]]:
+    """What a new process may be told: name of the way -> variables, and what computes."""
+    ways = {
+        f"numpy, BLAS for {name}": ({"OPENBLAS_CORETYPE": name}, Compute.NUMPY)
+        for name in BLAS_KERNELS
+        if platform.machine() in ("x86_64", "AMD64")
+    }
+    ways |= {
+        f"numpy, {count} threads": ({"OPENBLAS_NUM_THREADS": str(count)}, Compute.NUMPY)
+        for count in THREADS
+    }
+    ways["numpy, no vector extensions"] = (
+        {"NPY_DISABLE_CPU_FEATURES": " ".join(_numpy_features())}, Compute.NUMPY,
+    )  # fmt: skip
+    if find_spec("torch") is not None:
+        ways |= {
+            f"torch, kernels for {name}": (variables, Compute.TORCH)
+            for name, variables in TORCH_KERNELS.items()
+        }
+    return ways
+
+
+def _numpy_features() -> list[str]:
+    """The vector extensions that numpy uses here beyond those that it was built to need."""
+    where = "numpy._core" if find_spec("numpy._core") else "numpy.core"  # before numpy 2
+    core = importlib.import_module(f"{where}._multiarray_umath")
+    return [name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name)]
+
+
 def _processor_checks(
     models: EntropyModels, scenario: Scenario, digests: Sequence[str], chunks: _Chunks
 ) -> Iterator[Check]:
-    ways: list[tuple[str, dict[str, str], bool]] = [
-        (f"parallel, kernels for {name}", variables, False)
-        for name, variables in PROCESSORS.items()
-    ]
-    if models.engine(scenario).kernel is not None:
-        ways.append(("compiled decoder, for any processor", COMPILED_FOR_ANY, True))
-    for name, variables, compiled in ways:
-        found = elsewhere(models, scenario, chunks.count, variables, compiled)
+    for name, (variables, compute) in elsewhere_ways().items():
+        found = elsewhere(models, scenario, chunks.count, variables, compute)
         pairs = zip(digests, found, chunks.sizes, strict=True)
         different = sum(size for ours, theirs, size in pairs if ours != theirs)
         yield Check(name, chunks.count, sum(chunks.sizes), different)
@@ -272,7 +307,7 @@ def elsewhere(
     scenario: Scenario,
     count: int,
     variables: dict[str, str],
-    compiled: bool = False,
+    compute: Compute = Compute.NUMPY,
 ) -> list[str]:
     """The digest of every chunk of sequences, computed by a new process.
 
@@ -281,14 +316,13 @@ def elsewhere(
         scenario: which.
         count: how many sequences.
         variables: environment variables of that process.
-        compiled: the tables that the compiled decoder meets, not the encoder's.
+        compute: what computes there.
 
     Raises:
         subprocess.CalledProcessError: the process failed.
     """
     command = [sys.executable, "-m", "shared_protocol.selfcheck.battery"]
-    command += [scenario.name, str(models.paths[scenario]), str(count)]
-    command += ["--compiled"] if compiled else []
+    command += [scenario.name, str(models.paths[scenario]), str(count), compute.value]
     environment = {**os.environ, **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found: list[str] = json.loads(done.stdout)
@@ -301,13 +335,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("scenario", choices=[scenario.name for scenario in Scenario])
     parser.add_argument("weights", type=Path)
     parser.add_argument("count", type=int)
-    parser.add_argument("--compiled", action="store_true", help="by the compiled decoder")
+    parser.add_argument("compute", choices=[each.value for each in Compute])
     given = parser.parse_args(argv)
     scenario = Scenario[given.scenario]
-    engine = EntropyModels.load({scenario: given.weights}).engine(scenario)
-    compute = _compiled(engine) if given.compiled else engine.tables
+    models = EntropyModels.load({scenario: given.weights}, Compute(given.compute))
+    engine = models.engine(scenario)
     chunks = _Chunks(engine, scenario, given.count)
-    sys.stdout.write(json.dumps([digest(compute(plans, codes)) for plans, codes in chunks]))
+    sys.stdout.write(json.dumps([digest(engine.tables(plans, codes)) for plans, codes in chunks]))
     return 0
 
 

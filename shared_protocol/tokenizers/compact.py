@@ -21,9 +21,9 @@ picture), and no convolutions at full resolution (they cost most of the time on 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,32 +32,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shared_protocol.errors import CheckpointError
-
-FORMAT = "unimic-compact-tokenizer-1"
-STEM = 4  # pixels per side of a stem cell
-PIXEL_CHANNELS = 3 * STEM * STEM
-
-
-@dataclass(frozen=True)
-class CompactConfig:
-    """Sizes of the network; the first entry of each triple is at H/4, the last at H/16.
-
-    Attributes:
-        bits: K, channels of z.
-        encoder_channels / encoder_blocks: widths and residual blocks of the encoder.
-        decoder_channels / decoder_blocks: the same of the decoder.
-    """
-
-    bits: int = 13
-    encoder_channels: tuple[int, int, int] = (96, 192, 320)
-    encoder_blocks: tuple[int, int, int] = (2, 2, 2)
-    decoder_channels: tuple[int, int, int] = (80, 128, 192)
-    decoder_blocks: tuple[int, int, int] = (2, 2, 2)
-
-    @property
-    def stride(self) -> int:
-        """Pixels per token side."""
-        return STEM << (len(self.encoder_channels) - 1)
+from shared_protocol.tokenizers.sizes import (
+    COMPACT_FORMAT,
+    PIXEL_CHANNELS,
+    STEM,
+    CompactConfig,
+    config_from_json,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -229,7 +210,7 @@ def save_compact(tokenizer: CompactTokenizer, path: Path, notes: dict[str, str])
         path: the target file; replaced atomically.
         notes: further metadata strings (recipe, data, scores).
     """
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(tokenizer.config)), **notes}
+    metadata = {"format": COMPACT_FORMAT, "config": json.dumps(asdict(tokenizer.config)), **notes}
     weights = {k: v.detach().half().contiguous().cpu() for k, v in tokenizer.state_dict().items()}
     temporary = path.with_suffix(".partial")
     save_file(weights, temporary, metadata)
@@ -250,22 +231,16 @@ def load_compact(path: Path) -> CompactTokenizer:
     """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") != COMPACT_FORMAT:
             found = metadata.get("format")
             raise CheckpointError(
-                f"{path}: format {found!r}, expected {FORMAT!r}", "name a compact tokenizer's file"
+                f"{path}: format {found!r}, expected {COMPACT_FORMAT!r}",
+                "name a compact tokenizer's file",
             )
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     tokenizer = CompactTokenizer(config_from_json(metadata["config"]))
     tokenizer.load_state_dict(weights)
     return tokenizer.eval().requires_grad_(False)
-
-
-def config_from_json(text: str) -> CompactConfig:
-    """The config that `save_compact` put in the metadata."""
-    entries = json.loads(text).items()
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entries}
-    return CompactConfig(**fields)
 
 
 # ------------------------------------------------------------------------------------------------

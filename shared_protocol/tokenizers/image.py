@@ -6,19 +6,17 @@ It does not know files, image formats or resizing; pixels come in as uint8 array
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.errors import ImageError
-from shared_protocol.tokens import ImageTokens
-
-if TYPE_CHECKING:
-    import torch
+from shared_protocol.tokens import Codes, ImageTokens
 
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) RGB, or (H, W) grey; declared here, where pixels and tokens meet, and nowhere else."""
+Floats = npt.NDArray[np.float32]
 
 
 class ImageTokenizer(Protocol):
@@ -52,17 +50,23 @@ class LfqSizes(Protocol):
 
 
 class LfqNetwork(Protocol):
-    """A network with MAGVIT-v2's interface (torch tensors, pixels in [-1, 1])."""
+    """A network with lookup-free quantisation, whatever computes it; one picture at a time.
+
+    ```
+    pixels in [-1, 1] ─► encode ─► z ─ signs ─► codes      codes ─ +1/-1 ─► decode ─► pixels
+    (3, H, W)                  (K, h, w)       (h, w)      (h, w)  (K, h, w)          (3, H, W)
+    ```
+    """
 
     @property
     def config(self) -> LfqSizes:
         """Its sizes."""
 
-    def encode_codes(self, pixels: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] to codes [B, H/stride, W/stride] int64."""
+    def encode(self, pixels: Floats) -> Floats:
+        """Pixels (3, H, W) to z (K, H/stride, W/stride); only its signs count."""
 
-    def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """[B, h, w] codes to pixels [B, 3, h*stride, w*stride], not clamped."""
+    def decode(self, values: Floats) -> Floats:
+        """+1/-1 values (K, h, w) to pixels (3, h*stride, w*stride), not clamped."""
 
 
 class NetworkTokenizer:
@@ -104,23 +108,42 @@ class NetworkTokenizer:
         Raises:
             ImageError: not (H, W, 3) uint8, or a side that is not a positive multiple of `stride`.
         """
-        import torch
-
         _check_pixels(pixels, self._stride)
-        scaled = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            codes = self._loaded().encode_codes(scaled.float() / 127.5 - 1.0)
-        return ImageTokens(codes[0].numpy(), self._codebook_size)
+        scaled = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+        scaled /= np.float32(127.5)
+        scaled -= np.float32(1)
+        return ImageTokens(codes_of(self._loaded().encode(scaled)), self._codebook_size)
 
     def detokenize(self, tokens: ImageTokens) -> Pixels:
         """See `ImageTokenizer.detokenize`."""
-        import torch
+        network = self._loaded()
+        pixels = network.decode(values_of(tokens.codes, network.config.bits))
+        scaled = np.clip((pixels + np.float32(1)) / np.float32(2), 0, 1) * np.float32(255)
+        return np.ascontiguousarray(scaled.transpose(1, 2, 0)).astype(np.uint8)
 
-        codes = torch.from_numpy(np.array(tokens.codes, dtype=np.int64))[None]
-        with torch.inference_mode():
-            pixels = self._loaded().decode_codes(codes)[0]
-        scaled = ((pixels + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0
-        return scaled.permute(1, 2, 0).numpy().astype(np.uint8)
+
+def codes_of(z: Floats) -> Codes:
+    """(h, w) int32 codes of the signs of z (K, h, w); an exact zero counts as a cleared bit.
+
+    Channel 0 is the most significant bit, as in MAGVIT-v2.
+
+    >>> codes_of(np.array([0.5, -2.0, 0.0, 3.0], dtype=np.float32).reshape(4, 1, 1)).item()
+    9
+    """
+    weights = 1 << np.arange(len(z) - 1, -1, -1, dtype=np.int32)
+    codes: Codes = np.tensordot(weights, (z > 0).astype(np.int32), axes=1)
+    return codes
+
+
+def values_of(codes: Codes, bits: int) -> Floats:
+    """(bits, h, w) float32 of +1 and -1 that a decoder sees; the inverse of `codes_of`.
+
+    >>> values_of(np.array([[9]], dtype=np.int32), 4)[:, 0, 0].tolist()
+    [1.0, -1.0, -1.0, 1.0]
+    """
+    shifts = np.arange(bits - 1, -1, -1)[:, None, None]
+    is_set = (codes.astype(np.int64)[None] >> shifts) & 1
+    return (is_set * 2 - 1).astype(np.float32)
 
 
 def _check_pixels(pixels: Pixels, stride: int) -> None:

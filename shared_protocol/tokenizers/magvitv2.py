@@ -7,60 +7,17 @@ Parameter names are those of the published checkpoint, so its state dict loads a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from shared_protocol.bundles.tensor_files import Shape, load_into, open_tensors
-from shared_protocol.errors import CheckpointError
+from shared_protocol.bundles.tensor_files import load_into, open_tensors
+from shared_protocol.tokenizers.sizes import CoderConfig, MagvitV2Config, config_of
 
 _EPS = 1e-6
 _GROUPS = 32
-_MOST = 64
-"""More residual blocks than any level has."""
-
-
-@dataclass(frozen=True)
-class CoderConfig:
-    """Shape of one half (encoder or decoder).
-
-    Args:
-        ch: base channels.
-        ch_mult: channel multiplier by level, highest resolution first.
-        num_res_blocks: residual blocks by level, highest resolution first.
-    """
-
-    ch: int
-    ch_mult: tuple[int, ...]
-    num_res_blocks: tuple[int, ...]
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels by level, highest resolution first."""
-        return tuple(self.ch * mult for mult in self.ch_mult)
-
-
-@dataclass(frozen=True)
-class MagvitV2Config:
-    """Shape of the whole tokenizer; the defaults are those of the published weights."""
-
-    encoder: CoderConfig = CoderConfig(128, (1, 2, 2, 4, 4), (4, 3, 4, 3, 4))
-    decoder: CoderConfig = CoderConfig(128, (1, 1, 2, 2, 4), (4, 4, 3, 4, 3))
-    bits: int = 13
-
-    @property
-    def codebook_size(self) -> int:
-        """Number V of codes."""
-        return 1 << self.bits
-
-    @property
-    def stride(self) -> int:
-        """Pixels per token side."""
-        return 1 << (len(self.encoder.ch_mult) - 1)
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -232,9 +189,9 @@ class MagvitV2(nn.Module):
     Source: Yu et al., "Language Model Beats Diffusion" (lookup-free quantisation); Show-o.
     """
 
-    def __init__(self, config: MagvitV2Config = MagvitV2Config()) -> None:
+    def __init__(self, config: MagvitV2Config | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config or MagvitV2Config()
         self.encoder = _Encoder(config.encoder, config.bits)
         self.decoder = _Decoder(config.decoder, config.bits)
         self.quantize = _Codebook(config.bits)
@@ -254,43 +211,6 @@ class MagvitV2(nn.Module):
         z = self.quantize.embedding[codes].permute(0, 3, 1, 2)  # [B, bits, h, w]
         pixels: torch.Tensor = self.decoder(z)
         return pixels
-
-
-def coder_config(ch: int, ch_mult: Sequence[int], num_res_blocks: Sequence[int]) -> CoderConfig:
-    """A `CoderConfig` from plain lists, as they stand in configuration files."""
-    return CoderConfig(ch, tuple(ch_mult), tuple(num_res_blocks))
-
-
-def config_of(shapes: Mapping[str, Shape]) -> MagvitV2Config:
-    """The shape of the network that tensors of these names and shapes belong to.
-
-    Raises:
-        CheckpointError: they are not those of a MAGVIT-v2 network.
-    """
-    try:
-        return MagvitV2Config(
-            _coder_config_of(shapes, "encoder.down", shapes["encoder.conv_in.weight"][0]),
-            _coder_config_of(shapes, "decoder.up", shapes["decoder.norm_out.weight"][0]),
-            bits=shapes["encoder.quant_conv.weight"][0],
-        )
-    except (KeyError, IndexError) as error:
-        raise CheckpointError(
-            f"the weights are not those of a MAGVIT-v2 tokenizer: {error.args[0]} is missing",
-            "use the published file of showlab/magvitv2",
-        ) from error
-
-
-def _coder_config_of(shapes: Mapping[str, Shape], levels: str, width: int) -> CoderConfig:
-    """One half's shape; `width` is that of the highest resolution, taken as the base."""
-    channels: list[int] = []
-    blocks: list[int] = []
-    while f"{levels}.{len(channels)}.block.0.conv1.weight" in shapes:
-        level = f"{levels}.{len(channels)}.block"
-        channels.append(shapes[f"{level}.0.conv1.weight"][0])
-        blocks.append(sum(f"{level}.{index}.conv1.weight" in shapes for index in range(_MOST)))
-    if not channels or width < 1 or any(count % width for count in channels):
-        raise KeyError(f"{levels}.0.block.0.conv1.weight")
-    return coder_config(width, [count // width for count in channels], blocks)
 
 
 def load_magvitv2(path: Path, config: MagvitV2Config | None = None) -> MagvitV2:

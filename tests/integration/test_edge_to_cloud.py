@@ -230,7 +230,7 @@ def test_the_command_line_runs_against_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda name: FakeBundle())
+    monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda *given: FakeBundle())
     save_picture(tmp_path / "photo.png", GREY)
     words = ["outpaint", "photo.png", "a beach", "--right", "4", "--json", "--server", server.url]
     assert cli.main(words) == 0

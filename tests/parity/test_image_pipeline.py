@@ -13,8 +13,10 @@ from cloud_server.training.recipes.image_tokenizer.lfq_losses import lfq_losses
 from edge_client.pictures.images import load_mask, load_picture
 from edge_client.pictures.masks import token_mask
 from shared_protocol.bundles.catalogue import STRIDE
+from shared_protocol.compute import Compute
 from shared_protocol.tokenizers.compact import bit_weights, codes_to_z, quantize, z_to_codes
 from shared_protocol.tokenizers.image import NetworkTokenizer
+from shared_protocol.tokenizers.load import load_network
 from shared_protocol.tokenizers.magvitv2 import MagvitV2, load_magvitv2
 from shared_protocol.tokens import ImageTokens
 
@@ -31,9 +33,11 @@ def network(golden: Path) -> MagvitV2:
     return load_magvitv2(golden / "magvit_tiny")
 
 
-@pytest.fixture(scope="module")
-def tokenizer(network: MagvitV2) -> NetworkTokenizer:
-    return NetworkTokenizer(lambda: network, STRIDE, network.config.codebook_size)
+@pytest.fixture(scope="module", params=[Compute.NUMPY, Compute.TORCH], ids=str)
+def tokenizer(golden: Path, request: pytest.FixtureRequest) -> NetworkTokenizer:
+    path = golden / "magvit_tiny" / "pytorch_model.safetensors"
+    layers = load_network("magvitv2", path, request.param)
+    return NetworkTokenizer(lambda: layers, STRIDE, 1 << layers.config.bits)
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,17 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from shared_protocol.compute import Compute
 from shared_protocol.errors import CheckpointError
-from shared_protocol.tokenizers.image import NetworkTokenizer
-from shared_protocol.tokenizers.magvitv2 import (
-    MagvitV2,
-    MagvitV2Config,
-    coder_config,
-    config_of,
-    load_magvitv2,
-)
+from shared_protocol.tokenizers.image import LfqNetwork, NetworkTokenizer, codes_of, values_of
+from shared_protocol.tokenizers.load import load_network
+from shared_protocol.tokenizers.magvitv2 import MagvitV2, load_magvitv2
+from shared_protocol.tokenizers.sizes import MagvitV2Config, coder_config, config_of
 from shared_protocol.tokens import ImageTokens
 
 PIXEL_TOLERANCE = 1e-4  # float32 kernels differ by about 1e-5 on these models
@@ -74,11 +72,42 @@ def test_wide_grid_decodes_like_the_reference(
     torch.testing.assert_close(pixels, expected, atol=PIXEL_TOLERANCE, rtol=0)
 
 
+@pytest.fixture(scope="module", params=[Compute.NUMPY, Compute.TORCH], ids=str)
+def layers(golden: Path, request: pytest.FixtureRequest) -> LfqNetwork:
+    path = golden / "magvit_tiny" / "pytorch_model.safetensors"
+    return load_network("magvitv2", path, request.param)
+
+
+def test_whatever_computes_gives_the_codes_and_pixels_of_the_reference(
+    layers: LfqNetwork, vectors: dict[str, torch.Tensor]
+) -> None:
+    side = int(vectors["indices"].shape[1] ** 0.5)
+    rows = (vectors[name].numpy() for name in ("pixels", "z", "indices", "decoded"))
+    for pixels, expected, indices, decoded in zip(*rows, strict=True):
+        z = layers.encode(pixels)
+        assert np.abs(z - expected).max() < PIXEL_TOLERANCE
+        codes = codes_of(z)
+        assert np.array_equal(codes.ravel(), indices)
+        found = layers.decode(values_of(codes, layers.config.bits))
+        assert found.shape == (3, side * layers.config.stride, side * layers.config.stride)
+        assert np.abs(found - decoded).max() < PIXEL_TOLERANCE
+
+
+def test_whatever_computes_decodes_a_wide_grid_like_the_reference(
+    layers: LfqNetwork, vectors: dict[str, torch.Tensor]
+) -> None:
+    expected = vectors["rect.decoded"].numpy()
+    shape = [side // layers.config.stride for side in expected.shape[2:]]
+    for row, pixels in zip(vectors["rect.indices"].numpy(), expected, strict=True):
+        found = layers.decode(values_of(row.reshape(shape), layers.config.bits))
+        assert np.abs(found - pixels).max() < PIXEL_TOLERANCE
+
+
 def test_uint8_picture_is_truncated_like_the_reference(
-    network: MagvitV2, vectors: dict[str, torch.Tensor]
+    network: MagvitV2, layers: LfqNetwork, vectors: dict[str, torch.Tensor]
 ) -> None:
     size = network.config.codebook_size
-    tokenizer = NetworkTokenizer(lambda: network, network.config.stride, size)
+    tokenizer = NetworkTokenizer(lambda: layers, network.config.stride, size)
     side = int(vectors["indices"].shape[1] ** 0.5)
     for row, expected in zip(vectors["indices"], vectors["decoded_uint8"], strict=True):
         pixels = tokenizer.detokenize(ImageTokens(row.reshape(side, side).numpy(), size))

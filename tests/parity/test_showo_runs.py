@@ -21,7 +21,7 @@ from edge_client.pictures.masks import token_mask
 from shared_protocol.bundles.catalogue import STRIDE
 from shared_protocol.tasks import Extension
 from shared_protocol.tokenizers.image import NetworkTokenizer
-from shared_protocol.tokenizers.magvitv2 import load_magvitv2
+from shared_protocol.tokenizers.load import load_network
 from shared_protocol.tokenizers.text import TextTokenizer
 from shared_protocol.tokens import ImageTokens
 from shared_protocol.vocabulary import Vocabulary
@@ -84,7 +84,7 @@ def scripts(
     eot_id: int,
 ) -> Scripts:
     generator = torch.Generator()
-    network = load_magvitv2(golden / "magvit_tiny")
+    network = load_network("magvitv2", golden / "magvit_tiny" / "pytorch_model.safetensors")
     options = EngineOptions(
         eot_id,
         QuestionFrame((), ()),

@@ -30,14 +30,8 @@ from cloud_server.generation.backbone.showo import (
     build_stem,
     phi_config,
 )
-from shared_protocol.bundles.tensor_files import (
-    Shape,
-    TensorFiles,
-    check_shapes,
-    load_into,
-    open_tensors,
-    placed,
-)
+from shared_protocol.bundles.tensor_files import TensorFiles, load_into, open_tensors, placed
+from shared_protocol.bundles.weight_files import Shape, check_shapes
 from shared_protocol.errors import CheckpointError
 from shared_protocol.vocabulary import Vocabulary
 

@@ -19,7 +19,7 @@ from cloud_server.generation.backbone.checkpoint import (
 )
 from cloud_server.generation.backbone.protocol import Backbone
 from cloud_server.generation.masked_decoding import REFERENCE, STANDARD, DecodingPolicy
-from shared_protocol.bundles.tensor_files import SUFFIXES, WEIGHT_NAMES
+from shared_protocol.bundles.weight_files import SUFFIXES, WEIGHT_NAMES
 from shared_protocol.errors import CheckpointError
 from shared_protocol.vocabulary import Vocabulary
 

@@ -26,10 +26,10 @@ import torch
 
 from cloud_server.training.tokens.picture_folder import CaptionedPicture, read_pixels
 from cloud_server.training.tokens.shards import check_meta, write_shard
-from shared_protocol.bundles.bundle import Bundle, network_loader
+from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.digests import digest_of
 from shared_protocol.errors import CheckpointError, ConfigError
-from shared_protocol.tokenizers.image import LfqNetwork
+from shared_protocol.tokenizers.torch_network import LOADERS
 
 logger = logging.getLogger(__name__)
 
@@ -114,16 +114,15 @@ class _Encoder:
         return found
 
 
-def _network(bundle: Bundle, device: str) -> LfqNetwork:
+def _network(bundle: Bundle, device: str) -> Any:
     path = bundle.path("image_tokenizer")
-    network = network_loader(bundle.manifest.image_tokenizer)(path)
+    network: Any = LOADERS[bundle.manifest.image_tokenizer](path)
     if 1 << network.config.bits != bundle.vocabulary.codebook_size:
         raise CheckpointError(
             f"{path} has {1 << network.config.bits} codes, the bundle {bundle.name} needs "
             f"{bundle.vocabulary.codebook_size}",
             "use the image tokenizer that belongs to it",
         )
-    assert isinstance(network, torch.nn.Module), "tokenizers are torch networks here"
     network.to(device)
     return network
 

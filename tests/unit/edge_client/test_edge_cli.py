@@ -33,7 +33,7 @@ class Terminal:
         self.served = self.cloud
         self.opened: list[tuple[Any, ...]] = []
         self._capsys = capsys
-        monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda name: FakeBundle())
+        monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda *given: FakeBundle())
         monkeypatch.setattr("edge_client.transport.http.HttpTransport", self._open)
 
     def _open(self, *settings: Any) -> Any:
@@ -340,7 +340,7 @@ def test_a_faulty_config_file_is_wrong_input(run: Runner, tmp_path: Path) -> Non
     assert ConfigError.code
 
 
-HEAVY = ("torch", "numba", "transformers", "tokenizers", "httpx", "PIL", "pydantic", "rich")
+HEAVY = ("torch", "onnxruntime", "transformers", "tokenizers", "httpx", "PIL", "pydantic", "rich")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["inpaint", "--help"], ["inspect", "a.umic"]])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from entropy_streams import SCENARIOS, TINY
 
+from shared_protocol.compute import Compute
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.entropy.engine import Engine
 from shared_protocol.tasks import Scenario
@@ -28,7 +29,7 @@ def models() -> EntropyModels:
 
 @pytest.fixture(scope="session")
 def eager() -> EntropyModels:
-    return EntropyModels(dict.fromkeys(SCENARIOS, TINY), use_kernel=False)
+    return EntropyModels(dict.fromkeys(SCENARIOS, TINY), Compute.NUMPY)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shared_protocol.bundles.tensor_files import TensorFiles, load_into, open_tensors, weight_files
+from shared_protocol.bundles.tensor_files import TensorFiles, load_into, open_tensors
+from shared_protocol.bundles.weight_files import weight_files
 from shared_protocol.errors import CheckpointError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(3, 2), "a.bias": torch.tensor([1.0, -2.0, 0.5])}

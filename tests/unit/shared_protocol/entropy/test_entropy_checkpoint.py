@@ -54,7 +54,7 @@ def network() -> EntropyModel:
 def test_the_integer_form_costs_what_the_float_form_costs(network: EntropyModel) -> None:
     cases = [batch_of(Scenario.TEXT_CONDITIONED, seed, network.config) for seed in range(1, 7)]
     weights = checkpoint.quantise(network, [batch for batch, _ in cases])
-    engine = Engine(weights, use_kernel=False)
+    engine = Engine.of(weights, compiled=False)
     with torch.no_grad():
         floats = sum(float(network(batch).sum()) for batch, _ in cases) / math.log(2)
     found = engine.intervals([plan for _, (plan, _) in cases], [codes for _, (_, codes) in cases])

@@ -4,7 +4,6 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 from entropy_streams import GOLDEN, SCENARIOS, TINY, draw_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,11 +142,10 @@ def test_texts_of_every_length_up_to_the_limit_work(
         assert np.array_equal(models.decode(scenario, data, context), codes)
 
 
-def test_two_threads_decode_a_batch_as_one_does(shared: EntropyModels) -> None:
+def test_threads_decode_a_batch_as_one_does(shared: EntropyModels) -> None:
     pairs = [draw_stream(seed, 5, 5) for seed in range(6)]
     contexts = [context for _, context in pairs]
     streams = shared.encode_batch(Scenario.MASKED, [codes for codes, _ in pairs], contexts)
-    torch.set_num_threads(2)
     decoded = shared.decode_batch(Scenario.MASKED, streams, contexts)
     assert all(np.array_equal(a, b) for a, (b, _) in zip(decoded, pairs, strict=True))
     with pytest.raises(BadMessageError):

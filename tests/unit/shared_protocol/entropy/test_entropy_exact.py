@@ -5,13 +5,14 @@ import pytest
 import torch
 from entropy_streams import SCENARIOS, TINY, draw_plans, draw_stream
 
-from shared_protocol.entropy import exact
+from shared_protocol.compute import Compute
+from shared_protocol.entropy import exact, exact_torch
 from shared_protocol.entropy.checkpoint import load
 from shared_protocol.entropy.coder import EntropyModels, write_stream
 from shared_protocol.entropy.engine import Engine
 from shared_protocol.entropy.scenarios import layout
 from shared_protocol.errors import ConfigError
-from shared_protocol.selfcheck.battery import PROCESSORS, battery, elsewhere
+from shared_protocol.selfcheck.battery import battery, elsewhere, elsewhere_ways
 from shared_protocol.tasks import Scenario
 
 
@@ -41,9 +42,11 @@ def test_parallel_equals_stepwise_and_padding_changes_nothing(
     assert same([r for r, p in zip(reference, plans, strict=True) if p.count], alone)
 
 
-@pytest.mark.parametrize("gemm", ["float64", "int64", "int8"])
-def test_every_carrier_of_integers_gives_the_same_tables(engine: Engine, gemm: exact.Gemm) -> None:
-    other = Engine(load(TINY), gemm=gemm, use_kernel=False)
+@pytest.mark.parametrize("gemm", exact_torch.GEMMS)
+def test_torch_gives_the_same_tables_with_every_carrier_of_integers(
+    engine: Engine, gemm: exact_torch.Gemm
+) -> None:
+    other = Engine(exact_torch.TorchModel(load(TINY), gemm=gemm))
     plans, codes = draw_plans(engine, Scenario.TEXT_CONDITIONED, range(4))
     assert same(engine.tables(plans, codes), other.tables(plans, codes))
     assert same(engine.tables(plans, codes), other.stepwise_tables(plans, codes))
@@ -54,8 +57,10 @@ def test_the_compiled_decoder_meets_the_same_tables(engine: Engine, scenario: Sc
     assert engine.kernel is not None
     plans, codes = draw_plans(engine, scenario, range(4))
     streams = [write_stream(intervals) for intervals in engine.intervals(plans, codes)]
-    found = [engine.kernel_tables(p, s) for p, s in zip(plans, streams, strict=True)]
-    assert same(engine.tables(plans, codes), found)
+    reference = engine.tables(plans, codes)
+    assert same(reference, engine.kernel_tables(plans, streams))
+    alone = [engine.kernel_tables([p], [s])[0] for p, s in zip(plans, streams, strict=True)]
+    assert same(reference, alone)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -72,28 +77,26 @@ def test_tables_do_not_depend_on_how_many_rows_attention_takes_at_once(
         assert same(reference, engine.tables(plans, codes))
 
 
-def test_two_threads_give_the_same_tables(engine: Engine) -> None:
+def test_two_threads_give_the_same_tables_in_torch(engine: Engine) -> None:
     plans, codes = draw_plans(engine, Scenario.MASKED, range(4))
-    reference = engine.tables(plans, codes)
     torch.set_num_threads(2)
-    assert same(reference, engine.tables(plans, codes))
+    other = Engine(exact_torch.TorchModel(load(TINY)))
+    assert same(engine.tables(plans, codes), other.tables(plans, codes))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same_tables(engine: Engine) -> None:
-    gpu = Engine(load(TINY), device="cuda", use_kernel=False)
+    gpu = Engine(exact_torch.TorchModel(load(TINY), "cuda"))
     plans, codes = draw_plans(engine, Scenario.TEXT_CONDITIONED, range(6))
     assert same(engine.tables(plans, codes), gpu.tables(plans, codes))
     assert same(engine.tables(plans, codes), gpu.stepwise_tables(plans, codes))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processor", PROCESSORS)
-def test_kernels_for_older_processors_give_the_same_tables(
-    models: EntropyModels, processor: str
-) -> None:
+@pytest.mark.parametrize("way", elsewhere_ways())
+def test_other_processors_and_threads_give_the_same_tables(models: EntropyModels, way: str) -> None:
     here = elsewhere(models, Scenario.TEXT_CONDITIONED, 10, {})
-    assert elsewhere(models, Scenario.TEXT_CONDITIONED, 10, PROCESSORS[processor]) == here
+    assert elsewhere(models, Scenario.TEXT_CONDITIONED, 10, *elsewhere_ways()[way]) == here
 
 
 @pytest.mark.parametrize("changed", [0, 5, 20])
@@ -109,17 +112,19 @@ def test_a_code_changes_no_table_before_it(engine: Engine, changed: int) -> None
     assert not np.array_equal(high[changed + 1 :], high2[changed + 1 :])
 
 
-def float_attention(
-    scores: torch.Tensor, allowed: torch.Tensor, table: torch.Tensor
-) -> torch.Tensor:
-    return torch.softmax((scores / 64).masked_fill(~allowed, -1e9), -1) * 256
+def float_softmax(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
-def float_frequencies(logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+def float_attention(scores: np.ndarray, allowed: np.ndarray, table: np.ndarray) -> np.ndarray:
+    return (float_softmax(np.where(allowed, scores / 64, -1e9)) * 256).astype(np.float32)
+
+
+def float_frequencies(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Sums depend on their order, and here they decide a frequency."""
-    noise = logits.new_tensor(float(logits.shape[0]))  # depends on the batch, like a GEMM's tiling
-    shares = torch.softmax(logits / 128 + noise * 1e-6, -1)
-    return (shares * (1 << 21)).to(torch.int64) + 1
+    noise = 1e-6 * logits.shape[0]  # depends on the batch, like the tiles of a matrix product
+    return (float_softmax(logits / 128 + noise) * (1 << 21)).astype(np.int64) + 1
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,8 @@ def test_a_planted_float_operation_is_found(
     assert not all(check.ok for check in battery(models, Scenario.MASKED, sequences=6))
 
 
-def test_autocast_is_refused(models: EntropyModels) -> None:
+def test_autocast_is_refused_where_torch_computes() -> None:
+    models = EntropyModels({Scenario.GENERIC: TINY}, Compute.TORCH)
     codes, context = draw_stream(1)
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ConfigError):
         models.encode(Scenario.GENERIC, codes, context)
@@ -145,8 +151,8 @@ def test_autocast_is_refused(models: EntropyModels) -> None:
 def test_reduced_precision_is_off_inside_and_restored_after() -> None:
     torch.set_float32_matmul_precision("medium")
     try:
-        with exact.exact_arithmetic():
-            with exact.exact_arithmetic():
+        with exact_torch.exact_arithmetic():
+            with exact_torch.exact_arithmetic():
                 assert torch.get_float32_matmul_precision() == "highest"
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"

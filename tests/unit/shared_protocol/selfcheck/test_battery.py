@@ -53,7 +53,7 @@ def test_the_command_prints_the_battery_and_fails_with_it(
     assert selfcheck.main(words) == 0
     printed = capsys.readouterr().out
     assert "compiled decoder" in printed
-    assert "kernels for AVX2" in printed
+    assert "BLAS for Haswell" in printed
     assert "DIFFER" not in printed
     planted = Check("planted", 1, 10, 1)
     monkeypatch.setattr(selfcheck, "battery", lambda *given, **named: [planted])

@@ -7,12 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from shared_protocol.errors import CheckpointError
-from shared_protocol.tokenizers.compact import (
-    CompactConfig,
-    CompactTokenizer,
-    load_compact,
-    save_compact,
-)
+from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact, save_compact
+from shared_protocol.tokenizers.sizes import CompactConfig
 
 SMALL = CompactConfig(encoder_channels=(8, 8, 16), decoder_channels=(8, 8, 16))
 HALF_BYTES = 8_000_000

@@ -24,12 +24,8 @@ from cloud_server.training.tokens.scene_tokens import TokenShards
 from cloud_server.training.tokens.shards import check_meta
 from cloud_server.training.tokens.token_cache import meta_of, plan_shards, shard_scenes, write_shard
 from shared_protocol.errors import ConfigError, InvalidInputError
-from shared_protocol.tokenizers.compact import (
-    CompactConfig,
-    CompactTokenizer,
-    load_compact,
-    save_compact,
-)
+from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact, save_compact
+from shared_protocol.tokenizers.sizes import CompactConfig
 
 WORLD = World.load(None)
 SMALL = CompactConfig(encoder_channels=(8, 8, 16), decoder_channels=(8, 8, 16))
