@@ -1,15 +1,20 @@
 # The cloud server. CPU by default; a CUDA host builds with
 #   --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128
-FROM python:3.11-slim
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+FROM python:3.11 AS build
+# This stage has a C compiler; the wheel takes the compiled decoder along.
 WORKDIR /opt/unimic
 COPY pyproject.toml README.md LICENSE NOTICE ./
-COPY docker/constraints.txt docker/constraints.txt
-RUN pip install --no-cache-dir --index-url ${TORCH_INDEX} torch==2.13.0
 COPY shared_protocol shared_protocol
 COPY cloud_server cloud_server
 COPY edge_client edge_client
-RUN pip install --no-cache-dir -c docker/constraints.txt ".[cloud]"
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.11-slim
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY docker/constraints.txt /opt/unimic/constraints.txt
+RUN pip install --no-cache-dir --index-url ${TORCH_INDEX} torch==2.13.0
+COPY --from=build /wheels /wheels
+RUN pip install --no-cache-dir -c /opt/unimic/constraints.txt "$(echo /wheels/*.whl)[cloud]"
 RUN useradd --create-home --uid 1000 unimic
 USER 1000
 EXPOSE 8400

@@ -28,7 +28,7 @@ MAX_BYTES = 1 << 20
 
 def encode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     """Write a picture's tokens into a file."""
-    from edge_client.pictures.images import check_folder
+    from edge_client.pictures.outputs import check_folder
     from shared_protocol.bundles.find import load_bundle
     from shared_protocol.message.picture_file import Coding, read_picture, write_picture
 

@@ -54,7 +54,7 @@ def source_picture(given: Namespace, bundle: Bundle) -> Picture:
 
 def picture_output(given: Namespace) -> Path:
     """Where a picture goes: as told, or the first free name in this folder."""
-    from edge_client.pictures.images import check_output
+    from edge_client.pictures.outputs import check_output
 
     stem = {"t2i": "t2i", "decode": getattr(given, "file", Path()).stem}.get(given.command)
     default = f"{stem or f'{given.image.stem}-{given.command}'}.png"

@@ -5,6 +5,7 @@ It does not print, and leaves talking to the server to `transport`.
 
 from __future__ import annotations
 
+import platform
 from argparse import Namespace
 
 from edge_client.commands.outcome import Outcome, exposed_key
@@ -33,15 +34,23 @@ def info(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcom
         [point.name, point.ours[:16], point.theirs[:16], "yes" if point.agrees else "NO"]
         for point in points
     ]
+    here = {
+        "compute": settings.compute,
+        "image tokenizer": bundle.image_tokenizer().computed_by,
+        "entropy decoder": bundle.entropy.decoded_by,
+        "processor": platform.machine(),
+    }
     text = "\n\n".join(
         [
             table([settings.server, ""], facts, left=2),
+            table(["this device", ""], [[name, value] for name, value in here.items()], left=2),
             table(["both ends", "here", "server", "agree"], rows, left=4),
         ]
     )
     data = {
         "server": settings.server,
         "info": info,
+        "device": here,
         "agree": agree,
         "points": [
             {"name": p.name, "ours": p.ours, "theirs": p.theirs, "agree": p.agrees} for p in points

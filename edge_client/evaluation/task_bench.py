@@ -161,10 +161,10 @@ def command_table(rounds: int) -> str:
             "decode": ["decode", stream, "-o", str(Path(folder) / "picture.png")],
         }
         for name, words in commands.items():
-            runs = [_run([*edge, *words]) for _ in range(rounds)]
+            runs = [run_command([*edge, *words]) for _ in range(rounds)]
             rows.append([name, _ms([run[0] for run in runs]), _mib([run[1] for run in runs])])
     first = [
-        _first_byte([*edge, "vqa", picture, "how many objects are there?"]) for _ in range(rounds)
+        first_byte([*edge, "vqa", picture, "how many objects are there?"]) for _ in range(rounds)
     ]
     rows.append(
         ["vqa, to first byte sent", _ms([f[0] for f in first]), _mib([f[1] for f in first])]
@@ -172,7 +172,7 @@ def command_table(rounds: int) -> str:
     return table(["edge-client, cold start", "ms", "peak MiB"], rows)
 
 
-def _run(command: list[str]) -> tuple[float, float]:
+def run_command(command: list[str]) -> tuple[float, float]:
     """Wall-clock milliseconds and peak bytes of one command."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -187,7 +187,7 @@ def _wait(process: subprocess.Popen[bytes]) -> float:
     return usage.ru_maxrss * 1024.0
 
 
-def _first_byte(command: list[str]) -> tuple[float, float]:
+def first_byte(command: list[str]) -> tuple[float, float]:
     """Milliseconds from the start of a command to the first byte that it sends, and peak bytes."""
     with _listener() as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

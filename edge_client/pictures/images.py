@@ -6,9 +6,10 @@ with antialiased bicubic interpolation, centre crop; a mask goes through the geo
 
 from __future__ import annotations
 
-import os
+import importlib
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from edge_client.pictures.colour import WHITE, eight_bits, flatten, to_rgb
+from edge_client.pictures.outputs import WRITABLE, check_output
 from shared_protocol.errors import ImageError, MaskError
 from shared_protocol.files import replaced
 from shared_protocol.tokenizers.image import Pixels
@@ -33,9 +35,19 @@ MIN_SIDE = 16
 MAX_ASPECT = 256
 """Beyond this, resizing the shorter side would inflate the longer one into gigabytes."""
 
-_READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
-"""Formats tried on input; those that start helper programs (EPS) are left out on purpose."""
-_WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_READABLE = {
+    "PNG": "Png",
+    "JPEG": "Jpeg",
+    "WEBP": "WebP",
+    "AVIF": "Avif",
+    "BMP": "Bmp",
+    "GIF": "Gif",
+    "TIFF": "Tiff",
+    "PPM": "Ppm",
+    "JPEG2000": "Jpeg2K",
+}
+"""Formats tried on input, with Pillow's plug-in for each; those that start helper programs (EPS)
+are left out on purpose."""
 
 
 class Fit(Enum):
@@ -186,21 +198,6 @@ def box_mask(boxes: Sequence[Box], picture: Picture) -> Pixels:
     return np.asarray(picture.geometry.apply(mask, 0), dtype=np.uint8)
 
 
-def check_output(path: Path) -> None:
-    """Raise `ImageError` unless a picture could be saved at `path`."""
-    if path.suffix.lower() not in _WRITABLE:
-        raise ImageError(f"cannot save a picture as {path.name!r}", "end it in .png, .jpg or .webp")
-    check_folder(path)
-
-
-def check_folder(path: Path) -> None:
-    """Raise `ImageError` unless a file could be written at `path`."""
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder", "name a file in it")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ImageError(f"cannot write into {path.parent}", "name an existing, writable folder")
-
-
 def save_picture(path: Path, pixels: Pixels) -> None:
     """Write (H, W, 3) uint8 in the format of the suffix, without any metadata.
 
@@ -208,7 +205,7 @@ def save_picture(path: Path, pixels: Pixels) -> None:
         ImageError: the file cannot be written.
     """
     check_output(path)
-    kind = _WRITABLE[path.suffix.lower()]
+    kind = WRITABLE[path.suffix.lower()]
     options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": 95}
     if kind == "WEBP":
         options = {"lossless": True}
@@ -247,7 +244,10 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
 
 
 def _readable() -> list[str]:
-    Image.init()  # registers the formats; builds of Pillow differ in what they hold
+    """The formats that this build of Pillow has; importing all of its plug-ins takes far longer."""
+    for plugin in _READABLE.values():
+        with suppress(ImportError):
+            importlib.import_module(f"PIL.{plugin}ImagePlugin")
     return [name for name in _READABLE if name in Image.OPEN]
 
 

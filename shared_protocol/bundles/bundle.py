@@ -130,12 +130,13 @@ class Bundle:
     @cached_property
     def _image_tokenizer(self) -> ImageTokenizer:
         from shared_protocol.tokenizers.image import NetworkTokenizer
-        from shared_protocol.tokenizers.load import load_network
 
-        path, kind = self.path("image_tokenizer"), self.manifest.image_tokenizer
         size, stride = self.vocabulary.codebook_size, self.stride
 
         def checked() -> LfqNetwork:
+            from shared_protocol.tokenizers.load import load_network
+
+            path, kind = self.path("image_tokenizer"), self.manifest.image_tokenizer
             network = load_network(kind, path, self.compute)
             found = 1 << network.config.bits, network.config.stride
             if found != (size, stride):

@@ -11,7 +11,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-import brotli
 import msgpack
 import numpy as np
 import numpy.typing as npt
@@ -183,12 +182,16 @@ def _word(vocabulary_size: int) -> str:
 
 
 def _encode_brotli(ids: Codes, vocabulary_size: int) -> bytes:
+    import brotli  # five megabytes of library, which picture files do not need
+
     data = np.asarray(ids).astype(_word(vocabulary_size)).tobytes()
     packed: bytes = brotli.compress(data, quality=11, lgwin=16)
     return packed
 
 
 def _decode_brotli(data: bytes, vocabulary_size: int, limit: int) -> Codes:
+    import brotli
+
     word = np.dtype(_word(vocabulary_size))
     unpacker = brotli.Decompressor()
     try:
@@ -278,6 +281,8 @@ def load_text_prior(path: Path) -> TextPrior:
     Raises:
         CheckpointError: no such file, or not a text prior.
     """
+    import brotli
+
     try:
         content = msgpack.unpackb(path.read_bytes())
         tables = tuple(_load_table(table) for table in content["tables"])
@@ -313,11 +318,15 @@ def _load_table(content: dict[str, Any]) -> ContextTable:
 
 def _pack_row(values: Ints) -> bytes:
     """Unsigned integers, byte planes apart (all lowest bytes first), then Brotli."""
+    import brotli
+
     planes = values.astype("<u8").view(np.uint8).reshape(-1, 8).T  # (8, N)
     packed: bytes = brotli.compress(planes.tobytes(), quality=11)
     return packed
 
 
 def _unpack_row(data: bytes) -> Ints:
+    import brotli
+
     planes = np.frombuffer(brotli.decompress(data), dtype=np.uint8).reshape(8, -1)
     return np.ascontiguousarray(planes.T).view("<u8").reshape(-1).astype(np.int64)

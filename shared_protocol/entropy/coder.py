@@ -127,6 +127,16 @@ class EntropyModels:
         (intervals,) = self._intervals(scenario, [codes], [context])
         return np.asarray(intervals, dtype=np.int64)
 
+    @property
+    def decoded_by(self) -> str:
+        """What decodes, in words; why it is not the compiled decoder where it is not."""
+        if self._compute in (Compute.TORCH, Compute.CUDA, Compute.NUMPY):
+            return str(self._compute.value)
+        from shared_protocol.entropy.native import find_kernel
+
+        found = find_kernel()
+        return f"C ({found.words})" if found.module else f"numpy, as for C {found.words}"
+
     def warm_up(self) -> None:
         """Read all weights, so that no later call has to."""
         for scenario in self.available():

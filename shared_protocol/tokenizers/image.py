@@ -30,6 +30,10 @@ class ImageTokenizer(Protocol):
     def codebook_size(self) -> int:
         """Number V of codes."""
 
+    @property
+    def computed_by(self) -> str:
+        """What computes it, in words."""
+
     def tokenize(self, pixels: Pixels) -> ImageTokens:
         """(H, W, 3) uint8 RGB, H and W multiples of `stride`, to (H/stride, W/stride) codes."""
 
@@ -61,6 +65,10 @@ class LfqNetwork(Protocol):
     @property
     def config(self) -> LfqSizes:
         """Its sizes."""
+
+    @property
+    def computed_by(self) -> str:
+        """What computes it, in words."""
 
     def encode(self, pixels: Floats) -> Floats:
         """Pixels (3, H, W) to z (K, H/stride, W/stride); only its signs count."""
@@ -96,6 +104,11 @@ class NetworkTokenizer:
     def codebook_size(self) -> int:
         """Number V of codes."""
         return self._codebook_size
+
+    @property
+    def computed_by(self) -> str:
+        """What computes it, in words; opens its file."""
+        return self._loaded().computed_by
 
     def _loaded(self) -> LfqNetwork:
         if self._network is None:

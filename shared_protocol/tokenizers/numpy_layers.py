@@ -131,6 +131,7 @@ class NumpyNetwork:
     ) -> None:
         self.config = config
         self._layers = NumpyLayers(weights)
+        self.computed_by = f"numpy {np.__version__}"
         self._encoder, self._decoder = encoder, decoder
 
     def encode(self, pixels: Floats) -> Floats:

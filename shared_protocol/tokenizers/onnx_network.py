@@ -7,6 +7,7 @@ every weight as an array that it uses in place, so that nothing is stored twice.
 from __future__ import annotations
 
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class OnnxNetwork:
 
     def __init__(self, kind: str, file: WeightFile, config: Any, half: bool) -> None:
         self.config = config
+        self.computed_by = f"onnxruntime {version('onnxruntime')}"
         self._kind, self._file = kind, file
         self._type = np.float16 if half else np.float32
 

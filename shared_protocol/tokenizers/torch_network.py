@@ -34,6 +34,7 @@ class TorchNetwork:
     def __init__(self, network: nn.Module, device: str = "cpu") -> None:
         self._network: Any = network.to(device)
         self._device = device
+        self.computed_by = f"torch {torch.__version__} on {device}"
 
     @property
     def config(self) -> Any:

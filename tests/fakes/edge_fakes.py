@@ -34,6 +34,8 @@ class FakeEntropy:
     def available(self) -> tuple[Scenario, ...]:
         return self.scenarios
 
+    decoded_by = "a fake"
+
     def warm_up(self) -> None:
         pass
 
@@ -70,6 +72,7 @@ class FakeTokenizer:
 
     stride = 16
     codebook_size = 8192
+    computed_by = "a fake"
 
     def tokenize(self, pixels: np.ndarray) -> ImageTokens:
         height, width = pixels.shape[0] // 16, pixels.shape[1] // 16

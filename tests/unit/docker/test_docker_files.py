@@ -48,18 +48,28 @@ def test_image_runs_as_an_unprivileged_user_with_a_health_check(dockerfile: Path
 def test_what_the_image_copies_builds_a_complete_wheel(dockerfile: Path, tmp_path: Path) -> None:
     context, target = tmp_path / "context", tmp_path / "site"
     _copy_sources(dockerfile, context)
-    project = next(rest for rest in _words(dockerfile, "RUN") if "constraints.txt" in rest)
-    requirement = project.partition(" && ")[0].split()[-1].strip('"')
-    assert requirement in (".", ".[cloud]")
+    built = [rest.split() for rest in _words(dockerfile, "RUN") if rest.startswith("pip wheel")]
+    assert [words[-1] for words in built] == ["."]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target]
-    subprocess.run([*command, requirement], cwd=context, check=True, timeout=INSTALL_SECONDS)
+    subprocess.run([*command, "."], cwd=context, check=True, timeout=INSTALL_SECONDS)
     packages = [path.name for path in context.iterdir() if (path / "__init__.py").is_file()]
-    assert ("cloud_server" in packages) == (requirement == ".[cloud]")
-    assert (target / "cloud_server").exists() == (requirement == ".[cloud]")
+    is_cloud = dockerfile.stem == "cloud"
+    installed = " ".join(_words(dockerfile, "RUN"))
+    assert ("[cloud]" in installed) == is_cloud
+    assert ("cloud_server" in packages) == is_cloud
+    assert (target / "cloud_server").exists() == is_cloud
+    assert list((target / "shared_protocol" / "entropy").glob("_kernel*.so"))
     shipped = [p for name in packages for p in (ROOT / name).glob("weights/builtin/*")]
     assert shipped
     missing = [path for path in shipped if not (target / path.relative_to(ROOT)).is_file()]
     assert missing == []
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_the_last_stage_has_no_compiler_and_the_one_before_has(dockerfile: Path) -> None:
+    build, last = _words(dockerfile, "FROM")
+    assert build.split() == ["python:3.11", "AS", "build"]
+    assert last == "python:3.11-slim"
 
 
 def test_the_edge_needs_no_code_of_the_server(tmp_path: Path) -> None:
@@ -79,6 +89,8 @@ def test_the_edge_needs_no_code_of_the_server(tmp_path: Path) -> None:
 def _copy_sources(dockerfile: Path, context: Path) -> None:
     for rest in _words(dockerfile, "COPY"):
         *sources, destination = rest.split()
+        if sources[0].startswith("--from") or destination.startswith("/"):
+            continue
         for source in sources:
             place = context / destination / (Path(source).name if destination == "./" else "")
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +105,7 @@ def _copy_sources(dockerfile: Path, context: Path) -> None:
 def test_pinned_torch_is_the_one_of_the_constraints(dockerfile: Path) -> None:
     pins = re.findall(r"torch==([0-9.]+)", "\n".join(_words(dockerfile, "RUN")))
     constraints = (DOCKER / "constraints.txt").read_text()
-    assert pins
+    assert bool(pins) == (dockerfile.stem == "cloud")
     assert all(f"torch=={pin}\n" in constraints for pin in pins)
 
 

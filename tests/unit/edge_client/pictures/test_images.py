@@ -14,12 +14,11 @@ from edge_client.pictures.images import (
     Fit,
     Geometry,
     box_mask,
-    check_folder,
-    check_output,
     load_mask,
     load_picture,
     save_picture,
 )
+from edge_client.pictures.outputs import check_folder, check_output
 from shared_protocol.errors import ImageError, MaskError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -252,3 +253,34 @@ def test_only_this_machine_counts_as_loopback() -> None:
     ours = ["http://localhost:1", "http://127.8.8.8", "http://[::1]:80", "http://a.localhost"]
     assert all(is_loopback(server) for server in ours)
     assert not any(is_loopback(server) for server in ["http://10.0.0.1", "http://localhost.org"])
+
+
+@pytest.fixture
+def authorities(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every file of certificates that is loaded, in order."""
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        ssl.SSLContext, "load_verify_locations", lambda self, *a, **k: loaded.append(str(a or k))
+    )
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return loaded
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:8400", "http://example.org"])
+def test_plain_http_loads_no_certificates(authorities: list[str], server: str) -> None:
+    HttpTransport(server).close()
+    assert authorities == []
+
+
+@pytest.mark.parametrize(
+    ("server", "proxy"),
+    [("https://127.0.0.1:8400", None), ("https://a.org", None), ("http://a.org", "https://b.org")],
+)
+def test_whatever_speaks_tls_loads_them(
+    authorities: list[str], monkeypatch: pytest.MonkeyPatch, server: str, proxy: str | None
+) -> None:
+    if proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+    HttpTransport(server).close()
+    assert authorities

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def batch_of(scenario: Scenario, seed: int, config: EntropyConfig) -> tuple[Batc
 @pytest.fixture(scope="module")
 def network() -> EntropyModel:
     torch.manual_seed(0)
-    model = EntropyModel(EntropyConfig(**{**vars(SMALL), "text_size": 4096}))
+    model = EntropyModel(replace(SMALL, text_size=4096))
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
@@ -126,7 +127,7 @@ def test_a_scale_that_is_no_sane_number_is_refused(value: float) -> None:
 
 
 def test_a_matrix_wide_enough_to_overflow_is_refused() -> None:
-    config = EntropyConfig(**{**vars(checkpoint.load(TINY).config), "hidden": 2048})
+    config = replace(checkpoint.load(TINY).config, hidden=2048)
     arrays = dict(checkpoint.load(TINY).arrays)
     arrays["up.weight"] = np.ones((2, 2048, 32), np.int8)
     arrays["up.scale"], arrays["up.bias"] = (
