@@ -6,6 +6,8 @@ anything is computed, by walking through the network with numbers of channels in
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _KEPT_BYTES = 64 * 2**20
 """Of a smaller file every array is converted once and kept; of a larger one it is read each time,
 so that memory holds one layer's weights and not all."""
+_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+"""safetensors' names of types to numpy's."""
 _SAY_EXPORT = "'cloud-server export-edge' makes a bundle that needs no torch; or install torch"
 
 
@@ -121,17 +125,29 @@ def load_network(kind: str, path: Path, compute: Compute = Compute.AUTO) -> LfqN
 
 
 def _wants_onnx(architecture: Architecture, config: Any, compute: Compute) -> bool:
-    installed = find_spec("onnxruntime") is not None
     fits = config == architecture.published
     if compute is not Compute.ONNX:
-        return compute is Compute.AUTO and architecture.large and installed and fits
-    if not installed:
-        raise ConfigError("onnxruntime is not installed", 'pip install "unimic[onnx]"')
+        wanted = compute is Compute.AUTO and architecture.large and fits
+        return wanted and not _fault_of_onnx()
+    fault = _fault_of_onnx()
+    if fault:
+        raise ConfigError(f"onnxruntime {fault}", 'pip install "unimic[onnx]"')
     if not fits:
         raise ConfigError(
             "there is no graph for an image tokenizer of these sizes", "compute with numpy"
         )
     return True
+
+
+def _fault_of_onnx() -> str:
+    """Why onnxruntime cannot be used; nothing if it can."""
+    if find_spec("onnxruntime") is None:
+        return "is not installed"
+    try:
+        options = importlib.import_module("onnxruntime").SessionOptions
+    except Exception as error:  # a broken installation of a compiled package raises nearly anything
+        return f"cannot be imported: {error}"
+    return "" if hasattr(options, "add_external_initializers") else "is too old"
 
 
 def _by_torch(kind: str, path: Path, compute: Compute) -> LfqNetwork:
@@ -190,6 +206,7 @@ class WeightFile:
                 f"cannot read {path}: {error}", "the file is damaged or incomplete; fetch it again"
             ) from error
         self._file = file
+        self._places: dict[str, int] | None = None
 
     def stored(self, name: str) -> npt.NDArray[Any]:
         """An array as it is stored.
@@ -203,6 +220,26 @@ class WeightFile:
         except (TypeError, AttributeError, ValueError) as error:
             fault = f"{self.path}: {name} is of a type that numpy lacks: {error}"
             raise CheckpointError(fault, _SAY_EXPORT) from error
+
+    def mapped(self, name: str) -> npt.NDArray[Any]:
+        """An array as it is stored, in the file itself: memory is taken as parts are read."""
+        if self._places is None:
+            with self.path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header: dict[str, Any] = json.loads(file.read(length))
+            starts = {
+                key: value["data_offsets"][0] for key, value in header.items() if key in self.shapes
+            }
+            self._places = {key: 8 + length + start for key, start in starts.items()}
+        kind = self.stored_type(name)
+        return np.memmap(self.path, kind, "r", self._places[name], self.shapes[name])
+
+    def stored_type(self, name: str) -> np.dtype[Any]:
+        """The type of an array as it is stored."""
+        code = str(self._file.get_slice(name).get_dtype())
+        if code not in _TYPES:
+            raise CheckpointError(f"{self.path}: {name} is {code}, which numpy lacks", _SAY_EXPORT)
+        return np.dtype(_TYPES[code])
 
 
 class Channels:

@@ -6,14 +6,15 @@ every weight as an array that it uses in place, so that nothing is stored twice.
 
 from __future__ import annotations
 
-from functools import cached_property
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.errors import CheckpointError
 
 if TYPE_CHECKING:
     from shared_protocol.tokenizers.image import Floats
@@ -24,7 +25,7 @@ _ERRORS_ONLY = 3
 
 
 class OnnxNetwork:
-    """An `LfqNetwork` in two sessions, each made when it is first needed.
+    """An `LfqNetwork` with one session at a time, for the half that is needed.
 
     Args:
         kind: of the tokenizer; names its graphs.
@@ -37,44 +38,45 @@ class OnnxNetwork:
         self.config = config
         self.computed_by = f"onnxruntime {version('onnxruntime')}"
         self._kind, self._file = kind, file
+        self._one_at_a_time = threading.Lock()
+        self._opened: tuple[str, Any, list[npt.NDArray[Any]]] = ("", None, [])
         self._type = np.float16 if half else np.float32
 
     def encode(self, pixels: Floats) -> Floats:
         """See `LfqNetwork.encode`."""
-        return self._run(self._encoder, pixels)
+        return self._run("encoder", pixels)
 
     def decode(self, values: Floats) -> Floats:
         """See `LfqNetwork.decode`."""
-        return self._run(self._decoder, values)
+        return self._run("decoder", values)
 
-    @cached_property
-    def _encoder(self) -> Any:
-        return self._session("encoder")
-
-    @cached_property
-    def _decoder(self) -> Any:
-        return self._session("decoder")
-
-    def _run(self, session: Any, x: Floats) -> Floats:
-        (found,) = session.run(None, {"input": x[None]})
+    def _run(self, half: str, x: Floats) -> Floats:
+        with self._one_at_a_time:
+            if self._opened[0] != half:
+                self._opened = ("", None, [])  # a device may not hold both
+                self._opened = self._open(half)
+            (found,) = self._opened[1].run(None, {"input": x[None]})
         result: Floats = found[0]
         return result
 
-    def _session(self, half: str) -> Any:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ConfigError(f"onnxruntime cannot be used: {error}", "install it again") from error
+    def _open(self, half: str) -> tuple[str, Any, list[npt.NDArray[Any]]]:
+        """Its name, its session, and the arrays that the runtime reads as long as that lives."""
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
+        # The level above changes layouts, which holds all weights twice and is no faster here.
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.graph_optimization_level = level
         names = [name for name in self._file.shapes if name.startswith(f"{half}.")]
-        values = [self._file.stored(name).astype(self._type, copy=False) for name in names]
+        values = [self._file.mapped(name).astype(self._type, copy=False) for name in names]
         options.add_external_initializers(
             names, [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in values]
         )
         graph = (GRAPHS / f"{self._kind}_{half}.onnx").read_bytes()
         try:
-            return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
         except Exception as error:  # its errors share no other base
             fault = f"onnxruntime cannot take {self._file.path.name}: {str(error)[:200]}"
             raise CheckpointError(fault, "compute with numpy, or update onnxruntime") from error
+        return half, session, values

@@ -157,6 +157,24 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.Monke
     assert load_network("compact", path).config == CompactConfig()
 
 
+def test_a_broken_onnxruntime_is_passed_over_unless_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_magvitv2(tmp_path / "w.safetensors", MagvitV2Config())
+    real = load.importlib.import_module
+
+    def broken(name: str) -> object:
+        if name == "onnxruntime":
+            raise OSError("libgomp.so.1: cannot open shared object file")
+        return real(name)
+
+    monkeypatch.setattr(load.importlib, "import_module", broken)
+    network = load_network("magvitv2", tmp_path / "w.safetensors")
+    assert network.computed_by.startswith("numpy")
+    with pytest.raises(ConfigError, match="libgomp"):
+        load_network("magvitv2", tmp_path / "w.safetensors", Compute.ONNX)
+
+
 def test_a_pickle_needs_torch_and_says_how_to_do_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
