@@ -37,6 +37,9 @@ NATIVE = (16, 16)
 """Rows and columns of the sequences that `main` compares."""
 WORD_BYTES = 4
 """constriction writes whole words."""
+LUCK_BYTES = 2
+"""Our stream is the shortest that names its interval, which may by chance be shorter than the ideal
+length: by a byte once in a few hundred streams, by two once in 65,000."""
 MISSING = "constriction, the independent coder, is not installed", "install unimic[bench]"
 SHARE = 0.001
 """Difference in length that its 24-bit probabilities may make, as a share."""
@@ -102,7 +105,7 @@ def agrees(ours: int, theirs: int) -> bool:
     >>> agrees(200, 204), agrees(200, 210)
     (True, False)
     """
-    return abs(ours - theirs) <= WORD_BYTES + SHARE * theirs
+    return abs(ours - theirs) <= WORD_BYTES + LUCK_BYTES + SHARE * theirs
 
 
 def _categorical(table: Sequence[int]) -> Any:

@@ -1,5 +1,6 @@
 """The distributions as a user gets them: built, installed elsewhere, run outside the tree."""
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -26,15 +27,19 @@ def run(*command: object, cwd: Path) -> str:
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Suffix to file, of the sdist and the wheel that is built from it."""
     source = tmp_path_factory.mktemp("source")
-    tracked = run("git", "ls-files", "-z", cwd=ROOT).split("\0")
-    for name in filter(None, tracked):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    copy_tracked(source)
     out = tmp_path_factory.mktemp("dist")
     # This environment has setuptools' requirements; an isolated one would be fetched again.
     run(sys.executable, "-m", "build", "--outdir", out, source, cwd=out)
     return {path.suffix: path for path in out.iterdir()}
+
+
+def copy_tracked(folder: Path) -> None:
+    """Every file that is in the repository, as it is now."""
+    for name in filter(None, run("git", "ls-files", "-z", cwd=ROOT).split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
 
 
 def data_files() -> list[str]:
@@ -88,3 +93,25 @@ def test_the_wheel_runs_in_a_fresh_environment_outside_the_tree(
     demo = tmp_path / "demo"
     run(python, "-m", "edge_client.demo", "--spawn", "--out", demo, cwd=tmp_path)
     assert (demo / "summary.json").is_file() or any(demo.glob("*.png"))
+
+
+def test_without_a_compiler_the_install_succeeds_and_numpy_decodes(tmp_path: Path) -> None:
+    source, site = tmp_path / "source", tmp_path / "site"
+    copy_tracked(source)
+    words = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", site, source]
+    environment = {**os.environ, "CC": "/bin/false", "LDSHARED": "/bin/false"}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list((site / "shared_protocol" / "entropy").glob("_kernel*.so"))
+    script = (
+        "import sys, numpy; sys.path.insert(0, sys.argv[1])\n"
+        "from shared_protocol.bundles.find import load_bundle\n"
+        "from shared_protocol.selfcheck.roundtrip import round_trip_digest\n"
+        "import shared_protocol; print(shared_protocol.__file__)\n"
+        "bundle = load_bundle(); print(bundle.entropy.decoded_by); round_trip_digest(bundle)\n"
+    )
+    said = run(sys.executable, "-c", script, site, cwd=tmp_path)
+    assert said.startswith(str(site))
+    assert "no C compiler" in said
