@@ -437,29 +437,29 @@ static int32_t largest(int32_t a, int32_t b) { return a > b ? a : b; }
 
 static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-static void *taken(char **free_space, size_t bytes) {
-    void *here = *free_space;
-    *free_space += rounded(bytes);
+static void *taken(char *space, size_t *offset, size_t bytes) {
+    void *here = space ? space + *offset : NULL;
+    *offset += rounded(bytes);
     return here;
 }
 
 /* Lay out one lane's arrays from `space` on; with NULL only the bytes are counted. */
 static size_t place_work(const Sizes *s, int32_t capacity, char *space, Work *work) {
-    char *at = space;
+    size_t at = 0;
     int32_t alphabet = largest(s->high_size, s->low_size);
     int32_t rows = largest(largest(3 * s->width, s->hidden), largest(s->low_width, alphabet));
-    work->residual = taken(&at, (size_t)s->width * 4);
-    work->sums = taken(&at, (size_t)rows * 4);
-    work->steps = taken(&at, (size_t)alphabet * 4);
-    work->scores = taken(&at, (size_t)capacity * 4);
-    work->joined = taken(&at, (size_t)SLOTS * s->code_width * 2);
-    work->normed = taken(&at, (size_t)s->width * 2);
-    work->qkv = taken(&at, (size_t)s->width * 6);
-    work->mixed = taken(&at, (size_t)s->width * 2);
-    work->inner = taken(&at, (size_t)s->hidden * 2);
-    work->low = taken(&at, (size_t)s->low_width * 2);
-    work->frequency = taken(&at, (size_t)alphabet * 8);
-    return (size_t)(at - space);
+    work->residual = taken(space, &at, (size_t)s->width * 4);
+    work->sums = taken(space, &at, (size_t)rows * 4);
+    work->steps = taken(space, &at, (size_t)alphabet * 4);
+    work->scores = taken(space, &at, (size_t)capacity * 4);
+    work->joined = taken(space, &at, (size_t)SLOTS * s->code_width * 2);
+    work->normed = taken(space, &at, (size_t)s->width * 2);
+    work->qkv = taken(space, &at, (size_t)s->width * 6);
+    work->mixed = taken(space, &at, (size_t)s->width * 2);
+    work->inner = taken(space, &at, (size_t)s->hidden * 2);
+    work->low = taken(space, &at, (size_t)s->low_width * 2);
+    work->frequency = taken(space, &at, (size_t)alphabet * 8);
+    return at;
 }
 
 /* Decode all lanes side by side, as far as each goes. Returns 0 when memory is out. */
@@ -471,8 +471,7 @@ static int decode_lanes(const Model *m, Lane *lanes, int32_t count) {
         lanes[i].status = OK;
     }
     Work unplaced;
-    static char nowhere[64];
-    size_t each = place_work(&m->size, capacity, nowhere, &unplaced);
+    size_t each = place_work(&m->size, capacity, NULL, &unplaced);
     char *space = malloc(each * (size_t)count + 64);
     Work *work = malloc(sizeof *work * (size_t)count);
     Work **working = malloc(sizeof *working * (size_t)count);
@@ -568,7 +567,8 @@ static int fits(const Model *m, const Lane *lane, const Buffers *buffers) {
     Py_ssize_t most = largest(s->high_size, s->low_size);
     const Py_buffer *held = buffers->held;
     int good = lane->count >= 0 && lane->board_width >= 3 && lane->start >= 0 &&
-               lane->start + lane->count <= lane->capacity && lane->kind >= 0 &&
+               lane->capacity >= lane->count && lane->start <= lane->capacity - lane->count &&
+               lane->kind >= 0 &&
                lane->kind < s->kinds && lane->previous >= 0 && lane->previous < s->code_rows &&
                lane->range > BOTTOM && lane->position >= 0 && held[3].len == cache &&
                held[4].len == cache && held[5].len == (Py_ssize_t)lane->count * 4 &&
@@ -642,6 +642,14 @@ static PyObject *decode_all(const Model *m, PyObject *tuples) {
     return result;
 }
 
+/* Whether sizes are those of some model: nothing is divided by zero, no layer is empty. */
+static int possible(const Sizes *s) {
+    const int32_t *fields = &s->width;
+    for (int i = 0; i < SIZE_FIELDS; i++)
+        if (fields[i] < 1) return 0;
+    return s->width % s->heads == 0;
+}
+
 static PyObject *decode(PyObject *self, PyObject *arguments) {
     (void)self;
     Model model;
@@ -654,7 +662,9 @@ static PyObject *decode(PyObject *self, PyObject *arguments) {
         PyErr_SetString(PyExc_ValueError, "the sizes are not those of this kernel");
     else {
         memcpy(&model.size, sizes.buf, sizeof model.size);
-        if (place_model(&model, weights.buf) != (size_t)weights.len)
+        if (!possible(&model.size))
+            PyErr_SetString(PyExc_ValueError, "the sizes are those of no model");
+        else if (place_model(&model, weights.buf) != (size_t)weights.len)
             PyErr_SetString(PyExc_ValueError, "the weights are not as long as their sizes say");
         else
             result = decode_all(&model, tuples);

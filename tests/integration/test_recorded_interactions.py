@@ -28,7 +28,11 @@ from shared_protocol.tokens import TokenMask
 ROOT = Path(__file__).parents[2]
 RECORDED = json.loads((ROOT / "tests/golden/entropy/interactions.json").read_text())
 SAMPLES = sorted((ROOT / "edge_client" / "samples").glob("*.webp"))
-COMPUTE = [Compute.AUTO, Compute.NUMPY, Compute.TORCH]
+COMPUTE = [
+    Compute.AUTO,
+    Compute.NUMPY,
+    pytest.param(Compute.TORCH, marks=pytest.mark.slow),
+]
 
 
 class Replay:
@@ -71,7 +75,7 @@ def sample(number: int) -> Pixels:
     return load_picture(SAMPLES[number], 256, 256).pixels
 
 
-@pytest.mark.parametrize("compute", COMPUTE, ids=lambda compute: compute.value)
+@pytest.mark.parametrize("compute", COMPUTE, ids=["auto", "numpy", "torch"])
 @pytest.mark.parametrize("case", RECORDED, ids=lambda case: f"{case['task']}-{case['seed']}")
 def test_an_interaction_is_the_recorded_one(case: dict[str, Any], compute: Compute) -> None:
     bundle = load_bundle(compute=compute)

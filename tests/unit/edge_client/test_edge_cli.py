@@ -175,6 +175,7 @@ def test_an_error_is_one_line_and_under_json_an_object_too(run: Runner) -> None:
         (["inspect", "none.umic"], "cannot read none.umic"),
         (["inspect", "photo.png"], "a UniMIC message does not start with 0x89"),
         (["decode", "photo.png"], "the bytes are not a UniMIC picture file"),
+        (["t2i", "a fox", "--compute", "tpu"], "nothing computes with 'tpu'"),
     ],
 )
 def test_wrong_input_is_named_in_one_line_with_exit_code_2(
@@ -310,6 +311,11 @@ def test_info_says_that_both_ends_agree(run: Runner, monkeypatch: pytest.MonkeyP
     assert (code, err) == (0, "")
     assert out.count(" yes") == 3
     assert "steps 100" in out
+    assert "this device" in out
+    assert "entropy decoder" in out
+    device = json.loads(run("info", "--json")[1])["device"]
+    assert device["compute"] == "auto"
+    assert device["entropy decoder"] == device["image tokenizer"] == "a fake"
 
 
 @pytest.mark.parametrize(

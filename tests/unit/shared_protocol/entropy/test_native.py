@@ -114,6 +114,7 @@ def test_a_shorter_array_is_refused_before_anything_is_read(engine: Engine) -> N
     for broken in (
         replace(lane, keys=lane.keys[:, :, :-1].copy()),
         replace(lane, start=lane.start + 1),
+        replace(lane, start=2**31 - 1),
         replace(lane, plan=replace(plan, target_kind=99)),
         replace(lane, plan=replace(plan, target_places=far)),
         replace(lane, plan=replace(plan, board=board)),
@@ -130,6 +131,11 @@ def test_weights_of_other_sizes_are_refused(engine: Engine) -> None:
         module.decode(kernel._sizes, kernel._weights[:-64], [])
     with pytest.raises(ValueError, match="sizes"):
         module.decode(kernel._sizes[:-4], kernel._weights, [])
+    for place, value in ((2, 0), (2, 5), (0, -1)):
+        sizes = np.frombuffer(kernel._sizes, dtype=np.int32).copy()
+        sizes[place] = value
+        with pytest.raises(ValueError, match="of no model"):
+            module.decode(sizes.tobytes(), kernel._weights, [])
     with pytest.raises(TypeError):
         module.decode(kernel._sizes, kernel._weights, ())
 
