@@ -30,6 +30,7 @@ from edge_client.evaluation.tables import output
 from edge_client.spawn import spawned_server
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.find import load_bundle
+from shared_protocol.compute import Compute
 from shared_protocol.errors import UnimicError
 
 SECTIONS = {
@@ -72,7 +73,8 @@ def run_sections(given: Namespace, settings: Settings) -> Evaluation:
         UnimicError: nothing could be run.
     """
     names = list(SECTIONS) if ALL in given.sections else list(dict.fromkeys(given.sections))
-    data, bundle = read_data(given.data or SAMPLES), load_bundle(settings.bundle)
+    data = read_data(given.data or SAMPLES)
+    bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     check_same_run(given.out, run_facts(data, bundle, given))
     with _server(given, settings) as url:
         context = Context(

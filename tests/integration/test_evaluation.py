@@ -251,7 +251,7 @@ def arguments(server: str, folder: Path, out: Path, *more: str) -> list[str]:
 def test_the_command_writes_tables_plots_and_examples(
     context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluate, "load_bundle", lambda _: FakeBundle())
+    monkeypatch.setattr(evaluate, "load_bundle", lambda *_: FakeBundle())
     words = arguments(context.server, context.data.folder, context.out, "t2i", "vqa")
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
@@ -276,7 +276,7 @@ def test_what_one_section_cannot_do_does_not_stop_the_others(
     def broken(_: Context) -> Section:
         raise UnimicError("the moon is in the way", "wait")
 
-    monkeypatch.setattr(evaluate, "load_bundle", lambda _: FakeBundle())
+    monkeypatch.setattr(evaluate, "load_bundle", lambda *_: FakeBundle())
     monkeypatch.setattr(vqa, "run", broken)
     words = arguments(context.server, context.data.folder, context.out, "vqa", "text", "--json")
     assert cli.main(words) == cli.FAILED
@@ -288,11 +288,11 @@ def test_what_one_section_cannot_do_does_not_stop_the_others(
 def test_results_of_other_settings_are_not_mixed(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "load_bundle", lambda _: FakeBundle())
+    monkeypatch.setattr(evaluate, "load_bundle", lambda *_: FakeBundle())
     words = arguments(context.server, context.data.folder, context.out, "text")
     assert cli.main(words) == 0
     assert cli.main([*words, "--seed", "9"]) == cli.WRONG_INPUT
-    monkeypatch.setattr(evaluate, "load_bundle", lambda _: FakeBundle(fingerprint=bytes([7] * 32)))
+    monkeypatch.setattr(evaluate, "load_bundle", lambda *_: FakeBundle(fingerprint=bytes([7] * 32)))
     assert cli.main(words) == cli.WRONG_INPUT
 
 

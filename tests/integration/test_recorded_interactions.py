@@ -30,7 +30,7 @@ RECORDED = json.loads((ROOT / "tests/golden/entropy/interactions.json").read_tex
 SAMPLES = sorted((ROOT / "edge_client" / "samples").glob("*.webp"))
 COMPUTE = [
     Compute.AUTO,
-    Compute.NUMPY,
+    pytest.param(Compute.NUMPY, marks=pytest.mark.slow),
     pytest.param(Compute.TORCH, marks=pytest.mark.slow),
 ]
 

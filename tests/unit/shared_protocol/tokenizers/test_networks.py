@@ -161,6 +161,7 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.Monke
     assert load_network("compact", path).config == CompactConfig()
 
 
+@pytest.mark.slow
 def test_a_broken_onnxruntime_is_passed_over_unless_it_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
