@@ -23,6 +23,7 @@ from cloud_server.settings import (
 )
 from shared_protocol.errors import ConfigError, UnimicError
 
+OWN_PACKAGES = ("cloud_server", "edge_client", "shared_protocol")
 EXIT_CONFIG = 2
 EXIT_FAILURE = 1
 _DEFAULTS = Settings()
@@ -41,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == ["export-edge"]:
             return _export_edge(words[1:])
         return _serve(words[1:] if words[:1] == ["serve"] else words)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OWN_PACKAGES:
+            raise
+        remedy = "pip install 'unimic[cloud]'"
+        print(f"cloud-server: {error.name} is not installed ({remedy})", file=sys.stderr)
+        return EXIT_CONFIG
     except UnimicError as error:
         print(f"cloud-server: {error}", file=sys.stderr)
         return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILURE

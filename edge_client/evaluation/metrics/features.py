@@ -45,8 +45,7 @@ def picture_features(pictures: Sequence[Pixels]) -> Features:
         ImageError: an array is no such picture.
         ConfigError: the package with the weights is not installed.
     """
-    import torch
-
+    torch = extra_module("torch", PURPOSE)
     rows = [np.zeros((0, WIDTH))]
     for start in range(0, len(pictures), BATCH):
         batch = torch.stack([_tensor(pixels) for pixels in pictures[start : start + BATCH]])

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_client.evaluation.metrics.extra import extra_module
 from edge_client.evaluation.metrics.pixels import check_pair
 from shared_protocol.errors import CheckpointError, ConfigError, ImageError
 from shared_protocol.tokenizers.image import Pixels
@@ -59,8 +60,7 @@ def st_lpips(first: Pixels, second: Pixels) -> float:
             f"ST-LPIPS of a {first.shape[0]}x{first.shape[1]} picture",
             f"use at least {MIN_SIDE} pixels a side",
         )
-    import torch
-
+    torch = extra_module("torch", "ST-LPIPS")
     with torch.inference_mode():
         return float(_distance(_network(), _tensor(first), _tensor(second)))
 

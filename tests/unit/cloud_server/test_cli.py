@@ -179,3 +179,24 @@ def test_serving_without_fetched_weights_names_the_command(monkeypatch, tmp_path
     monkeypatch.setenv("UNIMIC_MODELS", str(files))
     with pytest.raises(CheckpointError, match=r"showlab/show-o are not.*cloud-server fetch show-o"):
         backbone_path(load_bundle("show-o"), Settings())
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "torch"])
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, capsys, package):
+    def lacking(words):
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr(cli, "_serve", lacking)
+    assert cli.main([]) == cli.EXIT_CONFIG
+    said = capsys.readouterr().err
+    assert f"{package} is not installed" in said
+    assert "unimic[cloud]" in said
+
+
+def test_a_missing_module_of_our_own_is_a_fault(monkeypatch):
+    def lacking(words):
+        raise ModuleNotFoundError(name="cloud_server.nothing")
+
+    monkeypatch.setattr(cli, "_serve", lacking)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main([])

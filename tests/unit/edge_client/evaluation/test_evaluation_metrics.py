@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -251,3 +252,14 @@ def _save_tiny_clip(folder) -> None:
         projection_dim=8,
     )
     CLIPModel(config).save_pretrained(folder)
+
+
+def test_a_metric_without_torch_is_left_out_and_not_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture = np.zeros((64, 64, 3), dtype=np.uint8)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigError, match="needs torch"):
+        metrics.st_lpips(picture, picture)
+    with pytest.raises(ConfigError, match="needs torch"):
+        metrics.picture_features([picture])
