@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_protocol.coding.image_codec import CodingContext, nothing_known
+from shared_protocol.compute import Compute
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.errors import (
     BadMessageError,
@@ -70,7 +71,9 @@ def test_streams_are_close_to_their_ideal_length(shared: EntropyModels, scenario
         assert len(shared.encode(scenario, codes, context)) <= ideal * SIZE_SHARE + SIZE_BYTES
 
 
-def test_golden_streams_keep_their_bytes(shared: EntropyModels) -> None:
+@pytest.mark.parametrize("compute", [Compute.AUTO, Compute.NUMPY, Compute.TORCH])
+def test_golden_streams_keep_their_bytes(compute: Compute) -> None:
+    shared = EntropyModels(dict.fromkeys(SCENARIOS, TINY), compute)
     for case in json.loads((GOLDEN / "golden.json").read_text())["streams"]:
         scenario = Scenario[case["scenario"].upper()]
         codes, context = probe(case["seed"], (case["side"], case["side"]), 8192, 4096)
