@@ -22,6 +22,7 @@ ASK = ["--server", "http://127.0.0.1:9", "--timeout", "0.1"]
 
 BUDGETS: dict[str, tuple[list[str], set[str], set[str]]] = {
     "--help": (["--help"], set(), {"shared_protocol.messages", "shared_protocol.tasks"}),
+    "inpaint --help": (["inpaint", "--help"], set(), {"shared_protocol.messages"}),
     "--version": (["--version"], set(), {"shared_protocol.messages"}),
     "inspect": (["inspect", "a.umic"], CODING, {"shared_protocol.entropy", "PIL"}),
     "encode": (["encode", PICTURE, "-o", "b.umic"], CODING | PICTURES, {"ssl", "http.client"}),
@@ -74,8 +75,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", BUDGETS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(name, marks=[] if name in ("inpaint --help", "inspect") else pytest.mark.slow)
+        for name in BUDGETS
+    ],
+)
 def test_a_command_imports_what_it_needs_and_no_more(command: str, folder: Path) -> None:
     words, allowed, forbidden = BUDGETS[command]
     found = imported(words, folder)

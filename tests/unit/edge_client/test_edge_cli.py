@@ -346,29 +346,6 @@ def test_a_faulty_config_file_is_wrong_input(run: Runner, tmp_path: Path) -> Non
     assert ConfigError.code
 
 
-HEAVY = ("torch", "onnxruntime", "transformers", "tokenizers", "httpx", "PIL", "pydantic", "rich")
-
-
-@pytest.mark.parametrize("words", [["--help"], ["inpaint", "--help"], ["inspect", "a.umic"]])
-def test_help_and_inspect_load_nothing_heavy(run: Runner, words: list[str]) -> None:
-    run("encode", "photo.png", "-o", "a.umic")
-    script = (
-        "import sys; from edge_client.cli import main\n"
-        f"try: main({words!r})\n"
-        "except SystemExit: pass\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
-    )
-    root = Path(cli.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        env={"PYTHONPATH": str(root)},
-        text=True,
-    )
-    assert done.stderr == "[]\n"
-    assert done.stdout
-
-
 def test_a_reader_that_hangs_up_is_no_error(run: Runner) -> None:
     run("encode", "photo.png", "-o", "a.umic")
     root = Path(cli.__file__).parents[1]
