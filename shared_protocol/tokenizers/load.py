@@ -49,6 +49,7 @@ class Architecture:
         config: sizes of a file, from its metadata and shapes.
         encoder, decoder: walk through the network; see `networks`.
         published: the sizes that the graphs are made for.
+        half: the graphs take weights as float16, as the shipped file holds them.
         constants: names of arrays that a file may hold besides the network's.
         large: it takes so long that onnxruntime is worth its start.
     """
@@ -57,6 +58,7 @@ class Architecture:
     encoder: Callable[[Layers, Any, Any], Any]
     decoder: Callable[[Layers, Any, Any], Any]
     published: Any
+    half: bool = False
     constants: frozenset[str] = frozenset()
     large: bool = False
 
@@ -81,14 +83,18 @@ def _magvitv2_config(
 
 ARCHITECTURES = {
     "compact": Architecture(
-        _compact_config, networks.compact_encoder, networks.compact_decoder, CompactConfig()
+        _compact_config,
+        networks.compact_encoder,
+        networks.compact_decoder,
+        CompactConfig(),
+        half=True,
     ),
     "magvitv2": Architecture(
         _magvitv2_config,
         networks.magvitv2_encoder,
         networks.magvitv2_decoder,
         MagvitV2Config(),
-        frozenset({"quantize.embedding", "quantize.power_vals"}),
+        constants=frozenset({"quantize.embedding", "quantize.power_vals"}),
         large=True,
     ),
 }
@@ -120,7 +126,7 @@ def load_network(kind: str, path: Path, compute: Compute = Compute.AUTO) -> LfqN
     if _wants_onnx(architecture, config, compute):
         from shared_protocol.tokenizers.onnx_network import OnnxNetwork
 
-        return OnnxNetwork(kind, file, config, half=kind == "compact")
+        return OnnxNetwork(kind, file, config, architecture.half)
     return _by_numpy(file, architecture, config)
 
 
@@ -209,17 +215,14 @@ class WeightFile:
         self._places: dict[str, int] | None = None
 
     def stored(self, name: str) -> npt.NDArray[Any]:
-        """An array as it is stored.
+        """An array as it is stored, in memory of its own.
 
         Raises:
             CheckpointError: in a type that numpy does not have, such as bfloat16.
         """
-        try:
-            array: npt.NDArray[Any] = self._file.get_tensor(name)
-            return array
-        except (TypeError, AttributeError, ValueError) as error:
-            fault = f"{self.path}: {name} is of a type that numpy lacks: {error}"
-            raise CheckpointError(fault, _SAY_EXPORT) from error
+        self.stored_type(name)
+        array: npt.NDArray[Any] = self._file.get_tensor(name)
+        return array
 
     def mapped(self, name: str) -> npt.NDArray[Any]:
         """An array as it is stored, in the file itself: memory is taken as parts are read."""
@@ -235,7 +238,7 @@ class WeightFile:
         return np.memmap(self.path, kind, "r", self._places[name], self.shapes[name])
 
     def stored_type(self, name: str) -> np.dtype[Any]:
-        """The type of an array as it is stored."""
+        """The type of an array as it is stored; raises as `stored` does."""
         code = str(self._file.get_slice(name).get_dtype())
         if code not in _TYPES:
             raise CheckpointError(f"{self.path}: {name} is {code}, which numpy lacks", _SAY_EXPORT)

@@ -17,13 +17,12 @@ from typing import Any
 from shared_protocol.bundles.weight_files import Shape
 from shared_protocol.errors import ConfigError
 from shared_protocol.files import write_atomically
-from shared_protocol.tokenizers import networks
-from shared_protocol.tokenizers.networks import Padding
+from shared_protocol.tokenizers.load import ARCHITECTURES
+from shared_protocol.tokenizers.networks import Layers, Padding
 from shared_protocol.tokenizers.numpy_layers import GROUP_FLOOR, GROUPS, UNIT_FLOOR
-from shared_protocol.tokenizers.sizes import CompactConfig, MagvitV2Config
+from shared_protocol.tokenizers.onnx_network import GRAPHS, INPUT
 
-GRAPHS = Path(__file__).parent / "graphs"
-INPUT, OUTPUT = "input", "output"
+OUTPUT = "output"
 OPSET, IR_VERSION = 18, 9
 """Old enough for every onnxruntime of the last years, new enough for `Shape` with ends."""
 
@@ -166,12 +165,17 @@ _FLOAT, _INT64, _HALF = 1, 7, 10
 
 
 def graph_bytes(
-    write: Callable[[GraphLayers, str], str], shapes: Mapping[str, Shape], half: bool, inputs: int
+    walk: Callable[[Layers, Any, Any], Any],
+    config: Any,
+    shapes: Mapping[str, Shape],
+    half: bool,
+    inputs: int,
 ) -> bytes:
     """A serialised graph.
 
     Args:
-        write: writes the network, from the name of its input to that of its output.
+        walk: through the network; one of `networks`.
+        config: its sizes.
         shapes: of all weights, by name.
         half: see `GraphLayers`.
         inputs: channels of the input.
@@ -184,7 +188,7 @@ def graph_bytes(
     except ImportError as error:
         raise ConfigError("writing graphs needs the package onnx", "pip install onnx") from error
     layers = GraphLayers(shapes, half)
-    last = write(layers, INPUT)
+    last = walk(layers, INPUT, config)
     layers.nodes.append(helper.make_node("Identity", [last], [OUTPUT]))
     taken = helper.make_tensor_value_info(INPUT, _FLOAT, [1, inputs, "height", "width"])
     given = helper.make_tensor_value_info(OUTPUT, _FLOAT, None)
@@ -202,27 +206,18 @@ def all_graphs() -> dict[str, bytes]:
     from shared_protocol.tokenizers.compact import CompactTokenizer
     from shared_protocol.tokenizers.magvitv2 import MagvitV2
 
-    compact, magvitv2 = CompactConfig(), MagvitV2Config()
-    with torch.device("meta"):
-        small, large = (_shapes(net) for net in (CompactTokenizer(compact), MagvitV2(magvitv2)))
-    n = networks
-    return {
-        "compact_encoder.onnx": graph_bytes(
-            lambda layers, x: str(n.compact_encoder(layers, x, compact)), small, True, 3
-        ),
-        "compact_decoder.onnx": graph_bytes(
-            lambda layers, x: str(n.compact_decoder(layers, x, compact)), small, True, compact.bits
-        ),
-        "magvitv2_encoder.onnx": graph_bytes(
-            lambda layers, x: str(n.magvitv2_encoder(layers, x, magvitv2)), large, False, 3
-        ),
-        "magvitv2_decoder.onnx": graph_bytes(
-            lambda layers, x: str(n.magvitv2_decoder(layers, x, magvitv2)),
-            large,
-            False,
-            magvitv2.bits,
-        ),
-    }
+    networks = {"compact": CompactTokenizer, "magvitv2": MagvitV2}
+    files = {}
+    for kind, architecture in ARCHITECTURES.items():
+        config, half = architecture.published, architecture.half
+        with torch.device("meta"):
+            shapes = _shapes(networks[kind](config))
+        for name, walk, inputs in (
+            ("encoder", architecture.encoder, 3),
+            ("decoder", architecture.decoder, config.bits),
+        ):
+            files[f"{kind}_{name}.onnx"] = graph_bytes(walk, config, shapes, half, inputs)
+    return files
 
 
 def _shapes(network: Any) -> dict[str, Shape]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared_protocol.tokenizers.load import WeightFile
 
 GRAPHS = Path(__file__).parent / "graphs"
+INPUT = "input"
 _ERRORS_ONLY = 3
 
 
@@ -55,7 +56,7 @@ class OnnxNetwork:
             if self._opened[0] != half:
                 self._opened = ("", None, [])  # a device may not hold both
                 self._opened = self._open(half)
-            (found,) = self._opened[1].run(None, {"input": x[None]})
+            (found,) = self._opened[1].run(None, {INPUT: x[None]})
         result: Floats = found[0]
         return result
 
