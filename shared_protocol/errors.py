@@ -26,6 +26,7 @@ UnimicError
 │   ├── BodyTooLargeError      request body over the limit                  body_too_large       413
 │   ├── OverloadedError        the queue is full                            overloaded           503
 │   ├── DeadlineError          took longer than the time limit              deadline             504
+│   ├── WorkCancelledError     the client ended the work                    cancelled            409
 │   └── InternalError          a fault of the server                        internal             500
 └── TransportError             the service could not be reached             transport            502
     └── ServerTimeoutError     the service did not answer in time           server_timeout       504
@@ -157,6 +158,11 @@ class OverloadedError(ServiceError):
 class DeadlineError(ServiceError):
     code = "deadline"
     http_status = 504
+
+
+class WorkCancelledError(ServiceError):
+    code = "cancelled"
+    http_status = 409
 
 
 class InternalError(ServiceError):

@@ -5,7 +5,7 @@ It does not know tasks, messages or how a model computes its frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.coding.bits import pack_bits, unpack_bits
+from shared_protocol.coding.range_coder import RangeDecoder, RangeEncoder
 from shared_protocol.errors import BadMessageError, InvalidInputError
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokens import Codes, Flags
@@ -82,6 +83,14 @@ class ImageEntropy(Protocol):
         self, scenario: Scenario, codes: Codes, context: CodingContext
     ) -> npt.NDArray[np.float64]:
         """(M,) bits that each code takes, in raster order of the targets."""
+
+    def intervals(
+        self, scenario: Scenario, codes: Codes, context: CodingContext
+    ) -> npt.NDArray[np.int64]:
+        """(..., 3): start, frequency and total of every symbol of the codes (M,), in order."""
+
+    def read(self, scenario: Scenario, context: CodingContext, decoder: RangeDecoder) -> Codes:
+        """The codes (M,) of the symbols that come next in a stream."""
 
 
 def code_bits(codebook_size: int) -> int:
@@ -173,3 +182,73 @@ def decode_codes(
     if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
         raise BadMessageError(f"an image code is outside 0..{codebook_size - 1}")
     return codes
+
+
+# ------------------------------------------------------------------------------------------------
+# The same inside a stream that holds other symbols before and after the codes
+# ------------------------------------------------------------------------------------------------
+
+
+def write_codes(  # noqa: PLR0913 - the mirror of read_codes, plus its choice
+    encoder: RangeEncoder,
+    codes: Codes,
+    context: CodingContext,
+    entropy: ImageEntropy,
+    codebook_size: int,
+    candidates: Sequence[Scenario],
+    say: Callable[[Scenario], None],
+) -> Scenario:
+    """Append the targets of `context` under the scenario that takes the fewest bits.
+
+    Args:
+        encoder: the stream.
+        codes: (M,) in raster order of the targets.
+        context: what both ends know.
+        entropy: the bundle's models.
+        codebook_size: V.
+        candidates: the scenarios to try, those that the bundle has a model for; uniform coding is
+            tried, too.
+        say: appends the choice, before the codes.
+
+    Returns:
+        The scenario used.
+    """
+    tried = {scenario: entropy.intervals(scenario, codes, context) for scenario in candidates}
+    bits = {scenario: _bits_of(intervals) for scenario, intervals in tried.items()}
+    bits[Scenario.UNIFORM] = float(len(codes) * np.log2(codebook_size))
+    best = min(bits, key=lambda scenario: bits[scenario])
+    say(best)
+    if best is Scenario.UNIFORM:
+        for code in codes.tolist():
+            encoder.encode(code, 1, codebook_size)
+    else:
+        for start, frequency, total in tried[best].reshape(-1, 3).tolist():
+            encoder.encode(start, frequency, total)
+    return best
+
+
+def read_codes(
+    decoder: RangeDecoder,
+    context: CodingContext,
+    entropy: ImageEntropy,
+    codebook_size: int,
+    scenario: Scenario,
+) -> Codes:
+    """The codes (M,) int32 that `write_codes` appended under `scenario`.
+
+    Raises:
+        BadMessageError: this bundle has no model for it, or the stream holds no such codes.
+    """
+    if scenario is Scenario.UNIFORM:
+        codes = np.zeros(context.count, dtype=np.int32)
+        for index in range(context.count):
+            codes[index] = decoder.target(codebook_size)
+            decoder.advance(int(codes[index]), 1, codebook_size)
+        return codes
+    if scenario not in entropy.available():
+        raise BadMessageError(f"this bundle has no {scenario.slug} model")
+    return np.asarray(entropy.read(scenario, context, decoder), dtype=np.int32)
+
+
+def _bits_of(intervals: npt.NDArray[np.int64]) -> float:
+    return float(np.log2(intervals[..., 2] / intervals[..., 1]).sum())

@@ -85,12 +85,13 @@ BitCoder = Callable[[int, int, int, int], int]
 
 def encode_mask(flags: Flags, prior: MaskPrior | None = None) -> bytes:
     """The shortest coding of an (H, W) mask."""
-    streams = [_encode_bitmap(flags, MaskMode.CONTEXT, prior)]
-    streams.append(_encode_bitmap(flags, MaskMode.RAW, prior))
-    rectangle = _bounds(flags)
-    if rectangle is not None:
-        streams.insert(0, _encode_rectangle(rectangle, flags.shape))
-    return min(streams, key=len)
+    return min((_stream(flags, mode, prior) for mode in _modes(flags)), key=len)
+
+
+def write_mask(encoder: RangeEncoder, flags: Flags, prior: MaskPrior | None = None) -> None:
+    """Append an (H, W) mask, in the mode that is shortest alone."""
+    mode = min(_modes(flags), key=lambda mode: len(_stream(flags, mode, prior)))
+    _write(encoder, flags, mode, prior)
 
 
 def decode_mask(data: bytes, shape: tuple[int, ...], prior: MaskPrior | None = None) -> Flags:
@@ -100,15 +101,39 @@ def decode_mask(data: bytes, shape: tuple[int, ...], prior: MaskPrior | None = N
         BadMessageError: one of its subclasses; `data` is no mask of this shape.
     """
     decoder = RangeDecoder(data)
-    mode = _decode_mode(decoder)
-    if mode is MaskMode.RECTANGLE:
-        flags = _decode_rectangle(decoder, shape)
-    else:
-        flags = _walk(
-            shape, mode, prior, lambda _y, _x, ones, total: decoder.decode_bit(ones, total)
-        )
+    flags = read_mask(decoder, shape, prior)
     decoder.finish()
     return flags
+
+
+def read_mask(
+    decoder: RangeDecoder, shape: tuple[int, ...], prior: MaskPrior | None = None
+) -> Flags:
+    """The (H, W) mask that `write_mask` appended."""
+    mode = _decode_mode(decoder)
+    if mode is MaskMode.RECTANGLE:
+        return _decode_rectangle(decoder, shape)
+    return _walk(shape, mode, prior, lambda _y, _x, ones, total: decoder.decode_bit(ones, total))
+
+
+def _modes(flags: Flags) -> list[MaskMode]:
+    """The ways to code a mask, the most usual first."""
+    return [mode for mode in MaskMode if mode is not MaskMode.RECTANGLE or _bounds(flags)]
+
+
+def _stream(flags: Flags, mode: MaskMode, prior: MaskPrior | None) -> bytes:
+    encoder = RangeEncoder()
+    _write(encoder, flags, mode, prior)
+    return encoder.finish()
+
+
+def _write(encoder: RangeEncoder, flags: Flags, mode: MaskMode, prior: MaskPrior | None) -> None:
+    _encode_mode(encoder, mode)
+    bounds = _bounds(flags) if mode is MaskMode.RECTANGLE else None
+    if bounds is not None:
+        _write_rectangle(encoder, bounds, flags.shape)
+    else:
+        _write_bitmap(encoder, flags, mode, prior)
 
 
 def _encode_mode(encoder: RangeEncoder, mode: MaskMode) -> None:
@@ -126,17 +151,15 @@ def _decode_mode(decoder: RangeDecoder) -> MaskMode:
     raise AssertionError("a target is below its total")
 
 
-def _encode_bitmap(flags: Flags, mode: MaskMode, prior: MaskPrior | None) -> bytes:
-    encoder = RangeEncoder()
-    _encode_mode(encoder, mode)
-
+def _write_bitmap(
+    encoder: RangeEncoder, flags: Flags, mode: MaskMode, prior: MaskPrior | None
+) -> None:
     def write(row: int, column: int, ones: int, total: int) -> int:
         bit = int(flags[row, column])
         encoder.encode_bit(bit, ones, total)
         return bit
 
     _walk(flags.shape, mode, prior, write)
-    return encoder.finish()
 
 
 def _walk(shape: tuple[int, ...], mode: MaskMode, prior: MaskPrior | None, code: BitCoder) -> Flags:
@@ -185,12 +208,11 @@ def _bounds(flags: Flags) -> tuple[int, int, int, int] | None:
     return (top, bottom, left, right) if full else None
 
 
-def _encode_rectangle(bounds: tuple[int, int, int, int], shape: tuple[int, ...]) -> bytes:
-    encoder = RangeEncoder()
-    _encode_mode(encoder, MaskMode.RECTANGLE)
+def _write_rectangle(
+    encoder: RangeEncoder, bounds: tuple[int, int, int, int], shape: tuple[int, ...]
+) -> None:
     for first, last, size in ((*bounds[:2], shape[0]), (*bounds[2:], shape[1])):
         encoder.encode(_pair_index(first, last), 1, size * (size + 1) // 2)
-    return encoder.finish()
 
 
 def _decode_rectangle(decoder: RangeDecoder, shape: tuple[int, ...]) -> Flags:

@@ -29,6 +29,8 @@ With totals up to `MAX_TOTAL` = 2^22 the quotient r is above 2^26: the division 
 
 from __future__ import annotations
 
+from math import log2
+
 from shared_protocol.errors import BadMessageError, TrailingBytesError, TruncatedError
 
 TOP_BITS = 56
@@ -56,6 +58,11 @@ class RangeEncoder:
         self._low = 0
         self._range = TOP
         self._out = bytearray()
+
+    @property
+    def bits(self) -> float:
+        """What the symbols so far take, in bits; for reports, never for coding."""
+        return 8 * len(self._out) + TOP_BITS - log2(self._range)
 
     def encode(self, start: int, frequency: int, total: int) -> None:
         """Append one symbol.
@@ -151,6 +158,11 @@ class RangeDecoder:
     @state.setter
     def state(self, state: tuple[int, int, int]) -> None:
         self._code, self._range, self._position = state
+
+    @property
+    def bits(self) -> float:
+        """What the symbols so far took, in bits; for reports, never for coding."""
+        return 8 * (self._position - HEAD_BYTES) + TOP_BITS - log2(self._range)
 
     def target(self, total: int) -> int:
         """A number in [0, total): the symbol has start <= number < start + frequency."""

@@ -223,6 +223,12 @@ def _decode_packed(data: bytes, vocabulary_size: int, limit: int) -> Codes:
 
 def _encode_prior(ids: Codes, prior: TextPrior) -> bytes:
     encoder = RangeEncoder()
+    write_prior(encoder, ids, prior)
+    return encoder.finish()
+
+
+def write_prior(encoder: RangeEncoder, ids: Codes, prior: TextPrior) -> None:
+    """Append `ids` (N,) and the end of the text; none of them may be `prior.end_id`."""
     history: list[int] = []
     for symbol in [*np.asarray(ids).tolist(), prior.end_id]:
         frequencies = prior.frequencies(history)
@@ -230,11 +236,21 @@ def _encode_prior(ids: Codes, prior: TextPrior) -> bytes:
         frequency = int(frequencies[symbol])
         encoder.encode(int(ends[symbol]) - frequency, frequency, int(ends[-1]))
         history.append(symbol)
-    return encoder.finish()
 
 
 def _decode_prior(data: bytes, prior: TextPrior, limit: int) -> Codes:
     decoder = RangeDecoder(data)
+    ids = read_prior(decoder, prior, limit)
+    decoder.finish()
+    return ids
+
+
+def read_prior(decoder: RangeDecoder, prior: TextPrior, limit: int) -> Codes:
+    """The ids (N,) int32 that `write_prior` appended.
+
+    Raises:
+        LimitError: there are more than `limit` of them.
+    """
     history: list[int] = []
     while True:
         frequencies = prior.frequencies(history)
@@ -247,7 +263,6 @@ def _decode_prior(data: bytes, prior: TextPrior, limit: int) -> Codes:
         if len(history) == limit:
             raise LimitError(f"a text is over the limit of {limit} ids")
         history.append(symbol)
-    decoder.finish()
     return np.array(history, dtype=np.int32)
 
 

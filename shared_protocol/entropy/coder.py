@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.coding.image_codec import CodingContext
-from shared_protocol.coding.range_coder import RangeEncoder
+from shared_protocol.coding.range_coder import RangeDecoder, RangeEncoder
 from shared_protocol.compute import Compute
 from shared_protocol.entropy.config import EntropyConfig
 from shared_protocol.errors import CheckpointError, InvalidInputError, TokenRangeError
@@ -85,6 +85,15 @@ class EntropyModels:
         A damaged stream gives other codes or a `BadMessageError`, never anything else.
         """
         return self.decode_batch(scenario, [data], [context])[0]
+
+    def read(self, scenario: Scenario, context: CodingContext, decoder: RangeDecoder) -> Codes:
+        """The (M,) int32 codes that come next in a stream which may hold other symbols, too.
+
+        Raises:
+            BadMessageError: the stream holds no such codes.
+        """
+        engine = self.engine(scenario)
+        return engine.read(_plans(scenario, [context], engine.config), [decoder])[0]
 
     def encode_batch(
         self, scenario: Scenario, codes: Sequence[Codes], contexts: Sequence[CodingContext]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.coding.mask_codec import PATTERNS, TEMPLATE, MaskPrior
@@ -28,22 +29,34 @@ class ToyEntropy:
         return (Scenario.GENERIC, Scenario.MASKED, Scenario.ADAPTED)
 
     def encode(self, scenario: Scenario, codes: Codes, context: CodingContext) -> bytes:
-        encoder, last, odds = RangeEncoder(), 0, _odds(scenario, context)
-        for code in codes.tolist():
-            encoder.encode_bit(int(code == last), odds, 4096)
-            if code != last:
-                encoder.encode(code, 1, CODEBOOK)
-            last = code
+        encoder = RangeEncoder()
+        for start, frequency, total in self.intervals(scenario, codes, context).tolist():
+            encoder.encode(start, frequency, total)
         return encoder.finish()
 
+    def intervals(
+        self, scenario: Scenario, codes: Codes, context: CodingContext
+    ) -> NDArray[np.int64]:
+        rows, last, odds = [], 0, _odds(scenario, context)
+        for code in codes.tolist():
+            same = (4096 - odds, odds, 4096)
+            rows += [same] if code == last else [(0, 4096 - odds, 4096), (code, 1, CODEBOOK)]
+            last = code
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
     def decode(self, scenario: Scenario, data: bytes, context: CodingContext) -> Codes:
-        decoder, codes, last, odds = RangeDecoder(data), [], 0, _odds(scenario, context)
+        decoder = RangeDecoder(data)
+        codes = self.read(scenario, context, decoder)
+        decoder.finish()
+        return codes
+
+    def read(self, scenario: Scenario, context: CodingContext, decoder: RangeDecoder) -> Codes:
+        codes, last, odds = [], 0, _odds(scenario, context)
         for _ in range(context.count):
             if not decoder.decode_bit(odds, 4096):
                 last = decoder.target(CODEBOOK)
                 decoder.advance(last, 1, CODEBOOK)
             codes.append(last)
-        decoder.finish()
         return np.array(codes, dtype=np.int32)
 
 

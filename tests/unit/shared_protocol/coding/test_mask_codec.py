@@ -14,7 +14,7 @@ from shared_protocol.coding.mask_codec import (
     PATTERNS,
     MaskMode,
     MaskPrior,
-    _encode_bitmap,
+    _stream,
     _walk,
     decode_mask,
     encode_mask,
@@ -111,7 +111,7 @@ def test_the_context_coder_is_within_one_byte_of_its_ideal_length(prior: MaskPri
         return bit
 
     _walk(flags.shape, MaskMode.CONTEXT, prior, measure)
-    assert 8 * len(_encode_bitmap(flags, MaskMode.CONTEXT, prior)) <= bits + 8.01
+    assert 8 * len(_stream(flags, MaskMode.CONTEXT, prior)) <= bits + 8.01
 
 
 def test_a_flag_is_predicted_from_flags_before_it_only(prior: MaskPrior) -> None:

@@ -1,0 +1,405 @@
+"""A turn and its reply as bytes and back: the fields of each in order.
+
+It does not know connections, nor what becomes of a turn that fails.
+
+::
+
+    up    kind  task  reference  (grid)  options  text  mask | sides  (dropped)  new codes  check
+    down  kind  text | scenario and codes                                                  check
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shared_protocol.coding.image_codec import CodingContext, code_bits
+from shared_protocol.coding.text_codec import TextCoder, packed_size
+from shared_protocol.errors import BadMessageError, InvalidInputError, UnimicError
+from shared_protocol.message.anatomy import Anatomy, Counts, PartBytes
+from shared_protocol.message.parameters import request_digest
+from shared_protocol.message.parts import CodecBundle, request_context, response_context
+from shared_protocol.messages import MAX_NEW_TOKENS, Request, Response
+from shared_protocol.session import fields
+from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS, Down, Up
+from shared_protocol.session.port import Port, Reader, Writer
+from shared_protocol.session.state import SessionState
+from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task, merge
+from shared_protocol.tokens import Codes, Flags, ImageTokens, KnownTokens, TextTokens, TokenMask
+
+VERSION = 1
+"""Of the session protocol."""
+
+
+@dataclass(frozen=True)
+class TurnBytes:
+    """A turn as bytes, with its anatomy."""
+
+    data: bytes
+    anatomy: Anatomy
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn as a value.
+
+    Args:
+        request: what is asked; tokens that the receiver does not need read as code 0.
+        reference: index of the picture that it names; None for a new one, or for none.
+        anatomy: what it was made of.
+    """
+
+    request: Request
+    reference: int | None
+    anatomy: Anatomy
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply as a value, with its anatomy."""
+
+    response: Response
+    anatomy: Anatomy
+
+
+@dataclass
+class _Ledger:
+    """Bits and symbols by part, noted while a frame is coded."""
+
+    port: Port
+    bits: dict[Part, float] = field(default_factory=dict)
+    counts: dict[Part, int] = field(default_factory=dict)
+    text_coder: TextCoder | None = None
+    scenario: Scenario | None = None
+
+    @contextmanager
+    def part(self, part: Part) -> Iterator[None]:
+        """Count what is coded in the block towards `part`."""
+        before = self.port.bits
+        yield
+        self.bits[part] = self.bits.get(part, 0.0) + self.port.bits - before
+
+    def anatomy(
+        self, task: Task, direction: Direction, size: int, bundle: CodecBundle, extras: float
+    ) -> Anatomy:
+        """What `size` bytes were spent on; `extras` bits on parameters."""
+        sizes = PartBytes(**_shares(self.bits, extras, size))
+        counts = {part: self.counts.get(part, 0) for part in Part}
+        text, codes = counts[Part.TEXT], counts[Part.IMAGE]
+        code_size = code_bits(bundle.vocabulary.codebook_size)
+        uniform = PartBytes(
+            container=sizes.container,
+            parameters=sizes.parameters,
+            text=packed_size(text, bundle.vocabulary.text_size) if self.text_coder else 0,
+            mask=(counts[Part.MASK] + 7) // 8,
+            dropped=(counts[Part.DROPPED] + 7) // 8,
+            image=(codes * code_size + 7) // 8,
+        )
+        return Anatomy(
+            task=task,
+            direction=direction,
+            version=VERSION,
+            fingerprint_prefix=bundle.fingerprint[:2],
+            text_coder=self.text_coder,
+            scenario=self.scenario,
+            sizes=sizes,
+            counts=Counts(text, counts[Part.MASK], codes, counts[Part.DROPPED]),
+            uniform=uniform,
+        )
+
+
+def _shares(bits: dict[Part, float], extras: float, size: int) -> dict[str, int]:
+    """Whole bytes by part that sum to `size`: bits do not end where bytes do."""
+    exact = {part.slug: spent / 8 for part, spent in bits.items()} | {"parameters": extras / 8}
+    exact["container"] = max(0.0, size - sum(exact.values()))
+    shares = {name: int(value) for name, value in exact.items()}
+    left = size - sum(shares.values())
+    for name in sorted(exact, key=lambda name: shares[name] - exact[name])[: max(0, left)]:
+        shares[name] += 1
+    shares["container"] += size - sum(shares.values())
+    return shares
+
+
+# ------------------------------------------------------------------------------------------------
+# Up
+# ------------------------------------------------------------------------------------------------
+
+
+def encode_turn(
+    request: Request,
+    state: SessionState,
+    bundle: CodecBundle,
+    scenario: Scenario | None = None,
+    search: bool | None = None,
+) -> tuple[TurnBytes, int | None]:
+    """The frame that asks `request`, and which known picture it names.
+
+    Args:
+        request: its picture is looked for among those of the state; only what is missing travels.
+        state: what both ends know.
+        bundle: must be the receiver's, too.
+        scenario: the model of new codes; None takes the smallest of those tried.
+        search: try every model that Table I allows; None does what pays, as Table I says.
+
+    Raises:
+        InvalidInputError: a token id of another vocabulary, or a text that is too long.
+    """
+    _check_request(request, bundle)
+    reference = state.find(request)
+    writer = Writer()
+    writer.symbol(UP_ODDS, Up.TURN)
+    spec = TABLE[request.task].image(Direction.UPLINK)
+    allowed = () if spec is None else spec.scenarios
+    tries = (spec is not None and spec.search) if search is None else search
+    candidates = fields.candidates_of(bundle, allowed, scenario, tries)
+    body = _Body(writer, state, bundle)
+    body.walk(request, reference, candidates)
+    writer.check(_binding(bundle, state))
+    data = writer.finish()
+    anatomy = body.ledger.anatomy(
+        request.task, Direction.UPLINK, len(data), bundle, body.parameter_bits
+    )
+    return TurnBytes(data, anatomy), reference
+
+
+def decode_turn(reader: Reader, size: int, state: SessionState, bundle: CodecBundle) -> Turn:
+    """The turn whose kind `reader` has read already.
+
+    Args:
+        size: of the whole frame in bytes.
+
+    Raises:
+        BadMessageError: one of its subclasses, whatever is wrong with the bytes, or with what the
+            ends know of each other.
+    """
+    with translated():
+        body = _Body(reader, state, bundle)
+        request, reference = body.walk(None, None)
+        reader.check(_binding(bundle, state))
+        reader.finish()
+        anatomy = body.ledger.anatomy(
+            request.task, Direction.UPLINK, size, bundle, body.parameter_bits
+        )
+        return Turn(request, reference, anatomy)
+
+
+class _Body:
+    """The walk over a turn's fields, the same for both ends."""
+
+    def __init__(self, port: Port, state: SessionState, bundle: CodecBundle) -> None:
+        self.port = port
+        self.state = state
+        self.bundle = bundle
+        self.ledger = _Ledger(port)
+        self.parameter_bits = 0.0
+
+    def walk(
+        self, given: Request | None, reference: int | None, candidates: list[Scenario] | None = None
+    ) -> tuple[Request, int | None]:
+        """Code `given`, or read a request, and which picture it names."""
+        port, bundle = self.port, self.bundle
+        task = fields.code_task(port, None if given is None else given.task)
+        row = TABLE[task]
+        known, grid = None, bundle.grid
+        if row.needs_image:
+            reference, known, grid = self._picture(given, reference)
+        else:
+            reference = None
+        before = port.bits
+        options = fields.code_options(
+            port, self.state.options, None if given is None else given.options
+        )
+        self.parameter_bits = port.bits - before
+        text = self._text(None if given is None else given.text.ids)
+        mask = extension = dropped = image = None
+        if row.needs_mask:
+            flags = None if given is None or given.mask is None else given.mask.flags
+            mask = TokenMask(self._mask(flags, grid))
+        if row.needs_extension:
+            before = port.bits
+            sides = None if given is None else given.extension
+            extension = fields.code_extension(port, grid, bundle.grid, sides)
+            self.parameter_bits += port.bits - before
+        if row.needs_image:
+            dropped = self._dropped(given, mask, grid)
+            needed = np.ones(grid, dtype=bool)
+            for left_out in (mask, dropped):
+                needed = needed if left_out is None else needed & ~left_out.flags
+            context = request_context(needed, text.ids, known)
+            image = self._image(given, task, context, candidates)
+        if given is not None:
+            return given, reference
+        return Request(task, text, image, mask, extension, options, dropped), reference
+
+    def _picture(
+        self, given: Request | None, reference: int | None
+    ) -> tuple[int | None, KnownTokens | None, tuple[int, int]]:
+        pictures = self.state.pictures
+        writing = given is not None
+        reference = fields.code_reference(self.port, len(pictures), reference, writing)
+        if reference is not None:
+            known = pictures[reference].tokens
+            return reference, known, known.shape
+        shape = given.image.shape if given is not None and given.image is not None else None
+        return None, None, fields.code_grid(self.port, self.bundle.grid, shape)
+
+    def _text(self, ids: Codes | None) -> TextTokens:
+        bundle = self.bundle
+        with self.ledger.part(Part.TEXT):
+            coder, found = fields.code_text(self.port, bundle, bundle.max_text_tokens, ids)
+        self.ledger.text_coder = coder
+        self.ledger.counts[Part.TEXT] = len(found)
+        return TextTokens(found, bundle.vocabulary.text_size)
+
+    def _mask(self, flags: Flags | None, grid: tuple[int, int]) -> Flags:
+        with self.ledger.part(Part.MASK):
+            found = fields.code_mask(self.port, self.bundle, grid, flags)
+        self.ledger.counts[Part.MASK] = int(found.size)
+        return found
+
+    def _dropped(
+        self, given: Request | None, mask: TokenMask | None, grid: tuple[int, int]
+    ) -> TokenMask | None:
+        free = np.ones(grid, dtype=bool) if mask is None else ~mask.flags
+        flags = None if given is None or given.dropped is None else given.dropped.flags
+        with self.ledger.part(Part.DROPPED):
+            found = fields.code_dropped(self.port, self.bundle, free, flags, given is not None)
+        if found is None:
+            return None
+        self.ledger.counts[Part.DROPPED] = int(found.size)
+        return TokenMask(found)
+
+    def _image(
+        self,
+        given: Request | None,
+        task: Task,
+        context: CodingContext,
+        candidates: list[Scenario] | None,
+    ) -> ImageTokens:
+        spec = TABLE[task].image(Direction.UPLINK)
+        assert spec is not None, "asked of tasks with a picture"
+        codes = None
+        if given is not None and given.image is not None:
+            codes = given.image.codes[context.targets]
+        with self.ledger.part(Part.IMAGE):
+            used, found = fields.code_image(
+                self.port, self.bundle, context, spec.scenarios, codes, candidates or ()
+            )
+        self.ledger.scenario = used
+        self.ledger.counts[Part.IMAGE] = len(found)
+        whole = merge(context.known_codes, context.targets, found)
+        return ImageTokens(whole, self.bundle.vocabulary.codebook_size)
+
+
+def _check_request(request: Request, bundle: CodecBundle) -> None:
+    vocabulary = bundle.vocabulary
+    if request.text.vocabulary_size != vocabulary.text_size:
+        raise InvalidInputError(
+            f"the text ids are of {request.text.vocabulary_size}, the bundle's of "
+            f"{vocabulary.text_size}"
+        )
+    if len(request.text) > bundle.max_text_tokens:
+        raise InvalidInputError(
+            f"the text has {len(request.text)} tokens", f"use at most {bundle.max_text_tokens}"
+        )
+    if request.image is not None and request.image.codebook_size != vocabulary.codebook_size:
+        raise InvalidInputError(
+            f"the image codes are of {request.image.codebook_size}, the bundle's of "
+            f"{vocabulary.codebook_size}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------
+# Down
+# ------------------------------------------------------------------------------------------------
+
+
+def encode_reply(
+    response: Response, request: Request, state: SessionState, bundle: CodecBundle
+) -> TurnBytes:
+    """The frame that answers `request`, asked in `state`.
+
+    The model of the codes is the one that the request asks for, else the first of Table I.
+    """
+    writer = Writer()
+    writer.symbol(DOWN_ODDS, Down.REPLY)
+    ledger = _Ledger(writer)
+    spec = TABLE[request.task].image(Direction.DOWNLINK)
+    if spec is None:
+        assert response.text is not None, "Response checks its parts"
+        _reply_text(ledger, bundle, response.text.ids)
+    else:
+        assert response.image is not None, "Response checks its parts"
+        context = response_context(request, bundle.grid)
+        codes = response.image.codes[context.targets]
+        wanted = request.options.reply
+        candidates = fields.candidates_of(bundle, spec.scenarios, wanted, spec.search)
+        with ledger.part(Part.IMAGE):
+            ledger.scenario, _ = fields.code_image(
+                writer, bundle, context, spec.scenarios, codes, candidates
+            )
+        ledger.counts[Part.IMAGE] = len(codes)
+    writer.check(_binding(bundle, state, request))
+    data = writer.finish()
+    return TurnBytes(data, ledger.anatomy(request.task, Direction.DOWNLINK, len(data), bundle, 0.0))
+
+
+def decode_reply(
+    reader: Reader, size: int, request: Request, state: SessionState, bundle: CodecBundle
+) -> Answer:
+    """The reply whose kind `reader` has read already, merged with what the request says.
+
+    Raises:
+        BadMessageError: whatever is wrong with the bytes, or they answer something else.
+    """
+    with translated():
+        ledger = _Ledger(reader)
+        spec = TABLE[request.task].image(Direction.DOWNLINK)
+        image = text = None
+        if spec is None:
+            ids = _reply_text(ledger, bundle, None)
+            text = TextTokens(ids, bundle.vocabulary.text_size)
+        else:
+            context = response_context(request, bundle.grid)
+            with ledger.part(Part.IMAGE):
+                ledger.scenario, codes = fields.code_image(
+                    reader, bundle, context, spec.scenarios, None
+                )
+            ledger.counts[Part.IMAGE] = len(codes)
+            own = request.known(bundle.grid)[0]
+            whole = merge(own, context.targets, codes)
+            image = ImageTokens(whole, bundle.vocabulary.codebook_size)
+        reader.check(_binding(bundle, state, request))
+        reader.finish()
+        anatomy = ledger.anatomy(request.task, Direction.DOWNLINK, size, bundle, 0.0)
+        return Answer(Response(request.task, image=image, text=text), anatomy)
+
+
+def _reply_text(ledger: _Ledger, bundle: CodecBundle, ids: Codes | None) -> Codes:
+    with ledger.part(Part.TEXT):
+        coder, found = fields.code_text(ledger.port, bundle, MAX_NEW_TOKENS, ids)
+    ledger.text_coder = coder
+    ledger.counts[Part.TEXT] = len(found)
+    return found
+
+
+def _binding(bundle: CodecBundle, state: SessionState, request: Request | None = None) -> bytes:
+    """What a check covers besides the symbols of its frame."""
+    said = bundle.fingerprint + state.digest
+    return said if request is None else said + request_digest(request)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Faults of the bytes become a `BadMessageError`, as for single messages."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise BadMessageError(error.message, error.remedy) from error
+    except UnimicError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise BadMessageError(f"a frame cannot be decoded: {error}") from error
