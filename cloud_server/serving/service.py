@@ -37,7 +37,7 @@ from cloud_server.settings import Settings
 from shared_protocol.errors import OverloadedError
 from shared_protocol.message.codec import decode_request, encode_response
 from shared_protocol.message.parameters import request_digest
-from shared_protocol.messages import Request
+from shared_protocol.messages import Request, Response
 
 logger = logging.getLogger(__name__)
 
@@ -191,10 +191,31 @@ class Service:
         model = self.model
         with trace.stage("decode"):
             decoded = await self.on_codec_thread(decode_request, data, model.bundle)
-            request, trace.parts_up = decoded.value, asdict(decoded.anatomy.sizes)
-            check_request(request, trace.task, model.bundle, self.settings)
+            trace.parts_up = asdict(decoded.anatomy.sizes)
+        request = decoded.value
+        async with self.request_job(request, trace, idempotency_key, time_left_s) as job:
+            yield job
+
+    @asynccontextmanager
+    async def request_job(
+        self, request: Request, trace: Trace, work_key: str | None, time_left_s: float
+    ) -> AsyncIterator[ServiceJob]:
+        """Check a decoded request and queue its work, while the context lasts.
+
+        Args:
+            request: what is asked.
+            trace: filled in on the way.
+            work_key: equal keys with equal requests name one piece of work; None = it is nobody
+                else's.
+            time_left_s: for how long the client waits.
+
+        Raises:
+            UnimicError: it asks for what cannot be done, or the queue is full.
+        """
+        model = self.model
+        check_request(request, trace.task, model.bundle, self.settings)
         trace.tokens_up = tokens_up(request)
-        key = (idempotency_key, request_digest(request)) if idempotency_key else None
+        key = (work_key, request_digest(request)) if work_key else None
         known = self._results.get(key) if key else None
         if known is not None:
             self.metrics.observe_replay()
@@ -257,20 +278,29 @@ class ServiceJob:
             async for progress in self._source.steps():
                 yield progress
 
-    async def message(self) -> bytes:
-        """The encoded response.
+    async def response(self) -> Response:
+        """The response as a value.
 
         Raises:
             UnimicError: the work was refused or failed.
         """
         result = await self._result()
         response = to_response(self.request, result, self.model.bundle)
+        self.trace.tokens_down = tokens_down(self.request, response)
+        return response
+
+    async def message(self) -> bytes:
+        """The encoded response.
+
+        Raises:
+            UnimicError: the work was refused or failed.
+        """
+        response = await self.response()
         with self.trace.stage("encode"):
             encoded = await self._service.on_codec_thread(
                 encode_response, response, self.request, self.model.bundle
             )
         self.trace.parts_down = asdict(encoded.anatomy.sizes)
-        self.trace.tokens_down = tokens_down(self.request, response)
         return encoded.data
 
     async def _result(self) -> Result:
