@@ -178,7 +178,12 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where")
     _add(group, "--host", "address to listen on")
     _add(group, "--port", "TCP port; 0 takes a free one and prints the URL", int)
-    _add_path(group, "--ready-file", "gets the URL once ready")
+    _add_path(group, "--ready-file", "gets the URL once ready, each further address on a line")
+    group.add_argument(
+        "--tcp", type=int, metavar="PORT", help="also serve conversations as bare frames there"
+    )
+    _add_path(group, "--tls-cert", "PEM certificate for that port")
+    _add_path(group, "--tls-key", "PEM key of the certificate, if it is not in the same file")
     _add_choice(group, "--log-level", LOG_LEVELS, "detail")
 
 
@@ -232,6 +237,11 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     _add(group, "--cache-entries", "results kept for retries; 0 keeps none", int)
     _add(group, "--cache-bytes", "memory for these results", int)
     _add(group, "--cache-ttl", "how long a result is kept", float)
+    _add(group, "--max-sessions", "most conversations that are open at once", int)
+    _add(group, "--session-idle", "how long a conversation may be silent", float)
+    _add(group, "--picture-bytes", "memory for the pictures of conversations of one key", int)
+    _add(group, "--picture-total", "memory for all of them", int)
+    _add(group, "--picture-ttl", "how long such a picture is kept after its last use", float)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,16 @@ class Settings:
         cache_entries: most results kept for retries with an Idempotency-Key; 0 keeps none.
         cache_bytes: most memory for these results.
         cache_ttl: how long a result is kept.
+        max_sessions: most conversations that are open at once.
+        hello_timeout: time limit for the first frame of a conversation.
+        session_idle: how long a conversation may be silent.
+        picture_bytes: most memory for pictures of conversations of one key, or of one conversation
+            where there are no keys.
+        picture_total: most memory for all of them.
+        picture_ttl: how long such a picture is kept after its last use.
+        tcp: port of bare frames; 0 takes a free one, None = there is no such port.
+        tls_cert: PEM certificate for that port; None = no TLS.
+        tls_key: PEM key of the certificate; None = it is in the same file.
         log_level: one of `LOG_LEVELS`.
         ready_file: file that is to hold the URL once the server is ready.
 
@@ -88,6 +98,15 @@ class Settings:
     cache_entries: int = 256
     cache_bytes: int = 16 * 1024 * 1024
     cache_ttl: float = 600.0
+    max_sessions: int = 1024
+    hello_timeout: float = 10.0
+    session_idle: float = 900.0
+    picture_bytes: int = 64 * 1024 * 1024
+    picture_total: int = 256 * 1024 * 1024
+    picture_ttl: float = 600.0
+    tcp: int | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     log_level: str = "info"
     ready_file: Path | None = None
 
@@ -105,6 +124,7 @@ class Settings:
                 "the API key is empty or holds characters that no HTTP header can carry",
                 "use visible ASCII characters without spaces",
             )
+        _check_links(self)
         if self.max_inflight < self.max_queue:
             raise ConfigError(
                 f"max_inflight {self.max_inflight} is below max_queue {self.max_queue}",
@@ -128,10 +148,25 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("shutdown_timeout", 0, 86_400),
     ("batch_window", 0, 1),
     ("codec_threads", 1, 256),
+    ("max_sessions", 1, 100_000),
+    ("hello_timeout", 0.001, 86_400),
+    ("session_idle", 0.001, 86_400),
+    ("picture_bytes", 0, 2**40),
+    ("picture_total", 0, 2**40),
+    ("picture_ttl", 0, 86_400),
     ("cache_entries", 0, 1_000_000),
     ("cache_bytes", 0, 2**40),
     ("cache_ttl", 0, 10**9),
 )
+
+
+def _check_links(settings: Settings) -> None:
+    if settings.tcp is not None:
+        _check_range("tcp", settings.tcp, 0, 65535)
+    if settings.tls_cert is not None and settings.tcp is None:
+        raise ConfigError("a certificate is of use with --tcp only", "add --tcp PORT")
+    if settings.tls_key is not None and settings.tls_cert is None:
+        raise ConfigError("a key needs its certificate", "add --tls-cert FILE")
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

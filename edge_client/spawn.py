@@ -77,7 +77,7 @@ def _await_url(process: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
             tail = "\n".join(["", "the end of its log:", *lines])
             raise TransportError(f"the server {what} before it was ready{tail}", f"see {log}")
         time.sleep(0.1)
-    return ready.read_text(encoding="utf-8").strip()
+    return ready.read_text(encoding="utf-8").split()[0]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -188,6 +188,7 @@ class Engine:
             policy=self._options.policy,
             noise=self._noise([place.seed for place in places]),
             on_step=on_step,
+            on_codes=_watcher(places),
         )
         for place, row in zip(places, decoded.cpu().numpy(), strict=True):
             place.fill(row)
@@ -285,6 +286,15 @@ class _Place:
     def seed(self) -> int:
         return window_seed(self.job.request.seed, self.index)
 
+    def show(self, row: NDArray[np.int64]) -> None:
+        """Tell whoever watches what the picture would be if this window ended with `row`."""
+        watch = self.job.request.watch
+        if watch is not None:
+            canvas = self.job.canvas.copy()
+            cells = canvas[self.job.windows[self.index].area]
+            cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
+            watch(canvas[: self.job.shape[0], : self.job.shape[1]])
+
     def fill(self, row: NDArray[np.int64]) -> None:
         cells = self.codes
         cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
@@ -315,6 +325,18 @@ def _check_batch(requests: Sequence[Work]) -> None:
         raise InvalidInputError(
             f"a batch shares kind and steps, got kinds {kinds} and steps {steps}"
         )
+
+
+def _watcher(places: Sequence[_Place]) -> Callable[[torch.Tensor], None] | None:
+    """Shows the codes of every step to those that watch; None where nobody does."""
+    if all(place.job.request.watch is None for place in places):
+        return None
+
+    def show(codes: torch.Tensor) -> None:
+        for place, row in zip(places, codes.cpu().numpy(), strict=True):
+            place.show(row)
+
+    return show
 
 
 def _share_of(on_step: OnStep | None, index: int, parts: int) -> OnStep:

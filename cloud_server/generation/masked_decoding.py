@@ -257,6 +257,7 @@ def decode_masked(  # noqa: PLR0913 - one numeric step, all of it named
     policy: DecodingPolicy,
     noise: NoiseSource,
     on_step: OnStep | None = None,
+    on_codes: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Generate the unknown codes of every row; known codes never change.
 
@@ -268,6 +269,7 @@ def decode_masked(  # noqa: PLR0913 - one numeric step, all of it named
         policy: order and annealing.
         noise: random draws; per step one for codes, then one `uniform` for their order.
         on_step: called with (finished, steps).
+        on_codes: called before it with the (B, N) codes that this step would end with.
 
     Returns:
         (B, N) int64 codes, all known.
@@ -289,6 +291,8 @@ def decode_masked(  # noqa: PLR0913 - one numeric step, all of it named
         counts = torch.tensor([policy.masked_count(step, steps, total) for total in counted])
         masked = remask(confidence, still_masked(counts, current))
         current = torch.where(masked & wanted, -1, sampled)
+        if on_codes is not None:
+            on_codes(sampled)
         if on_step is not None:
             on_step(step + 1, steps)
     return sampled.to(device)

@@ -5,6 +5,7 @@ It does not know how either is computed, nor messages.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,10 @@ from shared_protocol.tasks import Extension
 
 AnyIntegers = NDArray[np.integer[Any]]
 PictureKind = Literal["t2i", "inpaint", "outpaint"]
+
+
+Watch = Callable[[NDArray[np.int64]], None]
+"""Told the codes of a picture while it is made; what is not fixed yet may still change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,7 @@ class PictureWork:
         guidance: classifier-free guidance; 0 is off; logits are (1+g) cond - g uncond.
         temperature: of the noise on the order in which cells are fixed.
         seed: of this request's own random generator.
+        watch: told, after each step, the (H, W) codes as they are then, -1 where there are none.
     """
 
     kind: PictureKind
@@ -46,6 +52,7 @@ class PictureWork:
     guidance: float = 3.0
     temperature: float = 1.0
     seed: int = 0
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         _check_text_ids(self.text_ids)

@@ -9,12 +9,16 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_server.http.problems import add_error_handlers, error_response, internal_error
 from cloud_server.http.routes import build_router
+from cloud_server.http.session_route import add_sessions
+from cloud_server.http.task_endpoint import owner_of
+from cloud_server.serving.conversation import Conversations
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
 from shared_protocol.http.contract import STREAM_TYPE
@@ -25,7 +29,9 @@ _DESCRIPTION = f"""Bodies are UniMIC messages: one self-delimiting msgpack value
 BITSTREAM.md; HTTP.md has the rest. Ask for `Accept: {STREAM_TYPE}` to follow the work."""
 
 
-def create_app(settings: Settings, service: Service) -> FastAPI:
+def create_app(
+    settings: Settings, service: Service, conversations: Conversations | None = None
+) -> FastAPI:
     """The application; it starts `service` and closes it with its own lifetime.
 
     A host that can tell earlier that it is going to stop calls `Service.drain` then.
@@ -33,7 +39,9 @@ def create_app(settings: Settings, service: Service) -> FastAPI:
     Args:
         settings: those that `service` was made with.
         service: serves the four tasks.
+        conversations: serves those over WebSocket; None = made here.
     """
+    talks = conversations or Conversations(service, partial(owner_of, settings.api_key))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -49,7 +57,9 @@ def create_app(settings: Settings, service: Service) -> FastAPI:
         redoc_url=None,
     )
     add_error_handlers(app)
-    app.include_router(build_router(settings, service))
+    router = build_router(settings, service)
+    add_sessions(router, talks)
+    app.include_router(router)
     app.add_middleware(FaultBoundary)
     return app
 

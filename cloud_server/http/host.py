@@ -19,12 +19,16 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cloud_server.http.app import create_app
+from cloud_server.http.task_endpoint import owner_of
+from cloud_server.links.listener import Listener
 from cloud_server.serving.batcher import batching_queue
+from cloud_server.serving.conversation import Conversations
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
 from shared_protocol.errors import ConfigError
 from shared_protocol.files import write_atomically
+from shared_protocol.session.framing import MAX_FRAME
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,8 @@ class PatientProtocol(H11Protocol):
         self.loop.call_later(self.head_s, self._hang_up_if_silent)
 
     def _hang_up_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        upgraded = self.transport.get_protocol() is not self
+        if self.cycle is None and not upgraded and not self.transport.is_closing():
             self.transport.close()
 
 
@@ -60,9 +65,13 @@ class Host(uvicorn.Server):
         settings: Settings,
         url: str,
         announce: Callable[[str], None],
+        conversations: Conversations,
     ) -> None:
         super().__init__(config)
         self.service = service
+        self.conversations = conversations
+        self._listener: Listener | None = None
+        self._urls = [url]
         self._settings = settings
         self._url = url
         self._announce = announce
@@ -73,7 +82,21 @@ class Host(uvicorn.Server):
         """Listen, say so, and load in the background."""
         await super().startup(sockets)
         self._announce(f"listening on {self._url}")
+        try:
+            await self._listen_to_frames()
+        except ConfigError as error:
+            self.failure = error
+            self.should_exit = True
+            return
         self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _listen_to_frames(self) -> None:
+        settings = self._settings
+        if settings.tcp is None:
+            return
+        self._listener = Listener(self.conversations, settings.tls_cert, settings.tls_key)
+        self._urls.append(await self._listener.start(settings.host, settings.tcp))
+        self._announce(f"listening on {self._urls[-1]}")
 
     async def _watch(self) -> None:
         """Write the ready file once the model is there; stop if it cannot be loaded."""
@@ -81,7 +104,7 @@ class Host(uvicorn.Server):
             await self.service.ready()
             logger.info("ready: %s on %s", self._settings.bundle, self.service.model.device)
             if self._settings.ready_file:
-                _write_ready_file(self._settings.ready_file, self._url)
+                _write_ready_file(self._settings.ready_file, "\n".join(self._urls))
         except Exception as error:
             self.failure = error
             self.should_exit = True
@@ -97,7 +120,12 @@ class Host(uvicorn.Server):
         """Refuse what waits, then let what runs finish."""
         if self._watching:
             self._watching.cancel()
-        draining = asyncio.create_task(self.service.drain(self._settings.shutdown_timeout))
+        grace = self._settings.shutdown_timeout
+        draining = asyncio.create_task(self.service.drain(grace))
+        if not self.force_exit:
+            await self.conversations.drain(grace)  # uvicorn closes WebSockets at once
+        if self._listener is not None:
+            await self._listener.close()
         await super().shutdown(sockets)
         draining.cancel()
 
@@ -134,19 +162,24 @@ def build_host(
 ) -> Host:
     """A server that has not begun; see `serve`."""
     service = Service(settings, load, partial(batching_queue, settings))
+    conversations = Conversations(service, partial(owner_of, settings.api_key))
     config = uvicorn.Config(
-        create_app(settings, service),
+        create_app(settings, service, conversations),
         http=PatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME,
+        ws_ping_interval=None,  # silence costs nothing; a conversation that stays silent is ended
+        ws_per_message_deflate=False,  # it makes frames of a few bytes longer
+        date_header=False,
         lifespan="on",
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout) + _LAST_REPLIES_S,
     )
-    return Host(config, service, settings, url, announce)
+    return Host(config, service, settings, url, announce, conversations)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -172,9 +205,9 @@ def url_of(listener: socket.socket, host: str) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _write_ready_file(path: Path, url: str) -> None:
+def _write_ready_file(path: Path, urls: str) -> None:
     try:
-        write_atomically(path, url + "\n")
+        write_atomically(path, urls + "\n")
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 

@@ -49,14 +49,24 @@ _LINGER_BYTES = 1 << 20
 
 def check_key(headers: Headers, api_key: str | None) -> None:
     """Raise `UnauthorizedError` unless the bearer key is `api_key`, or none is asked for."""
+    owner_of(api_key, headers.get("authorization"))
+
+
+def owner_of(api_key: str | None, authorization: str | None) -> str:
+    """Whose key an Authorization header holds; "" where no key is asked for.
+
+    Raises:
+        UnauthorizedError: it is not `api_key`.
+    """
     if api_key is None:
-        return
-    scheme, _, given = headers.get("authorization", "").partition(" ")
+        return ""
+    scheme, _, given = (authorization or "").partition(" ")
     # Compared in constant time: how long it takes tells nothing about the key.
     same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), api_key.encode())
     if scheme.lower() != "bearer" or not same:
         fault = "the key is wrong" if given else "no key was given"
         raise UnauthorizedError(fault, "send 'Authorization: Bearer KEY'")
+    return "default"
 
 
 class _Connection:

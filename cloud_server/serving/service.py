@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from cloud_server.generation.work import Result, Work
+from cloud_server.generation.work import Result, Watch, Work
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
 from cloud_server.serving.result_cache import ResultCache, ResultKey
@@ -198,7 +198,12 @@ class Service:
 
     @asynccontextmanager
     async def request_job(
-        self, request: Request, trace: Trace, work_key: str | None, time_left_s: float
+        self,
+        request: Request,
+        trace: Trace,
+        work_key: str | None,
+        time_left_s: float,
+        watch: Watch | None = None,
     ) -> AsyncIterator[ServiceJob]:
         """Check a decoded request and queue its work, while the context lasts.
 
@@ -208,6 +213,7 @@ class Service:
             work_key: equal keys with equal requests name one piece of work; None = it is nobody
                 else's.
             time_left_s: for how long the client waits.
+            watch: told the codes of a picture while it is made, on the model's thread.
 
         Raises:
             UnimicError: it asks for what cannot be done, or the queue is full.
@@ -221,20 +227,25 @@ class Service:
             self.metrics.observe_replay()
             yield ServiceJob(self, model, request, trace, known)
             return
-        ticket = self._shared_ticket(key, request, time_left_s) if key else self._submit(request)
+        if key:
+            ticket = self._shared_ticket(key, request, time_left_s, watch)
+        else:
+            ticket = self._submit(request, watch)
         async with ticket.waiting():
             yield ServiceJob(self, model, request, trace, ticket)
 
-    def _submit(self, request: Request) -> EngineTicket:
+    def _submit(self, request: Request, watch: Watch | None) -> EngineTicket:
         assert self._queue is not None, "made together with the model"
         bundle = self.model.bundle
-        return self._queue.submit(to_work(request, bundle), batch_key(request, bundle))
+        return self._queue.submit(to_work(request, bundle, watch), batch_key(request, bundle))
 
-    def _shared_ticket(self, key: ResultKey, request: Request, time_left_s: float) -> EngineTicket:
+    def _shared_ticket(
+        self, key: ResultKey, request: Request, time_left_s: float, watch: Watch | None
+    ) -> EngineTicket:
         """The ticket of this very work, if it is under way, else a new one."""
         ticket = self._shared.get(key)
         if ticket is None or ticket.failed:
-            ticket = self._shared[key] = self._submit(request)
+            ticket = self._shared[key] = self._submit(request, watch)
             ticket.done.add_done_callback(lambda done: self._keep(key, done))
         else:
             self.metrics.observe_replay()
@@ -277,6 +288,11 @@ class ServiceJob:
         if isinstance(self._source, Ticket):
             async for progress in self._source.steps():
                 yield progress
+
+    def cancel(self) -> None:
+        """End the work at its next step; a result that is there already stays."""
+        if isinstance(self._source, Ticket):
+            self._source.cancel()
 
     async def response(self) -> Response:
         """The response as a value.

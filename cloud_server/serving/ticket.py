@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
+from shared_protocol.errors import WorkCancelledError
+
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
@@ -77,11 +79,14 @@ class Ticket(Generic[JobT, ResultT]):
         self._change: asyncio.Future[None] = _new_future()
         self._waiters = 0
         self._left = False
+        self._cancelled = False
         self._drop = drop
 
     @property
     def wanted_until(self) -> float:
         """Time until which the result is wanted; infinite until the last waiter has left."""
+        if self._cancelled:
+            return _NEVER
         return self.keep_until if self._left else _FOREVER
 
     @property
@@ -89,6 +94,13 @@ class Ticket(Generic[JobT, ResultT]):
         """Whether the job was dropped or ended in an error."""
         done = self.done
         return done.done() and (done.cancelled() or done.exception() is not None)
+
+    def cancel(self) -> None:
+        """End the job at its next step, whoever else waits for it."""
+        self._cancelled = True
+        if not self.done.done():
+            self.done.set_exception(WorkCancelledError("the work was cancelled", "ask again"))
+            self._drop()
 
     def keep_for(self, seconds: float) -> None:
         """Let a started job go on for `seconds` from now although nobody waits for it."""

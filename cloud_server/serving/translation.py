@@ -17,6 +17,7 @@ from cloud_server.generation.work import (
     PictureKind,
     PictureWork,
     Result,
+    Watch,
     Work,
 )
 from cloud_server.settings import Settings
@@ -143,8 +144,8 @@ def batch_key(request: Request, bundle: ServedBundle) -> Hashable:
     return request.task, steps, source, request.extension, request.dropped is not None
 
 
-def to_work(request: Request, bundle: ServedBundle) -> Work:
-    """The engine's work that `request` asks for, defaults filled in.
+def to_work(request: Request, bundle: ServedBundle, watch: Watch | None = None) -> Work:
+    """The engine's work that `request` asks for, defaults filled in; `watch` sees a picture grow.
 
     Tokens that the edge dropped are generated together with those that it masked, and before a
     question is answered.
@@ -171,6 +172,7 @@ def to_work(request: Request, bundle: ServedBundle) -> Work:
         steps=steps_of(request, bundle),
         guidance=default if options.guidance is None else options.guidance,
         seed=options.seed,
+        watch=watch,
     )
 
 
