@@ -116,8 +116,8 @@ class CodedExchange:
             # An answer in words holds no image tokens: asking again would change nothing.
             if self.warnings or request.row.answers_in_words or not _may_disagree(error):
                 raise
-        self.warnings.append(_DISAGREE.format("this end could not decode the server's"))
-        uplink, reply = self._ask(_plain(request))
+        self.warnings.append(disagreement("this end could not decode the server's"))
+        uplink, reply = self._ask(plain(request))
         return uplink, self._decode(reply, request)
 
     def _ask(self, request: Request) -> tuple[Encoded, Reply]:
@@ -128,8 +128,8 @@ class CodedExchange:
             self.wire += Reply(b"", sent=len(uplink.data))
             if self.warnings or not _may_disagree(error):
                 raise
-        self.warnings.append(_DISAGREE.format("the server could not decode this end's"))
-        uplink = self._encode(_plain(request), Scenario.UNIFORM)
+        self.warnings.append(disagreement("the server could not decode this end's"))
+        uplink = self._encode(plain(request), Scenario.UNIFORM)
         return uplink, self._send(request.task, uplink.data)
 
     def _encode(self, request: Request, scenario: Scenario | None = None) -> Encoded:
@@ -154,10 +154,12 @@ class CodedExchange:
                 raise _mismatch(self.bundle, self.transport) from error
 
 
-_DISAGREE = (
-    "{} entropy-coded tokens, so they were sent again with uniform coding: "
-    "the result is right, the message larger; 'edge-client info' says which end differs"
-)
+def disagreement(who: str) -> str:
+    """The warning that tokens went with uniform coding, since `who` "could not decode …'s"."""
+    return (
+        f"{who} entropy-coded tokens, so they were sent again with uniform coding: "
+        "the result is right, the message larger; 'edge-client info' says which end differs"
+    )
 
 
 def _may_disagree(error: BadMessageError) -> bool:
@@ -165,7 +167,7 @@ def _may_disagree(error: BadMessageError) -> bool:
     return not isinstance(error, (BadMagicError, UnsupportedVersionError, LimitError))
 
 
-def _plain(request: Request) -> Request:
+def plain(request: Request) -> Request:
     """`request`, asking for a reply that needs no entropy model."""
     if request.row.answers_in_words:
         return request
@@ -177,7 +179,11 @@ def _mismatch(bundle: NamedBundle, transport: Transport) -> BundleMismatchError:
     theirs: dict[str, Any] = {}
     with suppress(UnimicError):
         theirs = transport.info()
-    name, fingerprint = str(theirs.get("bundle", "?")), str(theirs.get("fingerprint", "?"))
+    return mismatch_of(bundle, str(theirs.get("bundle", "?")), str(theirs.get("fingerprint", "?")))
+
+
+def mismatch_of(bundle: NamedBundle, name: str, fingerprint: str) -> BundleMismatchError:
+    """The error that the server holds another bundle, of that name and fingerprint (hex)."""
     return BundleMismatchError(
         f"this end holds bundle {bundle.name} ({bundle.fingerprint.hex()[:16]}), "
         f"the server {printable(name, 40)} ({printable(fingerprint)[:16]})",

@@ -37,7 +37,7 @@ class Outcome:
 
 def exposed_key(settings: Settings) -> list[str]:
     """The warning that the API key would travel in clear, if it would."""
-    from edge_client.transport.http import is_loopback
+    from edge_client.transport.loopback import is_loopback
 
     if not settings.api_key or settings.server.startswith("https") or is_loopback(settings.server):
         return []

@@ -9,9 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx
@@ -29,6 +27,7 @@ from edge_client.transport.http_answers import (
     read_message,
     reason_of,
 )
+from edge_client.transport.loopback import is_loopback
 from shared_protocol.errors import ServerTimeoutError, TransportError
 from shared_protocol.http.contract import (
     ACCEPT_STREAM,
@@ -198,18 +197,3 @@ def _wait_before(attempts: int, retry_after: float | None) -> float:
     if retry_after is not None:
         return min(retry_after, MAX_WAIT) if retry_after > 0 else 0.0
     return float(BACKOFF * 2 ** (attempts - 1) * random.uniform(0.75, 1.25))
-
-
-def is_loopback(server: str) -> bool:
-    """Whether an address means this machine, which no proxy should see.
-
-    >>> is_loopback("http://127.0.0.1:8400"), is_loopback("https://example.org")
-    (True, False)
-    """
-    host = urlsplit(server).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

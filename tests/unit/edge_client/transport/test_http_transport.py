@@ -10,7 +10,8 @@ import httpx
 import msgpack
 import pytest
 
-from edge_client.transport.http import ATTEMPTS, MAX_WAIT, HttpTransport, is_loopback
+from edge_client.transport.http import ATTEMPTS, MAX_WAIT, HttpTransport
+from edge_client.transport.loopback import is_loopback
 from shared_protocol.errors import (
     CODES,
     BundleMismatchError,

@@ -1,0 +1,106 @@
+"""Links that carry the frames of a conversation, by the scheme of an address.
+
+It does not know what the frames say; each kind of link is imported only when it is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from shared_protocol.errors import ConfigError, TransportError
+
+CONNECT_TIMEOUT = 10.0
+"""Most seconds for a link to open."""
+
+
+class LinkDownError(TransportError):
+    """The link broke or could not be opened; another one may do better."""
+
+
+class NoSessionsError(TransportError):
+    """Whatever answers there holds no conversations; single messages may get through."""
+
+
+class Link(Protocol):
+    """Carries whole frames; `send` may be called while another thread is in `receive`."""
+
+    @property
+    def sent(self) -> int:
+        """Every byte of the link so far, its opening included; what lies under TLS is not."""
+
+    @property
+    def received(self) -> int:
+        """The same of what came in."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame; raises `LinkDownError`."""
+
+    def receive(self, timeout: float) -> bytes:
+        """The next frame.
+
+        Raises:
+            LinkDownError: the other end is gone.
+            TimeoutError: nothing came in `timeout` seconds.
+        """
+
+    def close(self) -> None:
+        """Let go of the link."""
+
+
+OpenLink = Callable[[str, str | None, float], Link]
+"""From address, API key and seconds to a link that is open."""
+
+
+def _websocket(server: str, api_key: str | None, timeout: float) -> Link:
+    from edge_client.transport.websocket_link import WebSocketLink
+
+    return WebSocketLink(server, api_key, timeout)
+
+
+def _socket(server: str, api_key: str | None, timeout: float) -> Link:
+    from edge_client.transport.stream_links import SocketLink
+
+    return SocketLink(server, timeout)
+
+
+def _command(server: str, api_key: str | None, timeout: float) -> Link:
+    from edge_client.transport.stream_links import CommandLink
+
+    return CommandLink(server)
+
+
+LINKS: dict[str, OpenLink] = {
+    "http": _websocket,
+    "https": _websocket,
+    "tcp": _socket,
+    "tls": _socket,
+    "exec": _command,
+}
+"""Scheme of an address to what opens a link there; another kind is one module and one row."""
+
+KEY_IN_HELLO = frozenset(("tcp", "tls", "exec"))
+"""Schemes whose opening has no place for a key."""
+NAMES = {"http": "WebSocket", "https": "WebSocket", "tcp": "TCP", "tls": "TLS", "exec": "pipe"}
+"""What people call the link of a scheme."""
+
+
+def scheme_of(server: str) -> str:
+    """The scheme of an address; raises `ConfigError` for one that no link is for."""
+    scheme = urlsplit(server).scheme
+    if scheme not in LINKS:
+        known = ", ".join(f"{name}:" for name in LINKS)
+        raise ConfigError(f"{server!r} is no address that can be opened", f"known are {known}")
+    return scheme
+
+
+def open_link(server: str, api_key: str | None, timeout: float) -> Link:
+    """A link to the server.
+
+    Raises:
+        LinkDownError: it cannot be reached now.
+        NoSessionsError: it holds no conversations.
+        TransportError: it cannot be reached in this way at all.
+    """
+    return LINKS[scheme_of(server)](server, api_key, min(timeout, CONNECT_TIMEOUT))

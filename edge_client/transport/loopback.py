@@ -1,0 +1,24 @@
+"""Whether an address means this machine.
+
+It opens nothing.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+
+def is_loopback(server: str) -> bool:
+    """Whether an address means this machine, which no proxy should see.
+
+    >>> is_loopback("http://127.0.0.1:8400"), is_loopback("https://example.org")
+    (True, False)
+    """
+    host = urlsplit(server).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,186 @@
+"""Links that are streams of bytes: TCP, TLS, and a program's input and output.
+
+It does not know what the frames say.
+"""
+
+from __future__ import annotations
+
+import queue
+import shlex
+import socket
+import subprocess
+import threading
+from collections import deque
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from edge_client.transport.links import LinkDownError
+from shared_protocol.errors import BadMessageError, ConfigError, TransportError, printable
+from shared_protocol.session.framing import FrameCutter, framed
+
+_CHUNK = 1 << 14
+_STOP_S = 2.0
+
+
+class _Frames:
+    """Cuts what arrives into frames, and counts."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.received = 0
+        self._cutter = FrameCutter()
+        self._waiting: deque[bytes] = deque()
+
+    def take(self, chunk: bytes) -> None:
+        self.received += len(chunk)
+        try:
+            self._waiting.extend(self._cutter.feed(chunk))
+        except BadMessageError as error:
+            fault = f"the other end speaks something else: {error.message}"
+            raise TransportError(fault, "check --server") from error
+
+    def next(self) -> bytes | None:
+        return self._waiting.popleft() if self._waiting else None
+
+
+class SocketLink(_Frames):
+    """See `Link`: tcp://host:port, or tls://host:port.
+
+    Args:
+        server: the address.
+        timeout: seconds for the opening.
+    """
+
+    def __init__(self, server: str, timeout: float) -> None:
+        super().__init__()
+        self._server = server
+        parts = urlsplit(server)
+        if not parts.hostname or not parts.port:
+            raise ConfigError(f"{server!r} names no host and port", "write it like tcp://host:8401")
+        try:
+            plain = socket.create_connection((parts.hostname, parts.port), timeout)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = _wrapped(plain, parts.hostname) if parts.scheme == "tls" else plain
+        except OSError as error:
+            fault = f"cannot reach {server}: {printable(str(error), 200)}"
+            if "CERTIFICATE" in fault:
+                raise TransportError(fault, "check --server, or set SSL_CERT_FILE") from error
+            raise LinkDownError(fault, "start it with cloud-server --tcp PORT") from error
+
+    def send(self, frame: bytes) -> None:
+        """See `Link.send`."""
+        data = framed(frame)
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise self._broken(str(error)) from error
+        self.sent += len(data)
+
+    def receive(self, timeout: float) -> bytes:
+        """See `Link.receive`."""
+        while (frame := self.next()) is None:
+            try:
+                self._socket.settimeout(max(0.001, timeout))
+                chunk = self._socket.recv(_CHUNK)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise self._broken(str(error)) from error
+            if not chunk:
+                raise self._broken("it was closed")
+            self.take(chunk)
+        return frame
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _broken(self, reason: str) -> LinkDownError:
+        fault = f"the connection to {self._server} broke: {printable(reason, 200)}"
+        return LinkDownError(fault, "try again; the server's log may say why")
+
+
+def _wrapped(plain: socket.socket, host: str) -> socket.socket:
+    from edge_client.transport.certificates import trusted  # slow to read, and rarely needed
+
+    return trusted().wrap_socket(plain, server_hostname=host)
+
+
+class CommandLink(_Frames):
+    """See `Link`: exec:COMMAND starts a program whose input and output carry the frames.
+
+    The command is split as a shell would, and no shell runs it. What the program writes to its
+    standard error is the user's to see.
+
+    Args:
+        server: the address, such as "exec:ssh host cloud-server pipe --server tcp://127.0.0.1:8401".
+    """
+
+    def __init__(self, server: str) -> None:
+        super().__init__()
+        self._command = server.removeprefix("exec:")
+        try:
+            words = shlex.split(self._command)
+        except ValueError as error:
+            raise ConfigError(f"cannot read the command {self._command!r}: {error}") from error
+        if not words:
+            raise ConfigError("exec: names no command", "write it like 'exec:ssh host …'")
+        try:
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+        except OSError as error:
+            fault = f"cannot start {words[0]}: {error.strerror}"
+            raise TransportError(fault, "check the command behind exec:") from error
+        self._chunks: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None, "a pipe was asked for"
+        with suppress(OSError, ValueError):
+            while chunk := self._process.stdout.read(_CHUNK):
+                self._chunks.put(chunk)
+        self._chunks.put(b"")
+
+    def send(self, frame: bytes) -> None:
+        """See `Link.send`."""
+        assert self._process.stdin is not None, "a pipe was asked for"
+        data = framed(frame)
+        try:
+            self._process.stdin.write(data)
+        except (OSError, ValueError) as error:
+            raise self._broken() from error
+        self.sent += len(data)
+
+    def receive(self, timeout: float) -> bytes:
+        """See `Link.receive`."""
+        while (frame := self.next()) is None:
+            try:
+                chunk = self._chunks.get(timeout=max(0.001, timeout))
+            except queue.Empty:
+                raise TimeoutError from None
+            if not chunk:
+                self._chunks.put(b"")
+                raise self._broken()
+            self.take(chunk)
+        return frame
+
+    def close(self) -> None:
+        """See `Link.close`; the program is stopped if it does not end by itself."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _broken(self) -> LinkDownError:
+        code = self._process.poll()
+        ended = "closed its output" if code is None else f"ended with exit code {code}"
+        return LinkDownError(f"{self._command!r} {ended}", "run it by hand to see why")

@@ -1,0 +1,174 @@
+"""A link over WebSocket, on the port of the HTTP interface.
+
+It does not know what the frames say.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import ExitStack
+from typing import Any
+
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
+from websockets.sync.client import ClientConnection, connect
+
+from edge_client.transport.certificates import trusted
+from edge_client.transport.links import LinkDownError, NoSessionsError
+from edge_client.transport.loopback import is_loopback
+from shared_protocol.errors import (
+    OverloadedError,
+    TransportError,
+    UnauthorizedError,
+    printable,
+)
+from shared_protocol.session.framing import MAX_FRAME
+from shared_protocol.session.paths import SESSION_PATH
+
+_CLOSE_S = 1.0
+_BUSY = (502, 503, 504)
+
+
+class _CountingSocket:
+    """A socket that counts what passes through it."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner = inner
+        self.sent = 0
+        self.received = 0
+
+    def recv(self, size: int) -> bytes:
+        data = self._inner.recv(size)
+        self.received += len(data)
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        self._inner.sendall(data)
+        self.sent += len(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _CountingConnection(ClientConnection):
+    """A connection over a counting socket."""
+
+    def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
+        self.counter = _CountingSocket(sock)
+        super().__init__(self.counter, *arguments, **options)  # type: ignore[arg-type]
+
+
+class WebSocketLink:
+    """See `Link`.
+
+    Args:
+        server: http or https address of the server.
+        api_key: sent as a bearer token at the opening.
+        timeout: seconds for the opening.
+
+    Raises:
+        LinkDownError, NoSessionsError, TransportError: see `open_link`.
+        UnauthorizedError: the server wants another key.
+    """
+
+    def __init__(self, server: str, api_key: str | None, timeout: float) -> None:
+        url = "ws" + server.removeprefix("http") + SESSION_PATH
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+        self._server = server
+        self._open = ExitStack()
+        try:
+            self._socket = self._open.enter_context(
+                connect(
+                    url,
+                    ssl=trusted() if url.startswith("wss:") else None,
+                    additional_headers=headers,
+                    user_agent_header=None,
+                    compression=None,
+                    proxy=None if is_loopback(server) else True,
+                    open_timeout=timeout,
+                    close_timeout=_CLOSE_S,
+                    ping_interval=None,
+                    max_size=MAX_FRAME,
+                    create_connection=_CountingConnection,
+                )
+            )
+        except InvalidStatus as error:
+            raise self._refused(error.response.status_code) from error
+        except (InvalidProxy, ProxyError) as error:
+            raise TransportError(f"the proxy: {_reason(error)}", "check HTTPS_PROXY") from error
+        except InvalidHandshake as error:
+            fault = f"{server} answered the opening of a conversation with something else"
+            raise NoSessionsError(f"{fault}: {_reason(error)}", "check --server") from error
+        except ssl.SSLCertVerificationError as error:
+            fault = f"cannot reach {server}: {_reason(error)}"
+            raise TransportError(fault, "check --server, or set SSL_CERT_FILE") from error
+        except (OSError, WebSocketException) as error:
+            fault = f"cannot reach {server}: {_reason(error)}"
+            raise LinkDownError(fault, "start it with cloud-server, or check --server") from error
+
+    @property
+    def sent(self) -> int:
+        """See `Link`."""
+        return self._counter.sent
+
+    @property
+    def received(self) -> int:
+        """See `Link`."""
+        return self._counter.received
+
+    @property
+    def _counter(self) -> _CountingSocket:
+        assert isinstance(self._socket, _CountingConnection), "made by `connect` as it was told"
+        return self._socket.counter
+
+    def send(self, frame: bytes) -> None:
+        """See `Link.send`."""
+        try:
+            self._socket.send(frame)
+        except (ConnectionClosed, OSError) as error:
+            raise self._broken(error) from error
+
+    def receive(self, timeout: float) -> bytes:
+        """See `Link.receive`."""
+        try:
+            data = self._socket.recv(timeout)
+        except (ConnectionClosed, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise self._broken(error) from error
+        if isinstance(data, str):
+            raise NoSessionsError(f"{self._server} sends text where frames travel", "check it")
+        return bytes(data)
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        self._open.close()
+
+    def _broken(self, error: Exception) -> LinkDownError:
+        return LinkDownError(
+            f"the connection to {self._server} broke: {_reason(error)}",
+            "try again; the server's log may say why",
+        )
+
+    def _refused(self, status: int) -> Exception:
+        if status == 401:
+            return UnauthorizedError(
+                "the key is missing or wrong", "set UNIMIC_API_KEY or give --api-key"
+            )
+        if status in _BUSY:
+            return OverloadedError(f"{self._server} answered {status}", "retry later", 1.0)
+        return NoSessionsError(
+            f"{self._server} answered {status} to the opening of a conversation",
+            "it may be an older server, or a proxy that lets no WebSocket through",
+        )
+
+
+def _reason(error: Exception) -> str:
+    return printable(str(error) or type(error).__name__, 200)
