@@ -1,12 +1,12 @@
-"""One interaction, top to bottom: tokenise, encode, exchange, decode, detokenise.
+"""One interaction, top to bottom: tokenise, exchange, detokenise.
 
-It does not know files, terminals or HTTP: pixels and words come in, pixels and words go out, and
-a `Transport` carries the bytes.
+It does not know files, terminals or links: pixels (or tokens) and words come in, pixels and words
+go out, and an `Exchange` brings the response to a request.
 
 ::
 
     words, pixels ─ tokenise ─► Request ── encode ─► ═══╗
-                                   │                    ║ transport
+                                   │                    ║ exchange
     words, pixels ◄ detokenise ── Response ◄ decode ◄ ══╝
                                    merge
 
@@ -16,10 +16,11 @@ Ends whose entropy models disagree still get the right result; see `coded_exchan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge_client.coded_exchange import CodedExchange, NamedBundle, Stopwatch, Wire
+from edge_client.coded_exchange import Held, NamedBundle, Stopwatch, Wire
+from edge_client.exchange import Exchange, SingleMessages
 from edge_client.rate_control import Budget, within
 from edge_client.transport.base import Transport
 from shared_protocol.errors import PromptError
@@ -62,7 +63,9 @@ class Interaction:
         uplink, downlink: what the two messages are made of.
         canvas: (height, width) in pixels of the picture that the task is about.
         milliseconds: time by stage, see `report.STAGES`; stages that did not occur are missing.
-        wire: see `Wire`.
+        wire: every byte that moved, see `Wire`.
+        opening: bytes of opening links, among all.
+        progress: bytes of progress and previews, among those received.
         pixels: (H, W, 3) uint8 result, or None (VQA).
         answer: answer, or None (all but VQA).
         warnings: what the user should know, in words.
@@ -75,6 +78,8 @@ class Interaction:
     canvas: tuple[int, int]
     milliseconds: Mapping[str, float]
     wire: Wire
+    opening: Wire = field(default_factory=Wire)
+    progress: int = 0
     pixels: Pixels | None = None
     answer: str | None = None
     warnings: tuple[str, ...] = ()
@@ -86,20 +91,25 @@ class Interaction:
 
 
 class EdgeClient:
-    """One user's way to a cloud; nothing is kept from one interaction to the next.
+    """One user's way to a cloud.
+
+    A picture comes as pixels (H, W, 3) uint8, or as the tokens that it is made of already.
 
     Args:
         bundle: must be the server's, too.
-        transport: carries messages.
-        on_step: called with (finished steps, all steps) while the cloud works.
+        exchange: how requests are answered; a `Transport` is used for single messages.
+        on_step: for a transport: called with (finished steps, all steps) while the cloud works.
     """
 
     def __init__(
-        self, bundle: EdgeBundle, transport: Transport, on_step: OnStep | None = None
+        self, bundle: EdgeBundle, exchange: Exchange | Transport, on_step: OnStep | None = None
     ) -> None:
         self._bundle = bundle
-        self._transport = transport
-        self._on_step = on_step
+        self._exchange: Exchange = (
+            exchange
+            if not isinstance(exchange, Transport)
+            else SingleMessages(bundle, exchange, on_step)
+        )
         self._tokenizer = bundle.image_tokenizer()
 
     def t2i(self, prompt: str, options: Options | None = None) -> Interaction:
@@ -113,51 +123,49 @@ class EdgeClient:
 
     def inpaint(
         self,
-        pixels: Pixels,
+        picture: Pixels | ImageTokens,
         mask: TokenMask,
         prompt: str,
         options: Options | None = None,
         budget: Budget | None = None,
     ) -> Interaction:
-        """`pixels` (H, W, 3) uint8 with what is under `mask` repainted.
+        """`picture` with what is under `mask` repainted.
 
         With a `budget` some tokens are not sent; the cloud fills in its own for its own use, and
         the result holds the edge's, here as in `outpaint`.
         """
-        ask = _Ask(Task.INPAINT, prompt, pixels, mask=mask, budget=budget)
+        ask = _Ask(Task.INPAINT, prompt, picture, mask=mask, budget=budget)
         return self._interact(ask, options)
 
     def outpaint(
         self,
-        pixels: Pixels,
+        picture: Pixels | ImageTokens,
         extension: Extension,
         prompt: str,
         options: Options | None = None,
         budget: Budget | None = None,
     ) -> Interaction:
-        """`pixels` (H, W, 3) uint8, continued by `extension` token columns and rows."""
-        ask = _Ask(Task.OUTPAINT, prompt, pixels, extension=extension, budget=budget)
+        """`picture`, continued by `extension` token columns and rows."""
+        ask = _Ask(Task.OUTPAINT, prompt, picture, extension=extension, budget=budget)
         return self._interact(ask, options)
 
     def vqa(
         self,
-        pixels: Pixels,
+        picture: Pixels | ImageTokens,
         question: str,
         options: Options | None = None,
         budget: Budget | None = None,
     ) -> Interaction:
-        """An answer to a question about `pixels` (H, W, 3) uint8.
+        """An answer to a question about `picture`.
 
         With a `budget` the cloud fills in the tokens that are not sent before it answers.
         """
-        return self._interact(_Ask(Task.VQA, question, pixels, budget=budget), options)
+        return self._interact(_Ask(Task.VQA, question, picture, budget=budget), options)
 
     def _interact(self, ask: _Ask, options: Options | None) -> Interaction:
         watch = Stopwatch()
         text = self._words_to_tokens(ask)  # cheap, and refuses before anything is loaded
-        tokenizer = self._tokenizer
-        with watch("tokenise"):
-            image = None if ask.pixels is None else tokenizer.tokenize(ask.pixels)
+        image = self._tokens_of(ask.picture, watch)
         if image is not None and ask.extension is not None:
             check_grid(*ask.extension.canvas(*image.shape))
         request = Request(ask.task, text, image, ask.mask, ask.extension, options or Options())
@@ -165,24 +173,38 @@ class EdgeClient:
             with watch("choose"):
                 request = within(ask.budget, request, self._bundle)
 
-        talk = CodedExchange(self._bundle, self._transport, self._on_step, watch)
-        uplink, downlink = talk.hold(request)
+        held = self._exchange.hold(request, watch)
 
-        response = downlink.value
+        return self._interaction(request, image, held, watch)
+
+    def _tokens_of(
+        self, picture: Pixels | ImageTokens | None, watch: Stopwatch
+    ) -> ImageTokens | None:
+        if picture is None or isinstance(picture, ImageTokens):
+            return picture
+        with watch("tokenise"):
+            return self._tokenizer.tokenize(picture)
+
+    def _interaction(
+        self, request: Request, image: ImageTokens | None, held: Held, watch: Stopwatch
+    ) -> Interaction:
+        response, tokenizer = held.response, self._tokenizer
         with watch("detokenise"):
             pixels = None if response.image is None else tokenizer.detokenize(response.image)
             answer = None if response.text is None else self._tokens_to_words(response.text)
         return Interaction(
             request=request,
             response=response,
-            uplink=uplink.anatomy,
-            downlink=downlink.anatomy,
+            uplink=held.uplink,
+            downlink=held.downlink,
             canvas=_canvas(response.image or image, tokenizer.stride),
             milliseconds=watch.milliseconds,
-            wire=talk.wire,
+            wire=held.wire,
+            opening=held.opening,
+            progress=held.progress,
             pixels=pixels,
             answer=answer,
-            warnings=tuple(talk.warnings),
+            warnings=held.warnings,
         )
 
     def _words_to_tokens(self, ask: _Ask) -> TextTokens:
@@ -207,7 +229,7 @@ class _Ask:
 
     task: Task
     text: str
-    pixels: Pixels | None = None
+    picture: Pixels | ImageTokens | None = None
     mask: TokenMask | None = None
     extension: Extension | None = None
     budget: Budget | None = None

@@ -27,7 +27,7 @@ from shared_protocol.errors import (
     printable,
 )
 from shared_protocol.http.reply_stream import ServerTiming
-from shared_protocol.message.anatomy import Decoded, Encoded
+from shared_protocol.message.anatomy import Anatomy, Decoded, Encoded
 from shared_protocol.message.codec import CodecBundle, decode_response, encode_request
 from shared_protocol.messages import OnStep, Request, Response
 from shared_protocol.tasks import Scenario, Task
@@ -60,6 +60,28 @@ class Wire:
             self.received + reply.received,
             self.attempts + reply.attempts,
         )
+
+
+@dataclass(frozen=True)
+class Held:
+    """An exchange that came to its end.
+
+    Args:
+        response: what was answered.
+        uplink, downlink: what the two messages are made of.
+        wire: every byte that the exchange moved, openings of links and progress included.
+        opening: those of openings.
+        progress: bytes of progress and previews, among those received.
+        warnings: what the user should know, in words.
+    """
+
+    response: Response
+    uplink: Anatomy
+    downlink: Anatomy
+    wire: Wire
+    opening: Wire = field(default_factory=Wire)
+    progress: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class Stopwatch:

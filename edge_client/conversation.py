@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from edge_client.coded_exchange import (
+    Held,
     NamedBundle,
     Stopwatch,
     Wire,
@@ -33,8 +34,7 @@ from shared_protocol.errors import (
     ServerTimeoutError,
     UnimicError,
 )
-from shared_protocol.message.anatomy import Anatomy
-from shared_protocol.messages import OnStep, Request, Response
+from shared_protocol.messages import OnStep, Request
 from shared_protocol.session.frames import (
     decode_error,
     decode_progress,
@@ -67,28 +67,6 @@ BACKOFF, MAX_WAIT = 0.25, 5.0
 
 OnPreview = Callable[[Codes, Flags], None]
 """Told (H, W) codes of a picture that is being made, and which of them are there already."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """An exchange that came to its end.
-
-    Args:
-        response: what was answered.
-        uplink, downlink: what the two messages are made of.
-        wire: every byte that this turn moved, openings of links and progress included.
-        progress: bytes of progress and previews among those received.
-        opening: bytes of openings, both ways, among all.
-        warnings: what the user should know, in words.
-    """
-
-    response: Response
-    uplink: Anatomy
-    downlink: Anatomy
-    wire: Wire
-    progress: int = 0
-    opening: Wire = field(default_factory=Wire)
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -310,8 +288,8 @@ class _Turn:
             turn.anatomy,
             answer.anatomy,
             self._wire,
-            self._progress,
             self._opening,
+            self._progress,
             tuple(self._warnings),
         )
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 STAGES = (
     "tokenise",
     "choose",
+    "connect",
     "encode",
     "network",
+    "exchange",
     "server decode",
     "server queue",
     "model",
@@ -27,8 +29,9 @@ STAGES = (
     "decode",
     "detokenise",
 )
-"""Where the time of an interaction goes, in order; "choose" picks the tokens that are dropped. Each
-reads its weights when it first needs them."""
+"""Where the time of an interaction goes, in order; "choose" picks the tokens that are dropped,
+"exchange" is the wait for a turn of a conversation, network and cloud together. Each reads its
+weights when it first needs them."""
 PARTS = {
     "text": "text",
     "mask": "mask",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.messages import OnStep
@@ -33,6 +33,7 @@ class Reply:
     attempts: int = 1
 
 
+@runtime_checkable
 class Transport(Protocol):
     """Carries messages to a cloud and its replies back."""
 

@@ -20,10 +20,9 @@ from shared_protocol.errors import (
     UnsupportedVersionError,
 )
 from shared_protocol.session.frames import decode_error, encode_error
-from shared_protocol.session.kinds import DOWN_ODDS, Down
+from shared_protocol.session.kinds import DOWN_ODDS, VERSION, Down
 from shared_protocol.session.port import Reader
 from shared_protocol.session.state import HASH_BYTES, MAX_PICTURES, MAX_TURN, SESSION_ID_BYTES
-from shared_protocol.session.turns import VERSION
 
 FINGERPRINT_BYTES = 4
 MAX_KEY_BYTES = 512

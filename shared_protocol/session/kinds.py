@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+VERSION = 1
+"""Of the session protocol."""
+
 
 class Up(IntEnum):
     """Frames of the device after its hello; the numbers are fixed on the wire."""

@@ -7,7 +7,7 @@ one that succeeds makes a new one, the same at both ends.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from shared_protocol.coding.bits import array_bytes
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.message.bitstream import pack_parameters
 from shared_protocol.messages import GUIDANCE_UNIT, Options, Request, Response
-from shared_protocol.tasks import TABLE, Direction, positions
+from shared_protocol.tasks import TABLE, Direction, Task, positions
 from shared_protocol.tokens import Flags, KnownTokens
 
 MAX_PICTURES = 32
@@ -47,6 +47,20 @@ class KnownPicture:
     def name(self) -> bytes:
         """The bytes that offer this picture in a hello."""
         return self.digest[:HASH_BYTES]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A picture that both ends have, or a window of it.
+
+    Args:
+        index: its place among the state's pictures.
+        top, left: where the window begins, in tokens.
+    """
+
+    index: int
+    top: int = 0
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,27 +100,50 @@ class SessionState:
         """The same conversation before `turn`, when only `pictures` are known for certain."""
         return SessionState(self.session, turn, tuple(pictures))
 
-    def find(self, request: Request) -> int | None:
-        """Index of a picture that holds the request's, as far as it is known; the latest first.
+    def find(self, request: Request, native: tuple[int, int]) -> Reference | None:
+        """The picture that holds the request's, as far as it is known; the latest of the best.
 
-        A picture of which nothing would be saved is not found.
+        A picture of which nothing would be saved is not found. What is asked in words about a
+        picture of the bundle's own grid, (H, W) = `native`, may be a window of a larger one.
         """
         if request.image is None:
             return None
-        best: tuple[int, int] | None = None
-        codes, wanted = request.image.codes, readable(request)
+        best: tuple[int, Reference] | None = None
+        wanted = readable(request)
         for index in reversed(range(len(self.pictures))):
-            known = self.pictures[index].tokens
-            if known.shape != request.image.shape:
-                continue
-            if not np.array_equal(np.where(known.flags, codes, 0), known.codes):
-                continue
-            useful = int((known.flags & wanted).sum())
-            if useful and (best is None or useful > best[0]):
-                best = useful, index
+            for reference in self._places(index, request, native):
+                known = self.known(reference, request.image.shape)
+                if not np.array_equal(np.where(known.flags, request.image.codes, 0), known.codes):
+                    continue
+                useful = int((known.flags & wanted).sum())
+                if useful and (best is None or useful > best[0]):
+                    best = useful, reference
         return None if best is None else best[1]
 
-    def after(self, request: Request, reference: int | None, response: Response) -> SessionState:
+    def _places(self, index: int, request: Request, native: tuple[int, int]) -> Iterator[Reference]:
+        """Where in picture `index` a picture like the request's could be."""
+        assert request.image is not None, "asked of requests with a picture"
+        height, width = self.pictures[index].tokens.shape
+        if not windowed(request.task, (height, width), native):
+            if (height, width) == request.image.shape:
+                yield Reference(index)
+        elif request.image.shape == native:
+            for top in range(height - native[0] + 1):
+                for left in range(width - native[1] + 1):
+                    yield Reference(index, top, left)
+
+    def known(self, reference: Reference, grid: tuple[int, int]) -> KnownTokens:
+        """What both ends have of the (H, W) picture that a reference names."""
+        tokens = self.pictures[reference.index].tokens
+        if tokens.shape == grid:
+            return tokens
+        rows = slice(reference.top, reference.top + grid[0])
+        columns = slice(reference.left, reference.left + grid[1])
+        return KnownTokens(tokens.codes[rows, columns], tokens.flags[rows, columns])
+
+    def after(
+        self, request: Request, reference: Reference | None, response: Response
+    ) -> SessionState:
         """The state once the turn is over; equal at both ends.
 
         Args:
@@ -114,13 +151,12 @@ class SessionState:
             reference: which picture it named; None for one that came with it, or for none.
             response: the whole merged picture, or words.
         """
-        pictures = [p for index, p in enumerate(self.pictures) if index != reference]
+        index = None if reference is None else reference.index
+        pictures = [p for place, p in enumerate(self.pictures) if place != index]
         if request.image is not None:
-            before = None if reference is None else self.pictures[reference].tokens
-            pictures = _with(pictures, source_after(request, before))
+            pictures = _with(pictures, self._source_after(request, reference))
         if response.image is not None:
-            grid = response.image.shape
-            known = ~request.gaps(grid)
+            known = ~request.gaps(response.image.shape)
             pictures = _with(pictures, KnownTokens(response.image.codes, known))
         return SessionState(
             self.session,
@@ -128,6 +164,28 @@ class SessionState:
             tuple(pictures[-MAX_PICTURES:]),
             replace(request.options, reply=None),
         )
+
+    def _source_after(self, request: Request, reference: Reference | None) -> KnownTokens:
+        """What both ends know of the picture that was asked about once the request has arrived."""
+        assert request.image is not None, "asked of requests with a picture"
+        came = readable(request)
+        if reference is None:
+            return KnownTokens(request.image.codes, came)
+        whole = self.pictures[reference.index].tokens
+        height, width = request.image.shape
+        rows = slice(reference.top, reference.top + height)
+        columns = slice(reference.left, reference.left + width)
+        codes, flags = whole.codes.copy(), whole.flags.copy()
+        new = came & ~flags[rows, columns]
+        codes[rows, columns][new] = request.image.codes[new]
+        flags[rows, columns] |= came
+        return KnownTokens(codes, flags)
+
+
+def windowed(task: Task, grid: tuple[int, int], native: tuple[int, int]) -> bool:
+    """Whether a turn of `task` about a picture of (H, W) = `grid` is about a window of it."""
+    larger = grid[0] >= native[0] and grid[1] >= native[1] and grid != native
+    return TABLE[task].answers_in_words and larger
 
 
 def readable(request: Request) -> Flags:
@@ -138,16 +196,6 @@ def readable(request: Request) -> Flags:
     mask = None if request.mask is None else request.mask.flags
     wanted = positions(spec.subset, request.image.shape, mask, None)
     return wanted if request.dropped is None else wanted & ~request.dropped.flags
-
-
-def source_after(request: Request, before: KnownTokens | None) -> KnownTokens:
-    """What both ends know of the request's picture once the request has arrived."""
-    assert request.image is not None, "asked of requests with a picture"
-    came = readable(request)
-    if before is None:
-        return KnownTokens(request.image.codes, came)
-    codes = np.where(before.flags, before.codes, request.image.codes)
-    return KnownTokens(codes, before.flags | came)
 
 
 def option_values(options: Options) -> dict[int, int]:

@@ -12,26 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from shared_protocol.coding.image_codec import CodingContext, code_bits
-from shared_protocol.coding.text_codec import TextCoder, packed_size
+from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.errors import BadMessageError, InvalidInputError, UnimicError
-from shared_protocol.message.anatomy import Anatomy, Counts, PartBytes
+from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.parameters import request_digest
 from shared_protocol.message.parts import CodecBundle, request_context, response_context
 from shared_protocol.messages import MAX_NEW_TOKENS, Request, Response
 from shared_protocol.session import fields
 from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS, Down, Up
+from shared_protocol.session.ledger import Ledger
 from shared_protocol.session.port import Port, Reader, Writer
-from shared_protocol.session.state import SessionState
+from shared_protocol.session.state import Reference, SessionState, windowed
 from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task, merge
 from shared_protocol.tokens import Codes, Flags, ImageTokens, KnownTokens, TextTokens, TokenMask
-
-VERSION = 1
-"""Of the session protocol."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,12 @@ class Turn:
 
     Args:
         request: what is asked; tokens that the receiver does not need read as code 0.
-        reference: index of the picture that it names; None for a new one, or for none.
+        reference: the picture that it names; None for a new one, or for none.
         anatomy: what it was made of.
     """
 
     request: Request
-    reference: int | None
+    reference: Reference | None
     anatomy: Anatomy
 
 
@@ -63,64 +60,6 @@ class Answer:
 
     response: Response
     anatomy: Anatomy
-
-
-@dataclass
-class _Ledger:
-    """Bits and symbols by part, noted while a frame is coded."""
-
-    port: Port
-    bits: dict[Part, float] = field(default_factory=dict)
-    counts: dict[Part, int] = field(default_factory=dict)
-    text_coder: TextCoder | None = None
-    scenario: Scenario | None = None
-
-    @contextmanager
-    def part(self, part: Part) -> Iterator[None]:
-        """Count what is coded in the block towards `part`."""
-        before = self.port.bits
-        yield
-        self.bits[part] = self.bits.get(part, 0.0) + self.port.bits - before
-
-    def anatomy(
-        self, task: Task, direction: Direction, size: int, bundle: CodecBundle, extras: float
-    ) -> Anatomy:
-        """What `size` bytes were spent on; `extras` bits on parameters."""
-        sizes = PartBytes(**_shares(self.bits, extras, size))
-        counts = {part: self.counts.get(part, 0) for part in Part}
-        text, codes = counts[Part.TEXT], counts[Part.IMAGE]
-        code_size = code_bits(bundle.vocabulary.codebook_size)
-        uniform = PartBytes(
-            container=sizes.container,
-            parameters=sizes.parameters,
-            text=packed_size(text, bundle.vocabulary.text_size) if self.text_coder else 0,
-            mask=(counts[Part.MASK] + 7) // 8,
-            dropped=(counts[Part.DROPPED] + 7) // 8,
-            image=(codes * code_size + 7) // 8,
-        )
-        return Anatomy(
-            task=task,
-            direction=direction,
-            version=VERSION,
-            fingerprint_prefix=bundle.fingerprint[:2],
-            text_coder=self.text_coder,
-            scenario=self.scenario,
-            sizes=sizes,
-            counts=Counts(text, counts[Part.MASK], codes, counts[Part.DROPPED]),
-            uniform=uniform,
-        )
-
-
-def _shares(bits: dict[Part, float], extras: float, size: int) -> dict[str, int]:
-    """Whole bytes by part that sum to `size`: bits do not end where bytes do."""
-    exact = {part.slug: spent / 8 for part, spent in bits.items()} | {"parameters": extras / 8}
-    exact["container"] = max(0.0, size - sum(exact.values()))
-    shares = {name: int(value) for name, value in exact.items()}
-    left = size - sum(shares.values())
-    for name in sorted(exact, key=lambda name: shares[name] - exact[name])[: max(0, left)]:
-        shares[name] += 1
-    shares["container"] += size - sum(shares.values())
-    return shares
 
 
 # ------------------------------------------------------------------------------------------------
@@ -134,7 +73,7 @@ def encode_turn(
     bundle: CodecBundle,
     scenario: Scenario | None = None,
     search: bool | None = None,
-) -> tuple[TurnBytes, int | None]:
+) -> tuple[TurnBytes, Reference | None]:
     """The frame that asks `request`, and which known picture it names.
 
     Args:
@@ -148,7 +87,7 @@ def encode_turn(
         InvalidInputError: a token id of another vocabulary, or a text that is too long.
     """
     _check_request(request, bundle)
-    reference = state.find(request)
+    reference = state.find(request, bundle.grid)
     writer = Writer()
     writer.symbol(UP_ODDS, Up.TURN)
     spec = TABLE[request.task].image(Direction.UPLINK)
@@ -193,19 +132,22 @@ class _Body:
         self.port = port
         self.state = state
         self.bundle = bundle
-        self.ledger = _Ledger(port)
+        self.ledger = Ledger(port)
         self.parameter_bits = 0.0
 
     def walk(
-        self, given: Request | None, reference: int | None, candidates: list[Scenario] | None = None
-    ) -> tuple[Request, int | None]:
+        self,
+        given: Request | None,
+        reference: Reference | None,
+        candidates: list[Scenario] | None = None,
+    ) -> tuple[Request, Reference | None]:
         """Code `given`, or read a request, and which picture it names."""
         port, bundle = self.port, self.bundle
         task = fields.code_task(port, None if given is None else given.task)
         row = TABLE[task]
         known, grid = None, bundle.grid
         if row.needs_image:
-            reference, known, grid = self._picture(given, reference)
+            reference, known, grid = self._picture(task, given, reference)
         else:
             reference = None
         before = port.bits
@@ -235,16 +177,23 @@ class _Body:
         return Request(task, text, image, mask, extension, options, dropped), reference
 
     def _picture(
-        self, given: Request | None, reference: int | None
-    ) -> tuple[int | None, KnownTokens | None, tuple[int, int]]:
-        pictures = self.state.pictures
+        self, task: Task, given: Request | None, reference: Reference | None
+    ) -> tuple[Reference | None, KnownTokens | None, tuple[int, int]]:
+        """Which picture the turn is about, what is known of it, and its (H, W)."""
+        pictures, native = self.state.pictures, self.bundle.grid
         writing = given is not None
-        reference = fields.code_reference(self.port, len(pictures), reference, writing)
-        if reference is not None:
-            known = pictures[reference].tokens
-            return reference, known, known.shape
-        shape = given.image.shape if given is not None and given.image is not None else None
-        return None, None, fields.code_grid(self.port, self.bundle.grid, shape)
+        index = None if reference is None else reference.index
+        index = fields.code_reference(self.port, len(pictures), index, writing)
+        if index is None:
+            shape = given.image.shape if given is not None and given.image is not None else None
+            return None, None, fields.code_grid(self.port, native, shape)
+        grid, found = pictures[index].tokens.shape, Reference(index)
+        if windowed(task, grid, native):
+            top, left = (None, None) if reference is None else (reference.top, reference.left)
+            top = self.port.uniform(grid[0] - native[0] + 1, top)
+            left = self.port.uniform(grid[1] - native[1] + 1, left)
+            grid, found = native, Reference(index, top, left)
+        return found, self.state.known(found, grid), grid
 
     def _text(self, ids: Codes | None) -> TextTokens:
         bundle = self.bundle
@@ -326,7 +275,7 @@ def encode_reply(
     """
     writer = Writer()
     writer.symbol(DOWN_ODDS, Down.REPLY)
-    ledger = _Ledger(writer)
+    ledger = Ledger(writer)
     spec = TABLE[request.task].image(Direction.DOWNLINK)
     if spec is None:
         assert response.text is not None, "Response checks its parts"
@@ -356,7 +305,7 @@ def decode_reply(
         BadMessageError: whatever is wrong with the bytes, or they answer something else.
     """
     with translated():
-        ledger = _Ledger(reader)
+        ledger = Ledger(reader)
         spec = TABLE[request.task].image(Direction.DOWNLINK)
         image = text = None
         if spec is None:
@@ -378,7 +327,7 @@ def decode_reply(
         return Answer(Response(request.task, image=image, text=text), anatomy)
 
 
-def _reply_text(ledger: _Ledger, bundle: CodecBundle, ids: Codes | None) -> Codes:
+def _reply_text(ledger: Ledger, bundle: CodecBundle, ids: Codes | None) -> Codes:
     with ledger.part(Part.TEXT):
         coder, found = fields.code_text(ledger.port, bundle, MAX_NEW_TOKENS, ids)
     ledger.text_coder = coder

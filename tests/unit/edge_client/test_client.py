@@ -75,7 +75,7 @@ def test_vqa_returns_words_and_no_picture() -> None:
 
 def test_every_stage_is_timed_and_the_servers_share_is_its_own() -> None:
     done = session(FakeCloud(FakeBundle())).inpaint(GREY, HOLE, "a ball")
-    assert set(done.milliseconds) == set(STAGES) - {"choose"}
+    assert set(done.milliseconds) == set(STAGES) - {"choose", "connect", "exchange"}
     assert (done.milliseconds["model"], done.milliseconds["server queue"]) == (30.0, 2.0)
 
 

@@ -1,0 +1,143 @@
+"""One request, one response: a turn of a conversation where the address allows it, else a POST.
+
+It knows neither pixels nor words.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge_client.coded_exchange import CodedExchange, Held, NamedBundle, Stopwatch
+from edge_client.conversation import Conversation, Wishes
+from edge_client.transport.base import OpenTransport, Transport
+from edge_client.transport.links import KEY_IN_HELLO, NAMES, NoSessionsError, open_link, scheme_of
+from shared_protocol.messages import OnStep, Request
+
+_POST = ("http", "https")
+
+
+class Exchange(Protocol):
+    """A way to a cloud."""
+
+    def hold(self, request: Request, watch: Stopwatch) -> Held:
+        """Ask, and wait for the answer.
+
+        Raises:
+            UnimicError: what was answered instead, or why nobody could be reached.
+        """
+
+
+class SingleMessages:
+    """Every request a message of its own; nothing is kept from one to the next.
+
+    Args:
+        bundle: must be the cloud's, too.
+        transport: carries messages.
+        on_step: told (finished steps, all steps) while the cloud works.
+    """
+
+    def __init__(
+        self, bundle: NamedBundle, transport: Transport, on_step: OnStep | None = None
+    ) -> None:
+        self._bundle = bundle
+        self._transport = transport
+        self._on_step = on_step
+
+    def hold(self, request: Request, watch: Stopwatch) -> Held:
+        """See `Exchange.hold`."""
+        talk = CodedExchange(self._bundle, self._transport, self._on_step, watch)
+        uplink, downlink = talk.hold(request)
+        return Held(
+            downlink.value,
+            uplink.anatomy,
+            downlink.anatomy,
+            talk.wire,
+            warnings=tuple(talk.warnings),
+        )
+
+
+class BestExchange:
+    """A conversation; single messages where whatever is between the ends lets none through.
+
+    Args:
+        bundle: must be the cloud's, too.
+        server: its address, see `transport.links.LINKS`.
+        api_key: proves who asks; None = nobody in particular.
+        timeout: seconds for one turn in all, waiting and repetitions included.
+        wishes: what to hear meanwhile.
+        session: 8 bytes that name the conversation; None = new ones.
+        turn: number of the turn that comes next.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a conversation is made of; two of them resume an old one
+        self,
+        bundle: NamedBundle,
+        server: str,
+        api_key: str | None = None,
+        timeout: float = 120.0,
+        wishes: Wishes | None = None,
+        session: bytes | None = None,
+        turn: int = 0,
+    ) -> None:
+        scheme = scheme_of(server)
+        self._bundle = bundle
+        self._server = server.rstrip("/") if scheme in _POST else server
+        self._api_key = api_key
+        self._timeout = timeout
+        self._wishes = wishes or Wishes()
+        self._way = NAMES[scheme]
+        self._posts: SingleMessages | None = None
+        self._transport: OpenTransport | None = None
+        self._talk = Conversation(
+            bundle,
+            lambda left: open_link(self._server, api_key, left),
+            timeout,
+            api_key if scheme in KEY_IN_HELLO else None,
+            self._wishes,
+            session,
+            turn,
+        )
+
+    @property
+    def way(self) -> str:
+        """What carries the turns, in a word: "WebSocket", "TCP", "TLS", "pipe" or "HTTP"."""
+        return self._way
+
+    @property
+    def session(self) -> bytes:
+        """8 bytes that name the conversation."""
+        return self._talk.state.session
+
+    @property
+    def turn(self) -> int:
+        """Number of the turn that comes next."""
+        return self._talk.state.turn
+
+    def hold(self, request: Request, watch: Stopwatch) -> Held:
+        """See `Exchange.hold`."""
+        if self._posts is None:
+            try:
+                return self._talk.hold(request, watch)
+            except NoSessionsError:
+                if scheme_of(self._server) not in _POST:
+                    raise
+                self._posts = self._single_messages()
+        return self._posts.hold(request, watch)
+
+    def _single_messages(self) -> SingleMessages:
+        from edge_client.transport.schemes import open_transport  # httpx takes its time
+
+        self._way = "HTTP"
+        self._transport = open_transport(self._server, self._api_key, self._timeout)
+        return SingleMessages(self._bundle, self._transport, self._wishes.on_step)
+
+    def cancel(self) -> None:
+        """End the turn that another thread waits for; over plain HTTP that cannot be done."""
+        self._talk.cancel()
+
+    def close(self) -> None:
+        """Let go of everything; a later turn opens it again."""
+        self._talk.close()
+        if self._transport is not None:
+            self._transport.__exit__(None, None, None)
+            self._transport, self._posts = None, None
