@@ -1,4 +1,22 @@
-"""The edge: turns pictures and words into tokens, talks to a cloud, and turns its tokens back.
+"""The thin client: pictures and words in, tokens over a link, pictures and words out.
 
-It holds the pixels and knows nothing about the network that generates.
+It holds no backbone. `from edge_client import Session` is the way in for programs.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_client.session import Answer, Picture, Session
+
+__all__ = ["Answer", "Picture", "Session"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when they are asked for: the command line starts faster."""
+    if name in __all__:
+        from edge_client import session
+
+        return getattr(session, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

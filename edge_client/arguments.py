@@ -143,7 +143,9 @@ def _add_outpaint(parser: argparse.ArgumentParser) -> None:
 
 def _add_vqa(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path)
-    parser.add_argument("question")
+    parser.add_argument(
+        "questions", nargs="+", metavar="QUESTION", help="each is a turn of one conversation"
+    )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
     parser.add_argument("--seed", type=_seed, default=0, help="number or 'random' [0]")
     _add_fit(parser)
@@ -171,6 +173,7 @@ def _add_files(
     _add_output(encode, "IMAGE.umic")
     decode.add_argument("file", type=Path)
     _add_output(decode, "FILE.png")
+    _add_tokens(decode, "do not keep the tokens in the PNG")
     inspect.add_argument("file", type=Path)
 
 
@@ -263,7 +266,14 @@ def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def _add_tokens(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--no-tokens", action="store_true", help=text)
+
+
 def _add_generation(parser: argparse.ArgumentParser) -> None:
+    _add_tokens(
+        parser, "do not keep the tokens: neither in the PNG nor in a .umic file beside the picture"
+    )
     parser.add_argument(
         "--seed", type=_seed, default=0, help="number or 'random'; equal seeds, equal results [0]"
     )

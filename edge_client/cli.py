@@ -66,7 +66,7 @@ def _run(given: argparse.Namespace) -> int:
 
     progress = _progress(given)
     try:
-        outcome = run(given, settings, progress)
+        outcome = run(given, settings, progress if progress.shown else None)
     finally:
         progress.close()
     _show(outcome, given)
@@ -105,6 +105,8 @@ def _exit_code(error: UnimicError, command: str) -> int:
 class _Silence:
     """Progress that nobody sees."""
 
+    shown = False
+
     def __call__(self, done: int, total: int) -> None:
         """Take note of nothing."""
 
@@ -115,19 +117,23 @@ class _Silence:
 class _Lines(_Silence):
     """About ten plain lines, for logs."""
 
+    shown = True
+
     def __init__(self) -> None:
-        self._shown = 0
+        self._tenths = 0
 
     def __call__(self, done: int, total: int) -> None:
         """Print a line for every tenth of the way."""
         tenth = done * 10 // total if total else 0
-        if done and (tenth > self._shown or done == total):
-            self._shown = tenth
+        if done and (tenth > self._tenths or done == total):
+            self._tenths = tenth
             print(f"step {done} of {total}", file=sys.stderr, flush=True)
 
 
 class _Bar(_Silence):
     """One line that is drawn over, for terminals."""
+
+    shown = True
 
     def __init__(self) -> None:
         self._drawn = False

@@ -45,8 +45,8 @@ PARTS = {
 _CODED = ("text", "mask", "dropped", "image", "total")
 
 
-def interaction_report(interaction: Interaction) -> dict[str, Any]:
-    """Everything measured about an interaction, as JSON-ready data."""
+def interaction_report(interaction: Interaction, way: str = "HTTP") -> dict[str, Any]:
+    """Everything measured about an interaction, as JSON-ready data; `way` carried it."""
     height, width = interaction.canvas
     spent = interaction.milliseconds
     return {
@@ -60,6 +60,9 @@ def interaction_report(interaction: Interaction) -> dict[str, Any]:
             "sent": interaction.wire.sent,
             "received": interaction.wire.received,
             "attempts": interaction.wire.attempts,
+            "way": way,
+            "opening": [interaction.opening.sent, interaction.opening.received],
+            "progress": interaction.progress,
         },
         "warnings": list(interaction.warnings),
     }
@@ -115,12 +118,18 @@ def interaction_table(report: Mapping[str, Any]) -> str:
     stages.append(["all", f"{report['total_milliseconds']:,.1f} ms"])
     lines.append(table(["time", ""], stages))
     wire = report["wire"]
-    lines.append(
-        f"HTTP bodies: {wire['sent']:,} bytes up, {wire['received']:,} down (progress too)"
-    )
-    if wire["attempts"] > 1:
-        lines[-1] += f", {wire['attempts']} attempts"
+    lines.append(wire_line(wire))
     return "\n".join(lines)
+
+
+def wire_line(wire: Mapping[str, Any]) -> str:
+    """What an interaction moved over its link, on one line."""
+    said = f"on the wire over {wire['way']}: {wire['sent']:,} bytes up, {wire['received']:,} down"
+    opening, progress = wire["opening"], wire["progress"]
+    parts = [f"opening {opening[0]:,} / {opening[1]:,}"] if any(opening) else []
+    parts += [f"progress {progress:,}"] if progress else []
+    said += f" (of these {', '.join(parts)})" if parts else ""
+    return said + (f", {wire['attempts']} attempts" if wire["attempts"] > 1 else "")
 
 
 def _size_rows(arrow: str, way: Mapping[str, Any]) -> list[list[str]]:

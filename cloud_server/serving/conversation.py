@@ -277,7 +277,8 @@ class _Conversation:
 
     async def _follow(self, turn: Turn, job: ServiceJob, preview: _Watched | None) -> None:
         """Report progress as it was asked for, then send the reply and go on to the next state."""
-        reports = _Reports(self._hello.progress)
+        words = turn.request.row.answers_in_words  # these come at once
+        reports = _Reports(0 if words else self._hello.progress)
         async for done, total in job.steps():
             if reports.due(done, total):
                 await self._send(encode_progress(done, total), job.trace)

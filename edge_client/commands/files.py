@@ -38,7 +38,7 @@ def encode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outc
     picture = source_picture(given, bundle)
     coding = Coding.DURABLE if given.durable else Coding.SMALLEST
     metadata = _description(given.image, picture) if given.describe else {}
-    tokens = bundle.image_tokenizer().tokenize(picture.pixels)
+    tokens = picture.tokens or bundle.image_tokenizer().tokenize(picture.pixels)
     data = write_picture(tokens, bundle, coding, metadata)
     _write(output, data)
     height, width = picture.pixels.shape[:2]
@@ -58,6 +58,7 @@ def encode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outc
 
 def decode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     """Make a picture of a file's tokens."""
+    from edge_client.pictures.carried_tokens import chunk_of
     from edge_client.pictures.images import save_picture
     from shared_protocol.bundles.find import load_bundle
     from shared_protocol.message.picture_file import read_picture
@@ -67,7 +68,9 @@ def decode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outc
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     stored = read_picture(data, bundle)
     pixels = bundle.image_tokenizer().detokenize(stored.image)
-    save_picture(output, pixels)
+    save_picture(
+        output, pixels, None if given.no_tokens else chunk_of(stored.image, pixels, bundle)
+    )
     height, width = pixels.shape[:2]
     report = file_report(stored.anatomy, stored.metadata, height * width)
     told = {"output": str(output), "canvas": [width, height], **report}

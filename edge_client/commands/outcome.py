@@ -46,10 +46,10 @@ def exposed_key(settings: Settings) -> list[str]:
 
 def source_picture(given: Namespace, bundle: Bundle) -> Picture:
     """The picture that the command line names, as the bundle's tokenizer takes it."""
-    from edge_client.pictures.images import Fit, load_picture
+    from edge_client.pictures.images import Fit
+    from edge_client.pictures.sources import load_source
 
-    height, width = (side * bundle.stride for side in bundle.grid)
-    return load_picture(given.image, height, width, Fit(given.fit))
+    return load_source(given.image, bundle, Fit(given.fit))
 
 
 def picture_output(given: Namespace) -> Path:
@@ -58,15 +58,20 @@ def picture_output(given: Namespace) -> Path:
 
     stem = {"t2i": "t2i", "decode": getattr(given, "file", Path()).stem}.get(given.command)
     default = f"{stem or f'{given.image.stem}-{given.command}'}.png"
-    output: Path = given.output or free_name(default)
+    output: Path = given.output or free_name(default, "" if given.no_tokens else ".umic")
     check_output(output)
     return output
 
 
-def free_name(name: str) -> Path:
-    """`name`, or `name` with the first number that makes it new in this folder."""
+def free_name(name: str, beside: str = "") -> Path:
+    """`name`, or `name` with the first number that makes it new in this folder.
+
+    Args:
+        name: with its suffix.
+        beside: suffix of a second file of the same stem, which is to be new as well.
+    """
     path, number = Path(name), 1
-    while path.exists():
+    while path.exists() or (beside and path.with_suffix(beside).exists()):
         number += 1
         path = Path(f"{Path(name).stem}-{number}{Path(name).suffix}")
     return path

@@ -6,8 +6,10 @@ argument is told before anything heavy is loaded.
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from shared_protocol.messages import OnStep
 
 if TYPE_CHECKING:
     from edge_client.client import EdgeClient, Interaction
+    from edge_client.exchange import BestExchange
     from edge_client.pictures.images import Picture
     from edge_client.rate_control import Budget
     from shared_protocol.bundles.bundle import Bundle
@@ -30,13 +33,18 @@ _NOTICEABLE = 0.02
 """Share of a mask that may vanish in silence."""
 
 
+_ALL_REPORTS, _FEW_REPORTS = 15, 4
+"""Progress reports a turn where a terminal watches, and where none does."""
+
+
 @dataclass(frozen=True)
 class _Done:
-    """An interaction, notes on its input, and warnings."""
+    """An interaction, notes on its input, warnings, and whether its pixels were changed after."""
 
     interaction: Interaction
     notes: list[str]
     warnings: list[str]
+    changed: bool = False
 
 
 def t2i(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
@@ -59,8 +67,25 @@ def outpaint(given: Namespace, settings: Settings, on_step: OnStep | None) -> Ou
 
 
 def vqa(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
-    """An answer to a question about a picture."""
-    return _interact(given, settings, on_step, lambda *ends: _vqa(given, *ends))
+    """Answers to questions about a picture, one turn each."""
+    details, answers, turns = [], [], []
+    with _cloud(given, settings, on_step) as (client, bundle, exchange):
+        picture = source_picture(given, bundle)
+        budget = _budget(given)
+        for question in given.questions:
+            done = _ask(given, client, bundle, picture, question, budget)
+            data = _data(given, done, bundle, exchange.way, None)
+            answers.append(_shown(data["answer"]))
+            details.append("\n".join([*done.notes, "", interaction_table(data)]))
+            turns.append({"question": question, **data})
+            budget = None  # the tokens are there now, but for those that were left out
+    warnings = [*exposed_key(settings), *(line for turn in turns for line in turn["warnings"])]
+    warnings = list(dict.fromkeys(warnings))
+    if len(turns) == 1:
+        told = {**turns[0], "warnings": warnings}
+        return Outcome(answers[0], told, details[0], tuple(warnings))
+    told = {"answers": answers, "turns": turns, "warnings": warnings}
+    return Outcome("\n".join(answers), told, "\n\n".join(details), tuple(warnings))
 
 
 def _interact(
@@ -69,29 +94,56 @@ def _interact(
     on_step: OnStep | None,
     ask: Callable[[EdgeClient, Bundle], _Done],
 ) -> Outcome:
-    from edge_client.client import EdgeClient
-    from edge_client.transport.schemes import open_transport
-    from shared_protocol.bundles.find import load_bundle
-
     # All that can be checked here is checked before anything is loaded or sent.
     output = None if given.command == "vqa" else picture_output(given)
-    bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
-    with open_transport(settings.server, settings.api_key, settings.timeout) as transport:
-        done = ask(EdgeClient(bundle, transport, on_step), bundle)
-    interaction, notes = done.interaction, done.notes
-    data = {
-        **_result(interaction, output),
-        "bundle": bundle.name,
-        "seed": given.seed,
-        "notes": notes,
-        **interaction_report(interaction),
-    }
-    data["warnings"] = [*exposed_key(settings), *done.warnings, *data["warnings"]]
-    result = str(output) if interaction.answer is None else _shown(interaction.answer)
+    with _cloud(given, settings, on_step) as (client, bundle, exchange):
+        done = ask(client, bundle)
+        way = exchange.way
+    data = _data(given, done, bundle, way, output)
+    data["warnings"] = [*exposed_key(settings), *data["warnings"]]
+    notes = done.notes
+    answer = done.interaction.answer
+    result = str(output) if answer is None else _shown(answer)
     details = "\n".join(
         [*notes, "", interaction_table(data)] if notes else [interaction_table(data)]
     )
     return Outcome(result, data, details, tuple(data["warnings"]))
+
+
+@contextmanager
+def _cloud(
+    given: Namespace, settings: Settings, on_step: OnStep | None
+) -> Iterator[tuple[EdgeClient, Bundle, BestExchange]]:
+    """A client, its bundle and its way to the cloud, closed at the end."""
+    from edge_client.client import EdgeClient
+    from edge_client.conversation import Wishes
+    from edge_client.exchange import BestExchange
+    from shared_protocol.bundles.find import load_bundle
+
+    bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
+    reports = _ALL_REPORTS if sys.stderr.isatty() else _FEW_REPORTS
+    wishes = Wishes(on_step, reports if on_step else 0)
+    exchange = BestExchange(bundle, settings.server, settings.api_key, settings.timeout, wishes)
+    try:
+        yield EdgeClient(bundle, exchange), bundle, exchange
+    finally:
+        exchange.close()
+
+
+def _data(
+    given: Namespace, done: _Done, bundle: Bundle, way: str, output: Path | None
+) -> dict[str, Any]:
+    """Everything about one interaction, JSON-ready; saves its picture, if there is one."""
+    kept = None if done.changed or getattr(given, "no_tokens", True) else bundle
+    data = {
+        **_result(done.interaction, output, kept),
+        "bundle": bundle.name,
+        "seed": given.seed,
+        "notes": done.notes,
+        **interaction_report(done.interaction, way),
+    }
+    data["warnings"] = [*done.warnings, *data["warnings"]]
+    return data
 
 
 def _shown(answer: str) -> str:
@@ -107,13 +159,14 @@ def _inpaint(given: Namespace, client: EdgeClient, bundle: Bundle) -> _Done:
     picture = source_picture(given, bundle)
     tokens, notes, warnings = _token_mask(given, bundle, picture)
     budget = _budget(given)
-    interaction = client.inpaint(picture.pixels, tokens, given.prompt, _options(given), budget)
+    source = picture.pixels if picture.tokens is None else picture.tokens
+    interaction = client.inpaint(source, tokens, given.prompt, _options(given), budget)
     if given.composite and interaction.pixels is not None:
         merged = paste_outside(picture.pixels, interaction.pixels, tokens)
         interaction = replace(interaction, pixels=merged)
         notes.append("pixels outside the mask are the photo's own")
     notes = [picture.description, *notes, *_dropped(interaction, bundle)]
-    return _Done(interaction, notes, warnings)
+    return _Done(interaction, notes, warnings, changed=given.composite)
 
 
 def _outpaint(given: Namespace, client: EdgeClient, bundle: Bundle) -> _Done:
@@ -122,16 +175,24 @@ def _outpaint(given: Namespace, client: EdgeClient, bundle: Bundle) -> _Done:
     picture = source_picture(given, bundle)
     extension = Extension(given.left, given.right, given.up, given.down)
     options, budget = _options(given), _budget(given)
-    interaction = client.outpaint(picture.pixels, extension, given.prompt, options, budget)
+    source = picture.pixels if picture.tokens is None else picture.tokens
+    interaction = client.outpaint(source, extension, given.prompt, options, budget)
     return _Done(interaction, [picture.description, *_dropped(interaction, bundle)], [])
 
 
-def _vqa(given: Namespace, client: EdgeClient, bundle: Bundle) -> _Done:
+def _ask(
+    given: Namespace,
+    client: EdgeClient,
+    bundle: Bundle,
+    picture: Picture,
+    question: str,
+    budget: Budget | None,
+) -> _Done:
     from shared_protocol.messages import Options
 
-    picture = source_picture(given, bundle)
     options = Options(seed=given.seed, max_new_tokens=given.max_new_tokens)
-    interaction = client.vqa(picture.pixels, given.question, options, _budget(given))
+    source = picture.pixels if picture.tokens is None else picture.tokens
+    interaction = client.vqa(source, question, options, budget)
     return _Done(interaction, [picture.description, *_dropped(interaction, bundle)], [])
 
 
@@ -171,7 +232,7 @@ def _token_mask(
 
     pixels = load_mask(given.mask, picture) if given.mask else box_mask(given.box, picture)
     try:
-        tokens = token_mask(pixels, bundle.grid)
+        tokens = token_mask(pixels, picture.grid(bundle.stride))
     except MaskError as error:
         source = given.mask.name if given.mask else "the box"
         raise MaskError(f"{source}: {error.message}", error.remedy) from error
@@ -183,11 +244,16 @@ def _token_mask(
     return tokens, notes, [f"{thin}; paint strokes at least one token wide"]
 
 
-def _result(interaction: Interaction, output: Path | None) -> dict[str, Any]:
-    """Save the picture, if there is one, and name the result."""
-    from edge_client.pictures.images import save_picture
-
+def _result(interaction: Interaction, output: Path | None, bundle: Bundle | None) -> dict[str, Any]:
+    """Save the picture, if there is one, with its tokens if a bundle names them."""
     if interaction.pixels is None or output is None:
         return {"answer": interaction.answer}
-    save_picture(output, interaction.pixels)
-    return {"output": str(output)}
+    from edge_client.pictures.images import save_picture
+    from edge_client.pictures.sources import save_result
+
+    tokens = interaction.response.image
+    if bundle is None or tokens is None:
+        save_picture(output, interaction.pixels)
+        return {"output": str(output)}
+    written = save_result(output, interaction.pixels, tokens, bundle)
+    return {"output": str(output), "tokens": str(written[-1])}

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from edge_client.pictures.carried_tokens import CHUNK
 from edge_client.pictures.colour import WHITE, eight_bits, flatten, to_rgb
 from edge_client.pictures.outputs import WRITABLE, check_output
 from shared_protocol.errors import ImageError, MaskError
 from shared_protocol.files import replaced
 from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import ImageTokens
 
 Size = tuple[int, int]
 """(width, height) in pixels, as pictures are spoken of; arrays are (H, W)."""
@@ -35,6 +37,8 @@ MIN_SIDE = 16
 MAX_ASPECT = 256
 """Beyond this, resizing the shorter side would inflate the longer one into gigabytes."""
 
+_MAX_CARRIED = 1024 * 1024
+"""Most pixels of a picture that may carry tokens: 64x64 of them, 16 pixels a side."""
 _READABLE = {
     "PNG": "Png",
     "JPEG": "Jpeg",
@@ -126,12 +130,20 @@ class Picture:
         pixels: (H, W, 3) uint8.
         geometry: how it was brought to that size.
         notes: what else was done to it, in words.
+        tokens: those that the file carries for these pixels.
+        whole: the decoded picture, (H, W, 3), where nothing but its size could differ.
     """
 
     name: str
     pixels: Pixels
     geometry: Geometry
     notes: tuple[str, ...] = ()
+    tokens: ImageTokens | None = None
+    whole: Pixels | None = None
+
+    def grid(self, stride: int) -> tuple[int, int]:
+        """(H, W) in tokens of `stride` pixels."""
+        return self.pixels.shape[0] // stride, self.pixels.shape[1] // stride
 
     @property
     def description(self) -> str:
@@ -150,7 +162,9 @@ def load_picture(path: Path, height: int, width: int, fit: Fit = Fit.CROP) -> Pi
     rgb, more = to_rgb(image)
     geometry = Geometry(rgb.size, (width, height), fit)
     pixels = np.array(geometry.apply(rgb, WHITE), dtype=np.uint8)
-    return Picture(path.name, pixels, geometry, (*notes, *more))
+    plain = not notes and not more and rgb.width * rgb.height <= _MAX_CARRIED
+    whole = np.array(rgb, dtype=np.uint8) if plain else None
+    return Picture(path.name, pixels, geometry, (*notes, *more), whole=whole)
 
 
 def load_mask(path: Path, picture: Picture) -> Pixels:
@@ -198,8 +212,13 @@ def box_mask(boxes: Sequence[Box], picture: Picture) -> Pixels:
     return np.asarray(picture.geometry.apply(mask, 0), dtype=np.uint8)
 
 
-def save_picture(path: Path, pixels: Pixels) -> None:
+def save_picture(path: Path, pixels: Pixels, chunk: bytes | None = None) -> None:
     """Write (H, W, 3) uint8 in the format of the suffix, without any metadata.
+
+    Args:
+        path: ends in one of the suffixes of `WRITABLE`.
+        pixels: what is written.
+        chunk: what a PNG is to carry behind its pixels, see `carried_tokens`.
 
     Raises:
         ImageError: the file cannot be written.
@@ -209,6 +228,10 @@ def save_picture(path: Path, pixels: Pixels) -> None:
     options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": 95}
     if kind == "WEBP":
         options = {"lossless": True}
+    if kind == "PNG" and chunk is not None:
+        carried = PngImagePlugin.PngInfo()
+        carried.add(CHUNK, chunk, after_idat=True)
+        options["pnginfo"] = carried
     try:
         with replaced(path) as file:
             Image.fromarray(pixels).save(file, kind, **options)

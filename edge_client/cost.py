@@ -1,0 +1,103 @@
+"""What a conversation cost, turn by turn: payload and every byte of the link, both ways.
+
+It does not measure anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_client.client import Interaction
+from edge_client.report import table
+
+
+@dataclass(frozen=True)
+class TurnCost:
+    """One turn.
+
+    Args:
+        what: the task, in a word.
+        payload_up, payload_down: bytes of the turn and of its reply.
+        wire_up, wire_down: bytes of the link, what frames it and repeated attempts included, the
+            opening of links and progress left out.
+        progress: bytes of progress and previews, all of them down.
+        opening_up, opening_down: bytes of opening a link, if the turn had to.
+        seconds: from the question to the answer.
+    """
+
+    what: str
+    payload_up: int
+    payload_down: int
+    wire_up: int
+    wire_down: int
+    progress: int = 0
+    opening_up: int = 0
+    opening_down: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, done: Interaction) -> TurnCost:
+        """The cost of an interaction."""
+        wire, opening = done.wire, done.opening
+        return cls(
+            done.task.slug,
+            done.uplink.sizes.total,
+            done.downlink.sizes.total,
+            wire.sent - opening.sent,
+            wire.received - opening.received - done.progress,
+            done.progress,
+            opening.sent,
+            opening.received,
+            sum(done.milliseconds.values()) / 1000.0,
+        )
+
+    @property
+    def all_up(self) -> int:
+        """Every byte that went up."""
+        return self.wire_up + self.opening_up
+
+    @property
+    def all_down(self) -> int:
+        """Every byte that came down."""
+        return self.wire_down + self.progress + self.opening_down
+
+    def __str__(self) -> str:
+        wire = f"{self.all_up}/{self.all_down} on the wire"
+        return f"{self.payload_up}/{self.payload_down} bytes, {wire}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A conversation; `print(cost)` is a table.
+
+    Args:
+        turns: in order.
+        way: what carries them, in a word.
+    """
+
+    turns: tuple[TurnCost, ...]
+    way: str
+
+    @property
+    def total(self) -> TurnCost:
+        """The sum of all turns."""
+        return _sum("all", self.turns)
+
+    def __str__(self) -> str:
+        heading = ["turn", "", "payload up", "down", "wire up", "down", "progress", "opening", "s"]
+        rows = [_row(str(number), turn) for number, turn in enumerate(self.turns, 1)]
+        rows.append(_row("all", _sum("", self.turns)))
+        return table(heading, rows, left=2) + f"\nover {self.way}"
+
+
+def _row(number: str, turn: TurnCost) -> list[str]:
+    opening = f"{turn.opening_up}/{turn.opening_down}" if turn.opening_up else ""
+    sizes = (turn.payload_up, turn.payload_down, turn.wire_up, turn.wire_down)
+    progress = str(turn.progress) if turn.progress else ""
+    return [number, turn.what, *map(str, sizes), progress, opening, f"{turn.seconds:.2f}"]
+
+
+def _sum(what: str, turns: Sequence[TurnCost]) -> TurnCost:
+    names = [name for name in TurnCost.__dataclass_fields__ if name != "what"]
+    return TurnCost(what, **{name: sum(getattr(turn, name) for turn in turns) for name in names})
