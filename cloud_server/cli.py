@@ -33,14 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the process's exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words[:1] == ["train"]:
-            from cloud_server.training.command import train
-
-            return train(words[1:])
-        if words[:1] == ["fetch"]:
-            return _fetch(words[1:])
-        if words[:1] == ["export-edge"]:
-            return _export_edge(words[1:])
+        command = {"train": _train, "fetch": _fetch, "export-edge": _export_edge, "pipe": _pipe}
+        if words and words[0] in command:
+            return command[words[0]](words[1:])
         return _serve(words[1:] if words[:1] == ["serve"] else words)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in OWN_PACKAGES:
@@ -71,6 +66,31 @@ def _serve(words: Sequence[str]) -> int:
     from cloud_server.serving.load import load_model
 
     serve(settings, lambda: load_model(settings), lambda line: print(line, flush=True))
+    return 0
+
+
+def _train(words: Sequence[str]) -> int:
+    from cloud_server.training.command import train
+
+    return train(words)
+
+
+def _pipe(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="cloud-server pipe",
+        description="Carry a conversation between standard input and output and a server: the far "
+        "end of 'edge-client --server exec:COMMAND'.",
+    )
+    parser.add_argument(
+        "--server",
+        default=f"http://127.0.0.1:{_DEFAULTS.port}",
+        metavar="URL",
+        help="http, https, tcp or tls address of the server [%(default)s]",
+    )
+    given = parser.parse_args(words)
+    from cloud_server.links.pipe import relay
+
+    relay(given.server)
     return 0
 
 
@@ -140,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="cloud-server",
         usage="cloud-server [serve] [options]\n       cloud-server fetch BUNDLE\n"
         "       cloud-server export-edge BUNDLE --out FOLDER\n"
+        "       cloud-server pipe [--server URL]\n"
         "       cloud-server train RECIPE [options]",
         description="Serve the model to edge clients, fetch published weights ('fetch --help'), "
         "or train the built-in ones ('train --help').",
@@ -220,6 +241,7 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(f"key (or ${API_KEY_VARIABLE}, which other users cannot see)")
     group.add_argument("--api-key", default=None, help="clients must present this key")
     group.add_argument("--api-key-file", type=Path, default=None, help="file that holds it")
+    _add_path(group, "--api-keys", "file of 'NAME KEY' lines; SIGHUP reads it again")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -237,6 +259,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     _add(group, "--cache-entries", "results kept for retries; 0 keeps none", int)
     _add(group, "--cache-bytes", "memory for these results", int)
     _add(group, "--cache-ttl", "how long a result is kept", float)
+    _add(group, "--keep-lost", "how long work goes on whose client is gone", float)
     _add(group, "--max-sessions", "most conversations that are open at once", int)
     _add(group, "--session-idle", "how long a conversation may be silent", float)
     _add(group, "--picture-bytes", "memory for the pictures of conversations of one key", int)

@@ -41,6 +41,7 @@ class Settings:
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads of the model; 0 leaves the choice to torch.
         api_key: key that clients must present; None serves everybody.
+        api_keys: file of further keys with names; None = none.
         max_batch: most requests in one pass of the model; 0 means 1 on a CPU and 8 on a GPU.
         max_queue: most requests that wait for the model.
         max_inflight: most requests being decoded, waiting, run and encoded at once.
@@ -66,6 +67,7 @@ class Settings:
         tcp: port of bare frames; 0 takes a free one, None = there is no such port.
         tls_cert: PEM certificate for that port; None = no TLS.
         tls_key: PEM key of the certificate; None = it is in the same file.
+        keep_lost: how long work goes on whose client is gone, where somebody may ask for it again.
         log_level: one of `LOG_LEVELS`.
         ready_file: file that is to hold the URL once the server is ready.
 
@@ -83,6 +85,7 @@ class Settings:
     device: str = "auto"
     threads: int = 0
     api_key: str | None = field(default=None, repr=False)
+    api_keys: Path | None = None
     max_batch: int = 0
     max_queue: int = 64
     max_inflight: int = 256
@@ -98,6 +101,7 @@ class Settings:
     cache_entries: int = 256
     cache_bytes: int = 16 * 1024 * 1024
     cache_ttl: float = 600.0
+    keep_lost: float = 20.0
     max_sessions: int = 1024
     hello_timeout: float = 10.0
     session_idle: float = 900.0
@@ -148,6 +152,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("shutdown_timeout", 0, 86_400),
     ("batch_window", 0, 1),
     ("codec_threads", 1, 256),
+    ("keep_lost", 0, 86_400),
     ("max_sessions", 1, 100_000),
     ("hello_timeout", 0.001, 86_400),
     ("session_idle", 0.001, 86_400),

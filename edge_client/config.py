@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "compute": "UNIMIC_COMPUTE",
 }
 CONFIG_VARIABLE = "UNIMIC_CONFIG"
+_BARE = ("tcp", "tls")
+_SCHEMES = ("http", "https", *_BARE)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Settings:
     """Whom to talk to, and how.
 
     Args:
-        server: address of the cloud server, http or https.
+        server: address of the cloud server: http, https, tcp or tls, or "exec:COMMAND".
         api_key: sent as a bearer token; None = none.
         bundle: name or path of the bundle that both ends hold.
         timeout: seconds that one interaction may take in all, retries included.
@@ -72,6 +74,11 @@ def load_settings(
     """
     values = _from_file(file, environ)
     values |= {name: environ[key] for name, key in ENVIRONMENT.items() if environ.get(key)}
+    if str(environ.get(ENVIRONMENT["server"], "")).startswith("exec:"):
+        raise ConfigError(
+            "a program is started for a flag or the config file only, not for UNIMIC_SERVER",
+            "give exec:COMMAND with --server",
+        )
     known = {item.name for item in fields(Settings)}
     values |= {name: flags[name] for name in known if flags.get(name) is not None}
     return Settings(**values)
@@ -114,8 +121,12 @@ def _checked_server(server: str) -> str:
         port = parts.port
     except ValueError as error:
         raise ConfigError(f"{server!r} is no server address: {error}", example) from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme == "exec":
+        return server
+    if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
         raise ConfigError(f"{server!r} is no server address", example)
+    if parts.scheme in _BARE and port is None:
+        raise ConfigError(f"{server!r} names no port", f"write it like {parts.scheme}://host:8401")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(
             "a server address holds no user, query or fragment", "pass a key with --api-key"

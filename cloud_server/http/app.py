@@ -9,7 +9,6 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cloud_server.http.problems import add_error_handlers, error_response, internal_error
 from cloud_server.http.routes import build_router
 from cloud_server.http.session_route import add_sessions
-from cloud_server.http.task_endpoint import owner_of
 from cloud_server.serving.conversation import Conversations
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
@@ -41,7 +39,7 @@ def create_app(
         service: serves the four tasks.
         conversations: serves those over WebSocket; None = made here.
     """
-    talks = conversations or Conversations(service, partial(owner_of, settings.api_key))
+    talks = conversations or Conversations(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,7 +55,7 @@ def create_app(
         redoc_url=None,
     )
     add_error_handlers(app)
-    router = build_router(settings, service)
+    router = build_router(service)
     add_sessions(router, talks)
     app.include_router(router)
     app.add_middleware(FaultBoundary)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,6 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cloud_server.http.app import create_app
-from cloud_server.http.task_endpoint import owner_of
 from cloud_server.links.listener import Listener
 from cloud_server.serving.batcher import batching_queue
 from cloud_server.serving.conversation import Conversations
@@ -88,7 +88,11 @@ class Host(uvicorn.Server):
             self.failure = error
             self.should_exit = True
             return
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        # Where there is no such signal, or this is not the main thread, keys stay as they are.
+        with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(signal.SIGHUP, self.service.keyring.reload)
+        self._watching = loop.create_task(self._watch())
 
     async def _listen_to_frames(self) -> None:
         settings = self._settings
@@ -144,7 +148,8 @@ def serve(
         ConfigError: the address cannot be listened on.
         UnimicError: the model cannot be loaded.
     """
-    if settings.api_key is None and settings.host not in _LOOPBACK:
+    asked = settings.api_key is not None or settings.api_keys is not None
+    if not asked and settings.host not in _LOOPBACK:
         logger.warning("serving everybody on %s without an API key", settings.host)
     listener = listen(settings.host, settings.port)
     host = build_host(settings, load, url_of(listener, settings.host), announce)
@@ -162,7 +167,7 @@ def build_host(
 ) -> Host:
     """A server that has not begun; see `serve`."""
     service = Service(settings, load, partial(batching_queue, settings))
-    conversations = Conversations(service, partial(owner_of, settings.api_key))
+    conversations = Conversations(service)
     config = uvicorn.Config(
         create_app(settings, service, conversations),
         http=PatientProtocol,

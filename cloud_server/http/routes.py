@@ -14,10 +14,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from cloud_server.http.bundle_routes import add_bundle
+from cloud_server.http.job_routes import add_jobs
 from cloud_server.http.problems import ErrorBody
-from cloud_server.http.task_endpoint import TaskEndpoint, check_key
+from cloud_server.http.task_endpoint import TaskEndpoint
 from cloud_server.serving.service import Service
-from cloud_server.settings import Settings
 from shared_protocol.http.contract import (
     HEALTH_PATH,
     IDEMPOTENCY_PATTERN,
@@ -108,14 +108,15 @@ class Health(BaseModel):
     status: Literal["ok", "loading", "ready", "stopping"]
 
 
-def build_router(settings: Settings, service: Service) -> APIRouter:
+def build_router(service: Service) -> APIRouter:
     """All paths; those of `/v1` and `/metrics` ask for the key if there is one."""
     router = APIRouter()
     for task in TABLE:
-        _add_task(router, service, task, _documented_key(settings))
-    guards = _guards(settings)
+        _add_task(router, service, task, _documented_key(service))
+    guards = _guards(service)
     _add_info(router, service, guards)
     add_bundle(router, service, guards, _errors(401, 503))
+    add_jobs(router, service, guards, _errors(401, 404, 422, 503))
     _add_health(router, service)
     return router
 
@@ -124,9 +125,9 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": _ERRORS[status]} for status in statuses}
 
 
-def _documented_key(settings: Settings) -> list[Any]:
-    """Names the bearer scheme in the documentation; `check_key` does the checking."""
-    return [Security(HTTPBearer(auto_error=False))] if settings.api_key else []
+def _documented_key(service: Service) -> list[Any]:
+    """Names the bearer scheme in the documentation; the keyring does the checking."""
+    return [Security(HTTPBearer(auto_error=False))] if service.keyring.asks else []
 
 
 def _add_task(router: APIRouter, service: Service, task: Task, guards: list[Any]) -> None:
@@ -155,13 +156,13 @@ def _add_task(router: APIRouter, service: Service, task: Task, guards: list[Any]
     )
 
 
-def _guards(settings: Settings) -> list[Any]:
+def _guards(service: Service) -> list[Any]:
     """Ask for the key, and say so in the documentation."""
 
     def authorize(request: Request) -> None:
-        check_key(request.headers, settings.api_key)
+        service.keyring.owner(request.headers.get("authorization"))
 
-    return [*_documented_key(settings), Depends(authorize)]
+    return [*_documented_key(service), Depends(authorize)]
 
 
 def _add_info(router: APIRouter, service: Service, guards: list[Any]) -> None:

@@ -7,7 +7,6 @@ both forms of the reply, `shared_protocol.http.reply_stream` writes the streamed
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
@@ -18,13 +17,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cloud_server.http.problems import error_response, internal_error
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
-from cloud_server.serving.service import Service, ServiceJob
+from cloud_server.serving.service import Service, ServiceJob, work_key
 from shared_protocol.errors import (
     BodyTooLargeError,
     DeadlineError,
     InvalidInputError,
     MediaTypeError,
-    UnauthorizedError,
     UnimicError,
 )
 from shared_protocol.http.contract import (
@@ -45,28 +43,6 @@ logger = logging.getLogger(__name__)
 
 _LINGER_S = 1.0
 _LINGER_BYTES = 1 << 20
-
-
-def check_key(headers: Headers, api_key: str | None) -> None:
-    """Raise `UnauthorizedError` unless the bearer key is `api_key`, or none is asked for."""
-    owner_of(api_key, headers.get("authorization"))
-
-
-def owner_of(api_key: str | None, authorization: str | None) -> str:
-    """Whose key an Authorization header holds; "" where no key is asked for.
-
-    Raises:
-        UnauthorizedError: it is not `api_key`.
-    """
-    if api_key is None:
-        return ""
-    scheme, _, given = (authorization or "").partition(" ")
-    # Compared in constant time: how long it takes tells nothing about the key.
-    same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), api_key.encode())
-    if scheme.lower() != "bearer" or not same:
-        fault = "the key is wrong" if given else "no key was given"
-        raise UnauthorizedError(fault, "send 'Authorization: Bearer KEY'")
-    return "default"
 
 
 class _Connection:
@@ -171,9 +147,10 @@ class TaskEndpoint(Response):
 
     async def _serve(self, headers: Headers, connection: _Connection) -> None:
         settings = self._service.settings
-        check_key(headers, settings.api_key)
+        owner = self._trace.owner = self._service.keyring.owner(headers.get("authorization"))
         check_headers(headers, settings.max_body)
-        key = _idempotency_key(headers)
+        given = _idempotency_key(headers)
+        key = None if given is None else work_key(owner, given)
         self._service.check_open()
         limit = asyncio.timeout(settings.request_timeout)
         try:
@@ -183,7 +160,7 @@ class TaskEndpoint(Response):
                 self._trace.bytes_up = len(body)
                 with self._service.admission():
                     form = _stream if wants_stream(headers.get("accept", "")) else _single
-                    answer = self._answer(body, key, limit, lambda job: form(job, connection))
+                    answer = self._answer(body, key, lambda job: form(job, connection))
                     await _unless_gone(receive, answer)
         except TimeoutError as error:
             if not limit.expired():
@@ -197,10 +174,9 @@ class TaskEndpoint(Response):
         self,
         body: bytes,
         key: str | None,
-        limit: asyncio.Timeout,
         form: Callable[[ServiceJob], Awaitable[None]],
     ) -> None:
-        async with self._service.job(body, self._trace, key, _seconds_to(limit)) as job:
+        async with self._service.job(body, self._trace, key) as job:
             await form(job)
 
 
@@ -221,12 +197,6 @@ async def _stream(job: ServiceJob, connection: _Connection) -> None:
     await connection.send(write_event(job.trace.timing()))
     await connection.send(write_event(MessageEvent(message)))
     await connection.end()
-
-
-def _seconds_to(limit: asyncio.Timeout) -> float:
-    when = limit.when()
-    assert when is not None, "made with a limit"
-    return when - asyncio.get_running_loop().time()
 
 
 def _idempotency_key(headers: Headers) -> str | None:

@@ -91,7 +91,7 @@ class Batcher(Generic[JobT, ResultT]):
         """Raise `OverloadedError` where `submit` would."""
         if self._closing:
             raise OverloadedError("the server is stopping", "retry", self.retry_after())
-        if len(self._waiting) >= self._max_queue:
+        if len(self._waiting) >= self._max_queue and not any(t.lost for t in self._waiting):
             raise OverloadedError(
                 f"{len(self._waiting)} requests are waiting already",
                 "retry later",
@@ -105,6 +105,8 @@ class Batcher(Generic[JobT, ResultT]):
             OverloadedError: the queue is full, or the server is stopping.
         """
         self.check_room()
+        if len(self._waiting) >= self._max_queue:
+            self._drop(next(ticket for ticket in self._waiting if ticket.lost))
         ticket: Ticket[JobT, ResultT] = Ticket(job, key, lambda: self._drop(ticket))
         self._waiting.append(ticket)
         self._arrived.set()
@@ -172,7 +174,14 @@ class Batcher(Generic[JobT, ResultT]):
         return sum(ticket.key == key for ticket in self._waiting)
 
     def _take(self) -> list[Ticket[JobT, ResultT]]:
-        """Remove the head of the queue and its equals, in order of arrival."""
+        """Remove the head of the queue and its equals, in order of arrival.
+
+        What somebody waits for comes first; what is wanted no more is dropped.
+        """
+        now = time.monotonic()
+        for ticket in [each for each in self._waiting if each.wanted_until < now]:
+            self._drop(ticket)
+        self._waiting.sort(key=lambda ticket: ticket.lost)  # stable: the order of arrival stays
         if not self._waiting:
             return []
         key = self._waiting[0].key
@@ -182,7 +191,6 @@ class Batcher(Generic[JobT, ResultT]):
             fits = ticket.key == key and len(batch) < self._max_batch
             (batch if fits else rest).append(ticket)
         self._waiting = rest
-        now = time.monotonic()
         for ticket in batch:
             ticket.queue_s = now - ticket.submitted
         return batch

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.pictures import PictureStore
-from cloud_server.serving.service import Service, ServiceJob
+from cloud_server.serving.service import Service, ServiceJob, work_key
 from shared_protocol.errors import (
     BadMessageError,
     DeadlineError,
@@ -54,10 +54,6 @@ from shared_protocol.session.turns import Turn, decode_turn, encode_reply
 
 logger = logging.getLogger(__name__)
 
-Authorize = Callable[[str | None], str]
-"""From the value of an Authorization header to the name of its owner ("" = nobody in particular);
-raises `UnauthorizedError`."""
-
 
 class LinkClosedError(Exception):
     """The other end is gone."""
@@ -78,13 +74,11 @@ class Conversations:
 
     Args:
         service: does the work.
-        authorize: see `Authorize`.
     """
 
-    def __init__(self, service: Service, authorize: Authorize) -> None:
+    def __init__(self, service: Service) -> None:
         settings = service.settings
         self.service = service
-        self.authorize = authorize
         self.pictures = PictureStore(
             settings.picture_bytes, settings.picture_total, settings.picture_ttl
         )
@@ -158,6 +152,7 @@ class _Conversation:
         self._state: SessionState
         self._hello: Hello
         self._owner = ""
+        self._key_name = ""
 
     async def run(self) -> None:
         """Hello, then turns until the other end is gone or silent for too long."""
@@ -186,12 +181,13 @@ class _Conversation:
     def _welcome(self, data: bytes) -> Welcome:
         hello = decode_hello(data)
         key = self._authorization or (f"Bearer {hello.key}" if hello.key else None)
-        owner = self._all.authorize(key)
+        owner = self._service.keyring.owner(key)
         bundle = self._service.model.bundle
         if hello.fingerprint != bundle.fingerprint[:FINGERPRINT_BYTES]:
             return Welcome(Status.BUNDLE, fingerprint=bundle.fingerprint)
         # Without keys nobody is told apart but by the 64 random bits of a conversation's name.
         self._owner = f"key {owner}" if owner else f"session {hello.session.hex()}"
+        self._key_name = owner
         self._hello = hello
         found = [self._all.pictures.get(self._owner, name) for name in hello.offers]
         known = [picture for picture in found if picture is not None]
@@ -226,6 +222,7 @@ class _Conversation:
         turn = await service.on_codec_thread(decode_turn, reader, len(data), self._state, bundle)
         trace = Trace(turn.request.task)
         trace.note = f"session={self._state.session.hex()[:8]} turn={self._state.turn} "
+        trace.owner = self._key_name
         trace.bytes_up, trace.parts_up = len(data), asdict(turn.anatomy.sizes)
         try:
             async with self._all.turn():
@@ -250,16 +247,14 @@ class _Conversation:
 
     async def _answer(self, turn: Turn, trace: Trace) -> None:
         settings, request = self._service.settings, turn.request
-        key = f"{self._owner} {self._state.session.hex()}:{self._state.turn}"
+        key = work_key(self._owner, f"{self._state.session.hex()}:{self._state.turn}")
         preview = self._preview(request)
         watch = None if preview is None else preview.note
         limit = asyncio.timeout(settings.request_timeout)
         try:
             async with limit:
                 with self._service.admission():
-                    async with self._service.request_job(
-                        request, trace, key, settings.request_timeout, watch
-                    ) as job:
+                    async with self._service.request_job(request, trace, key, watch) as job:
                         await self._until_cancelled(job, self._follow(turn, job, preview))
         except TimeoutError as error:
             if not limit.expired():

@@ -29,6 +29,7 @@ class Trace:
 
     Attributes:
         task: what was asked.
+        owner: name of the key that asked; "" where there are no keys.
         note: of which conversation, for the log; never what was said.
         id: names the request in the log and in the reply.
         status: HTTP status, or that of an error that came after the start of the reply.
@@ -42,6 +43,7 @@ class Trace:
     """
 
     task: Task
+    owner: str = ""
     note: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     status: int = 200
@@ -73,8 +75,9 @@ class Trace:
 
     def __str__(self) -> str:
         model, total = (1000 * self.seconds.get(name, 0.0) for name in ("model", "total"))
+        owner = f"key={self.owner} " if self.owner else ""
         return (
-            f"id={self.id} {self.note}task={self.task.slug} status={self.status} "
+            f"id={self.id} {owner}{self.note}task={self.task.slug} status={self.status} "
             f"bytes={self.bytes_up}/{self.bytes_down} tokens={self.tokens_up}/{self.tokens_down} "
             f"model_ms={model:.0f} total_ms={total:.0f}"
         )

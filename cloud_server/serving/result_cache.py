@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cloud_server.generation.work import AnswerResult, Result
 
 ResultKey = tuple[str, bytes]
-"""(Idempotency-Key, `message.parameters.request_digest`)."""
+"""(what names the work, `message.parameters.request_digest`)."""
 
 _OVERHEAD_BYTES = 512
 
@@ -78,6 +78,13 @@ class ResultCache:
         self._bytes += entry.size
         while self._entries and self._is_too_full():
             self._remove(next(iter(self._entries)))
+
+    def forget(self, key: ResultKey) -> bool:
+        """Keep the result under `key` no longer; whether there was one."""
+        found = key in self._entries
+        if found:
+            self._remove(key)
+        return found
 
     def _is_too_full(self) -> bool:
         return len(self._entries) > self._max_entries or self._bytes > self._max_bytes

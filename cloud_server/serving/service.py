@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +21,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from cloud_server.generation.work import Result, Watch, Work
+from cloud_server.keys import Keyring
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
 from cloud_server.serving.result_cache import ResultCache, ResultKey
@@ -63,6 +65,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.keyring = Keyring(settings.api_key, settings.api_keys)
         self._load = load
         self._model: LoadedModel | None = None
         self._make_queue = make_queue
@@ -75,6 +78,7 @@ class Service:
             settings.cache_entries, settings.cache_bytes, settings.cache_ttl
         )
         self._shared: dict[ResultKey, EngineTicket] = {}
+        self._asked: OrderedDict[str, Request] = OrderedDict()
 
     async def start(self) -> None:
         """Begin to load the model; `ready()` tells when it is there."""
@@ -180,10 +184,13 @@ class Service:
         return self._queue.retry_after() if self._queue else _LOADING_RETRY_S
 
     @asynccontextmanager
-    async def job(
-        self, data: bytes, trace: Trace, idempotency_key: str | None, time_left_s: float
-    ) -> AsyncIterator[ServiceJob]:
+    async def job(self, data: bytes, trace: Trace, key: str | None) -> AsyncIterator[ServiceJob]:
         """Decode and check a message and queue its work, while the context lasts.
+
+        Args:
+            data: the message.
+            trace: filled in on the way.
+            key: names the work, see `request_job`.
 
         Raises:
             UnimicError: the message is bad, asks for what cannot be done, or the queue is full.
@@ -193,7 +200,7 @@ class Service:
             decoded = await self.on_codec_thread(decode_request, data, model.bundle)
             trace.parts_up = asdict(decoded.anatomy.sizes)
         request = decoded.value
-        async with self.request_job(request, trace, idempotency_key, time_left_s) as job:
+        async with self.request_job(request, trace, key) as job:
             yield job
 
     @asynccontextmanager
@@ -202,7 +209,6 @@ class Service:
         request: Request,
         trace: Trace,
         work_key: str | None,
-        time_left_s: float,
         watch: Watch | None = None,
     ) -> AsyncIterator[ServiceJob]:
         """Check a decoded request and queue its work, while the context lasts.
@@ -212,7 +218,6 @@ class Service:
             trace: filled in on the way.
             work_key: equal keys with equal requests name one piece of work; None = it is nobody
                 else's.
-            time_left_s: for how long the client waits.
             watch: told the codes of a picture while it is made, on the model's thread.
 
         Raises:
@@ -222,15 +227,14 @@ class Service:
         check_request(request, trace.task, model.bundle, self.settings)
         trace.tokens_up = tokens_up(request)
         key = (work_key, request_digest(request)) if work_key else None
+        if key:
+            self._remember(key[0], request)
         known = self._results.get(key) if key else None
         if known is not None:
             self.metrics.observe_replay()
             yield ServiceJob(self, model, request, trace, known)
             return
-        if key:
-            ticket = self._shared_ticket(key, request, time_left_s, watch)
-        else:
-            ticket = self._submit(request, watch)
+        ticket = self._shared_ticket(key, request, watch) if key else self._submit(request, watch)
         async with ticket.waiting():
             yield ServiceJob(self, model, request, trace, ticket)
 
@@ -239,9 +243,7 @@ class Service:
         bundle = self.model.bundle
         return self._queue.submit(to_work(request, bundle, watch), batch_key(request, bundle))
 
-    def _shared_ticket(
-        self, key: ResultKey, request: Request, time_left_s: float, watch: Watch | None
-    ) -> EngineTicket:
+    def _shared_ticket(self, key: ResultKey, request: Request, watch: Watch | None) -> EngineTicket:
         """The ticket of this very work, if it is under way, else a new one."""
         ticket = self._shared.get(key)
         if ticket is None or ticket.failed:
@@ -249,9 +251,39 @@ class Service:
             ticket.done.add_done_callback(lambda done: self._keep(key, done))
         else:
             self.metrics.observe_replay()
-        # A client that retries finds its work done, even if the first attempt ran out of time.
-        ticket.keep_for(time_left_s + self.settings.request_timeout)
+        # A client that comes back finds its work, though the link or its time has ended.
+        ticket.keep_s = self.settings.keep_lost
         return ticket
+
+    def find_job(self, key: str) -> FoundJob | None:
+        """Work that was asked for under a work key and is not forgotten yet."""
+        request = self._asked.get(key)
+        if request is None:
+            return None
+        place = key, request_digest(request)
+        ticket = self._shared.get(place)
+        if ticket is not None and not ticket.failed and not ticket.done.done():
+            return FoundJob(self, request, None, ticket.progress)
+        result = self._results.get(place)
+        return None if result is None else FoundJob(self, request, result, None)
+
+    def cancel_job(self, key: str) -> bool:
+        """End such work at its next step and forget its result; whether there was any."""
+        request = self._asked.pop(key, None)
+        if request is None:
+            return False
+        place = key, request_digest(request)
+        ticket = self._shared.get(place)
+        if ticket is not None:
+            ticket.cancel()
+        return self._results.forget(place) or ticket is not None
+
+    def _remember(self, key: str, request: Request) -> None:
+        """Note what was asked under a key, so that its result can be coded for it later."""
+        self._asked[key] = request
+        self._asked.move_to_end(key)
+        while len(self._asked) > self.settings.cache_entries + self.settings.max_inflight:
+            self._asked.popitem(last=False)
 
     def _keep(self, key: ResultKey, done: asyncio.Future[Result]) -> None:
         ticket = self._shared.get(key)
@@ -327,6 +359,41 @@ class ServiceJob:
         result = await source.result()
         self.trace.seconds |= {"queue": source.queue_s, "model": source.model_s}
         return result
+
+
+class FoundJob:
+    """Work that somebody asks after.
+
+    Attributes:
+        progress: (finished steps, all steps) while it is not done; None once it is.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        request: Request,
+        result: Result | None,
+        progress: tuple[int, int] | None,
+    ) -> None:
+        self.progress = progress
+        self._service = service
+        self._request = request
+        self._result = result
+
+    async def message(self) -> bytes:
+        """The encoded response of work that is done."""
+        assert self._result is not None, "asked for when it is done"
+        bundle = self._service.model.bundle
+        response = to_response(self._request, self._result, bundle)
+        encoded = await self._service.on_codec_thread(
+            encode_response, response, self._request, bundle
+        )
+        return encoded.data
+
+
+def work_key(owner: str, key: str) -> str:
+    """What names a piece of work: a client's key, which no other owner's can meet."""
+    return f"{owner} {key}"
 
 
 def _note_failure(loading: asyncio.Task[None]) -> None:

@@ -62,8 +62,8 @@ class Ticket(Generic[JobT, ResultT]):
         progress: (finished steps, all steps), (0, 0) before the first step.
         queue_s: seconds the job waited; known once it runs.
         model_s: seconds its batch ran; known once it is done.
-        keep_until: time (of `time.monotonic`) until which a started job goes on although nobody
-            waits for it, because its result is worth keeping.
+        keep_s: seconds for which the job is kept although nobody waits for it any more, because
+            somebody may come back for its result; 0 = it is dropped at once.
     """
 
     def __init__(self, job: JobT, key: Hashable, drop: Callable[[], None]) -> None:
@@ -72,13 +72,13 @@ class Ticket(Generic[JobT, ResultT]):
         self.progress = (0, 0)
         self.queue_s = 0.0
         self.model_s = 0.0
-        self.keep_until = _NEVER
+        self.keep_s = 0.0
         self.submitted = time.monotonic()
         self.done: asyncio.Future[ResultT] = _new_future()
         self.done.add_done_callback(_retrieve)
         self._change: asyncio.Future[None] = _new_future()
         self._waiters = 0
-        self._left = False
+        self._left_at: float | None = None
         self._cancelled = False
         self._drop = drop
 
@@ -87,7 +87,12 @@ class Ticket(Generic[JobT, ResultT]):
         """Time until which the result is wanted; infinite until the last waiter has left."""
         if self._cancelled:
             return _NEVER
-        return self.keep_until if self._left else _FOREVER
+        return _FOREVER if self._left_at is None else self._left_at + self.keep_s
+
+    @property
+    def lost(self) -> bool:
+        """Whether everybody who waited has left."""
+        return self._left_at is not None
 
     @property
     def failed(self) -> bool:
@@ -102,22 +107,19 @@ class Ticket(Generic[JobT, ResultT]):
             self.done.set_exception(WorkCancelledError("the work was cancelled", "ask again"))
             self._drop()
 
-    def keep_for(self, seconds: float) -> None:
-        """Let a started job go on for `seconds` from now although nobody waits for it."""
-        self.keep_until = max(self.keep_until, time.monotonic() + seconds)
-
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Hold an interest in the result; when the last holder leaves, a waiting job is dropped."""
+        """Hold an interest in the result; see `keep_s` for what becomes of it without any."""
         self._waiters += 1
-        self._left = False
+        self._left_at = None
         try:
             yield
         finally:
             self._waiters -= 1
-            self._left = not self._waiters
-            if self._left and not self.done.done():
-                self._drop()
+            if not self._waiters:
+                self._left_at = time.monotonic()
+                if not self.done.done() and not self.keep_s:
+                    self._drop()
 
     async def result(self) -> ResultT:
         """Wait for the result; cancelling this call does not cancel the job of other holders."""

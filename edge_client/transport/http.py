@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
 from urllib.request import getproxies
 
@@ -35,6 +35,7 @@ from shared_protocol.http.contract import (
     FILE_PATH,
     IDEMPOTENCY_KEY,
     INFO_PATH,
+    JOB_PATH,
     JSON_TYPE,
     MESSAGE_TYPE,
     task_path,
@@ -49,6 +50,7 @@ MAX_WAIT = 20.0
 """Longest wait between attempts, whatever the server asks for."""
 CONNECT_TIMEOUT = 5.0
 
+_CANCEL_S = 2.0
 T = TypeVar("T")
 
 
@@ -110,8 +112,17 @@ class HttpTransport:
             IDEMPOTENCY_KEY: key,
         }
         call = Call("POST", self.server + task_path(task), headers, message, self._timeout)
-        data, timing = self._persist(call, lambda reply: read_message(reply, call, on_step))
+        try:
+            data, timing = self._persist(call, lambda reply: read_message(reply, call, on_step))
+        except (KeyboardInterrupt, ServerTimeoutError):
+            self.cancel(key)
+            raise
         return Reply(data, timing, call.sent, call.received, call.attempts)
+
+    def cancel(self, key: str) -> None:
+        """End the work under a key, if the server can be reached at once; never raises."""
+        with suppress(httpx.HTTPError, httpx.InvalidURL):
+            self._client.delete(self.server + JOB_PATH.format(key=key), timeout=_CANCEL_S)
 
     def info(self) -> dict[str, Any]:
         """See `Transport.info`."""

@@ -29,6 +29,7 @@ METRICS_PATH = "/metrics"
 HEALTH_PATH = "/healthz"
 READY_PATH = "/readyz"
 BUNDLE_PATH = "/v1/bundles/{fingerprint}"
+JOB_PATH = "/v1/jobs/{key}"
 FILE_PATH = "/v1/bundles/{fingerprint}/{file}"
 
 MAX_REPLY_BYTES = 1 << 20

@@ -18,6 +18,7 @@ EXAMPLES = 25
 TASKS = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
 OPERATIONS = [f"POST /v1/{task.name.lower()}" for task in TASKS]
 OPERATIONS += ["GET /v1/info", "GET /metrics", "GET /healthz", "GET /readyz"]
+OPERATIONS += ["GET /v1/jobs/{key}", "DELETE /v1/jobs/{key}"]
 OPERATIONS += ["GET /v1/bundles/{fingerprint}", "GET /v1/bundles/{fingerprint}/{file}"]
 BOUNDED = settings(
     max_examples=EXAMPLES,

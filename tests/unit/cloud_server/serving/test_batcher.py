@@ -157,7 +157,7 @@ async def test_a_running_job_worth_keeping_goes_on_although_nobody_waits():
     run = Gated()
     async with running(run) as batcher:
         ticket = batcher.submit(1, "k")
-        ticket.keep_for(LONG_S)
+        ticket.keep_s = LONG_S
         leaver = asyncio.create_task(ticket.result())
         await until(run.started.is_set)
         await leave(leaver)

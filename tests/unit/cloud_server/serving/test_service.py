@@ -346,7 +346,7 @@ async def test_any_queue_may_stand_in_front_of_the_model():
     await service.ready()
     trace = Trace(Task.T2I)
     with service.admission():
-        async with service.job(a_message(seed=3), trace, None, LONG_S) as job:
+        async with service.job(a_message(seed=3), trace, None) as job:
             data = await job.message()
     _, targets = a_request(seed=3).known(BUNDLE.grid)
     response = decode_response(data, a_request(seed=3), BUNDLE).value
