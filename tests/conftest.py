@@ -16,6 +16,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="serve Show-o in full size with random weights from here (3.3 GB, written if absent)",
     )
+    parser.addoption(
+        "--fuzz-scale",
+        type=int,
+        default=1,
+        metavar="N",
+        help="N times as many damaged frames (20: a million of the toy bundle)",
+    )
 
 
 @pytest.fixture

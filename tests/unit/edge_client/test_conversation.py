@@ -1,0 +1,282 @@
+"""The device's end of a conversation, against a cloud in memory that fails in every way."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from session_cloud import ToyCloud, ToyLink
+from toy_bundle import CODEBOOK, ToyBundle, image, requests, text
+
+from edge_client import conversation as module
+from edge_client.coded_exchange import Stopwatch
+from edge_client.conversation import Conversation, Wishes
+from edge_client.transport.links import LinkDownError, NoSessionsError
+from shared_protocol.errors import (
+    BadMessageError,
+    BundleMismatchError,
+    OverloadedError,
+    PromptError,
+    ServerTimeoutError,
+    UnauthorizedError,
+)
+from shared_protocol.messages import Request
+from shared_protocol.session.hello import Status, Welcome
+from shared_protocol.session.kinds import UP_ODDS, Up
+from shared_protocol.session.port import Reader
+from shared_protocol.tasks import Scenario, Task
+from shared_protocol.tokens import ImageTokens
+
+
+class NamedToy(ToyBundle):
+    name = "toy"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+
+
+def talk_to(cloud: ToyCloud, **options: object) -> Conversation:
+    return Conversation(NamedToy(), cloud.link, **options)  # type: ignore[arg-type]
+
+
+SCRIPT = [
+    Request(Task.VQA, text(5, 6), image()),
+    Request(Task.VQA, text(7), image()),
+    requests()["inpaint"],
+    replace(requests()["outpaint"], text=text(9)),
+    Request(Task.VQA, text(8), image()),
+]
+
+
+def run(talk: Conversation, script: list[Request] = SCRIPT) -> list[module.Held]:
+    return [talk.hold(request, Stopwatch()) for request in script]
+
+
+def codes(held: list[module.Held]) -> list[object]:
+    return [h.response.image or h.response.text for h in held]
+
+
+UNDISTURBED = run(talk_to(ToyCloud()))
+
+
+def test_a_conversation_opens_one_link_and_sends_a_picture_once() -> None:
+    cloud = ToyCloud()
+    held = run(talk_to(cloud))
+    assert len(cloud.hellos) == 1
+    sent = [h.uplink.counts.image_codes for h in held]
+    assert sent == [256, 0, 0, 0, 0]
+    assert [h.wire.attempts for h in held] == [1] * 5
+    assert held[0].opening.sent == 16
+    assert all(h.opening.sent == 0 for h in held[1:])
+    assert all(h.wire.sent == h.uplink.sizes.total + 1 for h in held[1:])
+    assert all(h.wire.received == h.downlink.sizes.total + 1 for h in held[1:])
+
+
+@pytest.mark.parametrize("turn", range(len(SCRIPT)))
+@pytest.mark.parametrize("fault", ["cut_before", "cut_after"])
+def test_a_link_that_breaks_in_any_turn_changes_no_result(fault: str, turn: int) -> None:
+    cloud = ToyCloud()
+    talk = talk_to(cloud)
+    held = run(talk, SCRIPT[:turn])
+    setattr(cloud, fault, True)
+    held += run(talk, SCRIPT[turn:])
+    assert codes(held) == codes(UNDISTURBED)
+    assert len(cloud.asked) == len(SCRIPT), "the work of every turn was done once"
+    assert held[turn].wire.attempts == 2
+    assert cloud.hellos[1].turn == turn
+
+
+@pytest.mark.parametrize("turn", range(len(SCRIPT)))
+def test_a_cloud_that_forgets_everything_between_turns_costs_bytes_only(turn: int) -> None:
+    cloud = ToyCloud()
+    talk = talk_to(cloud)
+    held = run(talk, SCRIPT[:turn])
+    cloud.store.clear()
+    talk.close()
+    held += run(talk, SCRIPT[turn:])
+    assert codes(held) == codes(UNDISTURBED)
+    assert held[turn].uplink.counts is not None
+    if turn:
+        assert held[turn].uplink.counts.image_codes > 0
+
+
+def test_a_new_link_names_what_the_cloud_still_has() -> None:
+    cloud = ToyCloud()
+    talk = talk_to(cloud)
+    run(talk, SCRIPT[:3])
+    talk.close()
+    (again,) = run(talk, [SCRIPT[4]])
+    assert again.uplink.counts is not None
+    assert again.uplink.counts.image_codes == 0
+    assert again.opening.sent <= 16 + 4 * 8
+
+
+@pytest.mark.parametrize("way", ["spoil_up", "spoil_down"])
+@pytest.mark.parametrize("turn", range(len(SCRIPT)))
+def test_a_frame_that_was_damaged_is_asked_for_again_in_full(way: str, turn: int) -> None:
+    cloud = ToyCloud()
+    talk = talk_to(cloud)
+    held = run(talk, SCRIPT[:turn])
+    setattr(cloud, way, lambda data: data[:-1] + bytes([data[-1] ^ 0x10]))
+    held += run(talk, SCRIPT[turn:])
+    assert codes(held) == codes(UNDISTURBED)
+    assert held[turn].wire.attempts == 2
+    assert held[turn].warnings == ()
+    assert len(cloud.asked) == len(SCRIPT)
+
+
+def test_states_that_were_made_to_differ_come_together_again() -> None:
+    cloud = ToyCloud()
+    links: list[ToyLink] = []
+
+    def opened(seconds: float) -> ToyLink:
+        links.append(cloud.link())
+        return links[-1]
+
+    talk = Conversation(NamedToy(), opened)
+    held = run(talk, SCRIPT[:2])
+    state = links[0].state
+    assert state is not None
+    links[0].state = replace(state, pictures=())
+    held += run(talk, SCRIPT[2:])
+    assert codes(held) == codes(UNDISTURBED)
+    assert held[2].wire.attempts == 2
+
+
+class OtherEntropy(type(ToyBundle().entropy)):  # type: ignore[misc]
+    """Computes other odds, as a broken machine would."""
+
+    def intervals(self, scenario, codes, context):  # type: ignore[no-untyped-def]
+        rows = super().intervals(scenario, codes, context)
+        rows[:, 1] = np.where(rows[:, 2] == 4096, np.maximum(1, rows[:, 1] - 5), rows[:, 1])
+        return rows
+
+
+def test_ends_that_compute_differently_fall_back_to_uniform_coding() -> None:
+    bundle = NamedToy()
+    bundle.entropy = OtherEntropy()
+    cloud = ToyCloud()
+    talk = Conversation(bundle, cloud.link)
+    held = talk.hold(SCRIPT[0], Stopwatch())
+    assert codes([held]) == codes(UNDISTURBED[:1])
+    assert held.uplink.scenario is Scenario.UNIFORM
+    assert len(held.warnings) == 1
+    assert "uniform coding" in held.warnings[0]
+
+
+def test_a_frame_that_never_decodes_is_given_up_after_three_attempts() -> None:
+    cloud = ToyCloud(bundle=replace(ToyBundle(), fingerprint=NamedToy.fingerprint[:4] + bytes(28)))
+    with pytest.raises(BadMessageError, match="could not read"):
+        talk_to(cloud).hold(SCRIPT[0], Stopwatch())
+    assert not cloud.asked
+
+
+def test_an_error_is_raised_and_the_next_turn_works() -> None:
+    cloud = ToyCloud(errors=[PromptError("too odd", "say it otherwise")])
+    talk = talk_to(cloud)
+    with pytest.raises(PromptError, match="too odd"):
+        talk.hold(SCRIPT[0], Stopwatch())
+    assert codes(run(talk)) == codes(UNDISTURBED)
+
+
+def test_an_overloaded_cloud_is_asked_again() -> None:
+    cloud = ToyCloud(errors=[OverloadedError("full", "later", 1.0)] * 3)
+    held = talk_to(cloud).hold(SCRIPT[0], Stopwatch())
+    assert held.wire.attempts == 4
+
+
+def test_a_server_that_was_never_there_is_tried_three_times() -> None:
+    tries = []
+
+    def nothing(seconds: float) -> ToyLink:
+        tries.append(seconds)
+        raise LinkDownError("refused")
+
+    with pytest.raises(LinkDownError):
+        Conversation(NamedToy(), nothing).hold(SCRIPT[0], Stopwatch())
+    assert len(tries) == 3
+
+
+def test_a_server_that_was_there_is_tried_until_the_time_is_over() -> None:
+    cloud, tries = ToyCloud(), []
+
+    def flaky(seconds: float) -> ToyLink:
+        tries.append(seconds)
+        if 2 <= len(tries) < 9:
+            raise LinkDownError("refused")
+        return cloud.link()
+
+    talk = Conversation(NamedToy(), flaky)
+    talk.hold(SCRIPT[0], Stopwatch())
+    talk.close()
+    assert talk.hold(SCRIPT[1], Stopwatch()).wire.attempts == 8
+
+
+def test_no_answer_in_time_is_a_time_out_and_cancels_the_turn() -> None:
+    cloud = ToyCloud()
+    talk = talk_to(cloud, timeout=0.5)
+    talk.hold(SCRIPT[0], Stopwatch())
+    link = talk._link
+    assert isinstance(link, ToyLink)
+    link.send_was, link.send = link.send, lambda frame: link.frames.append(frame)  # type: ignore
+    with pytest.raises(ServerTimeoutError, match=r"0\.5 s"):
+        talk.hold(SCRIPT[1], Stopwatch())
+    assert Reader(link.frames[-1]).symbol(UP_ODDS) == Up.CANCEL
+    assert link.closed
+
+
+def test_another_thread_may_cancel() -> None:
+    cloud = ToyCloud()
+    talk = talk_to(cloud)
+    talk.hold(SCRIPT[0], Stopwatch())
+    link = talk._link
+    assert isinstance(link, ToyLink)
+    thread = threading.Thread(target=talk.cancel)
+    thread.start()
+    thread.join()
+    assert link.cancelled == 1
+
+
+@pytest.mark.parametrize(
+    ("welcome", "error"),
+    [
+        (Welcome(Status.VERSION, version=9), NoSessionsError),
+        (Welcome(Status.BUNDLE, fingerprint=bytes(32)), BundleMismatchError),
+        (Welcome(Status.ERROR, error=UnauthorizedError("no", "key")), UnauthorizedError),
+    ],
+)
+def test_a_hello_that_is_refused_says_why(welcome: Welcome, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        talk_to(ToyCloud(welcome=welcome)).hold(SCRIPT[0], Stopwatch())
+
+
+def test_progress_is_asked_for_and_counted_apart() -> None:
+    cloud, steps = ToyCloud(reports=3), []
+    talk = talk_to(cloud, wishes=Wishes(lambda *step: steps.append(step), 3))
+    held = talk.hold(SCRIPT[2], Stopwatch())
+    assert cloud.hellos[0].progress == 3
+    assert steps == [(4, 16), (8, 16), (12, 16)]
+    assert 3 < held.progress <= 9, "three frames of at most two bytes, each behind its length"
+    answered = held.wire.received - held.opening.received - held.progress
+    assert answered == held.downlink.sizes.total + 1
+
+
+def test_two_tabs_share_no_table() -> None:
+    cloud = ToyCloud()
+    one, two = talk_to(cloud), talk_to(cloud)
+    assert codes(run(one, SCRIPT[:2]) + run(two) + run(one, SCRIPT[2:]))[2:7] == codes(UNDISTURBED)
+
+
+def test_an_edit_of_an_older_picture_branches_off() -> None:
+    cloud = ToyCloud()
+    talk = talk_to(cloud)
+    run(talk)
+    other = ImageTokens((image().codes + 9) % CODEBOOK, CODEBOOK)
+    run(talk, [Request(Task.VQA, text(4), other)])
+    (back,) = run(talk, [requests()["inpaint"]])
+    assert back.uplink.counts is not None
+    assert back.uplink.counts.image_codes == 0
