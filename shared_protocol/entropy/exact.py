@@ -13,6 +13,7 @@ here can depend on the order of a sum. The rules that keep it so:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ QUERIES = 64
 
 MASKED_SCORE = -(2.0**23)
 """Below every score, so that a masked key is never the maximum of a row that has an allowed one."""
+
+_PLACES = threading.BoundedSemaphore(16)
+"""OpenBLAS crashes when some hundred threads multiply at once; more than this gain nothing."""
 
 
 class KeyCache(Protocol):
@@ -108,8 +112,12 @@ class ExactModel:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Nothing to guard: numpy's float32 products are float32 products."""
-        yield
+        """A place among those that compute: OpenBLAS has buffers for so many threads only.
+
+        Precision needs no guard: numpy's float32 products are float32 products.
+        """
+        with _PLACES:
+            yield
 
     # Entries -------------------------------------------------------------------------------------
 

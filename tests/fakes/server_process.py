@@ -1,0 +1,88 @@
+"""A real server process with the built-in weights, which may be killed and started again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from edge_client.spawn import program
+
+ROOT = Path(__file__).parents[2]
+_READY_S = 60.0
+
+
+class ServerProcess:
+    """Started on entry, killed at the end.
+
+    Attributes:
+        port: of HTTP and WebSocket; the same after a restart.
+        tcp: of bare frames; the same after a restart.
+    """
+
+    def __init__(self, *flags: str) -> None:
+        self._flags = flags
+        self._folder = tempfile.TemporaryDirectory()
+        self.log = Path(self._folder.name) / "log"
+        self.port = 0
+        self.tcp = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def bare(self) -> str:
+        return f"tcp://127.0.0.1:{self.tcp}"
+
+    def __enter__(self) -> ServerProcess:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Start, on the ports that it had before, and wait until it is ready."""
+        ready = Path(self._folder.name) / "ready"
+        ready.unlink(missing_ok=True)
+        paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        ports = ["--port", str(self.port), "--tcp", str(self.tcp), "--ready-file", str(ready)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*program("cloud-server", "cloud_server.cli"), *ports, *self._flags],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        give_up = time.monotonic() + _READY_S
+        while not ready.exists():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < give_up, "the server did not get ready"
+            time.sleep(0.02)
+        web, bare = ready.read_text().split()
+        self.port, self.tcp = (int(url.rpartition(":")[2]) for url in (web, bare))
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> int:
+        """End it by SIGTERM; returns its exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def metric(self, name: str) -> float:
+        """The sum of a counter over its labels."""
+        text = httpx.get(f"{self.url}/metrics").text
+        rows = [line for line in text.splitlines() if line.startswith(f"unimic_{name}")]
+        return sum(float(row.rpartition(" ")[2]) for row in rows)
