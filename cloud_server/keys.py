@@ -31,6 +31,9 @@ class Keyring:
         key: one without a name of its own; None = none.
         file: names and keys, one of each a line; None = none. Read now and at `reload`.
 
+    Attributes:
+        asks: whether a key is asked for.
+
     Raises:
         ConfigError: the file cannot be used.
     """
@@ -39,12 +42,8 @@ class Keyring:
         self._key = key
         self._file = file
         self._names: dict[bytes, str] = {}
+        self.asks = False
         self._load()
-
-    @property
-    def asks(self) -> bool:
-        """Whether a key is asked for."""
-        return bool(self._names)
 
     def owner(self, authorization: str | None) -> str:
         """The name of the key in an Authorization header; `NOBODY` where none is asked for.
@@ -90,6 +89,7 @@ class Keyring:
         if len(digests) < len(named):
             raise ConfigError("two names have one key", "give each name a key of its own")
         self._names = digests
+        self.asks = bool(digests)
 
 
 def read_keys(file: Path) -> Mapping[str, str]:

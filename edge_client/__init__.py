@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_client.session import Answer, Picture, Session
+    from edge_client.session.picture import Answer, Picture
+    from edge_client.session.session import Session
 
 __all__ = ["Answer", "Picture", "Session"]
 
@@ -16,7 +17,7 @@ __all__ = ["Answer", "Picture", "Session"]
 def __getattr__(name: str) -> Any:
     """The public names, imported when they are asked for: the command line starts faster."""
     if name in __all__:
-        from edge_client import session
+        from edge_client.session import picture, session
 
-        return getattr(session, name)
+        return getattr(session if name == "Session" else picture, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

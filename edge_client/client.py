@@ -19,8 +19,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge_client.coded_exchange import Held, NamedBundle, Stopwatch, Wire
-from edge_client.exchange import Exchange, SingleMessages
+from edge_client.exchange.coded_exchange import (
+    Exchange,
+    Held,
+    NamedBundle,
+    SingleMessages,
+    Stopwatch,
+    Wire,
+)
 from edge_client.rate_control import Budget, within
 from edge_client.transport.base import Transport
 from shared_protocol.errors import PromptError

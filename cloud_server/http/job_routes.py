@@ -32,7 +32,7 @@ def add_jobs(
     """Add the paths of jobs."""
 
     def owned(request: Request, key: str) -> str:
-        return work_key(service.keyring.owner(request.headers.get("authorization")), key)
+        return work_key(service.owner(request.headers.get("authorization")), key)
 
     @router.get(
         JOB_PATH,

@@ -160,7 +160,7 @@ def _guards(service: Service) -> list[Any]:
     """Ask for the key, and say so in the documentation."""
 
     def authorize(request: Request) -> None:
-        service.keyring.owner(request.headers.get("authorization"))
+        service.owner(request.headers.get("authorization"))
 
     return [*_documented_key(service), Depends(authorize)]
 

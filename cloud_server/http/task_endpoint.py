@@ -147,7 +147,7 @@ class TaskEndpoint(Response):
 
     async def _serve(self, headers: Headers, connection: _Connection) -> None:
         settings = self._service.settings
-        owner = self._trace.owner = self._service.keyring.owner(headers.get("authorization"))
+        owner = self._trace.owner = self._service.owner(headers.get("authorization"))
         check_headers(headers, settings.max_body)
         given = _idempotency_key(headers)
         key = None if given is None else work_key(owner, given)

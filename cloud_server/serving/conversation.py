@@ -181,7 +181,7 @@ class _Conversation:
     def _welcome(self, data: bytes) -> Welcome:
         hello = decode_hello(data)
         key = self._authorization or (f"Bearer {hello.key}" if hello.key else None)
-        owner = self._service.keyring.owner(key)
+        owner = self._service.owner(key)
         bundle = self._service.model.bundle
         if hello.fingerprint != bundle.fingerprint[:FINGERPRINT_BYTES]:
             return Welcome(Status.BUNDLE, fingerprint=bundle.fingerprint)

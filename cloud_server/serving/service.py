@@ -21,7 +21,8 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from cloud_server.generation.work import Result, Watch, Work
-from cloud_server.keys import Keyring
+from cloud_server.keys import NOBODY, Keyring
+from cloud_server.serving.jobs import FoundJob
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
 from cloud_server.serving.result_cache import ResultCache, ResultKey
@@ -148,6 +149,14 @@ class Service:
             self._loading.cancel()
         self._codecs.shutdown(wait=False, cancel_futures=True)
 
+    def owner(self, authorization: str | None) -> str:
+        """Whose key an Authorization header holds; "" where no key is asked for.
+
+        Raises:
+            UnauthorizedError: it holds none of the keys.
+        """
+        return self.keyring.owner(authorization) if self.keyring.asks else NOBODY
+
     def check_open(self) -> None:
         """Tell early whether a request would be refused whatever it says.
 
@@ -263,9 +272,11 @@ class Service:
         place = key, request_digest(request)
         ticket = self._shared.get(place)
         if ticket is not None and not ticket.failed and not ticket.done.done():
-            return FoundJob(self, request, None, ticket.progress)
+            return FoundJob(self.model.bundle, self.on_codec_thread, request, None, ticket.progress)
         result = self._results.get(place)
-        return None if result is None else FoundJob(self, request, result, None)
+        if result is None:
+            return None
+        return FoundJob(self.model.bundle, self.on_codec_thread, request, result)
 
     def cancel_job(self, key: str) -> bool:
         """End such work at its next step and forget its result; whether there was any."""
@@ -359,36 +370,6 @@ class ServiceJob:
         result = await source.result()
         self.trace.seconds |= {"queue": source.queue_s, "model": source.model_s}
         return result
-
-
-class FoundJob:
-    """Work that somebody asks after.
-
-    Attributes:
-        progress: (finished steps, all steps) while it is not done; None once it is.
-    """
-
-    def __init__(
-        self,
-        service: Service,
-        request: Request,
-        result: Result | None,
-        progress: tuple[int, int] | None,
-    ) -> None:
-        self.progress = progress
-        self._service = service
-        self._request = request
-        self._result = result
-
-    async def message(self) -> bytes:
-        """The encoded response of work that is done."""
-        assert self._result is not None, "asked for when it is done"
-        bundle = self._service.model.bundle
-        response = to_response(self._request, self._result, bundle)
-        encoded = await self._service.on_codec_thread(
-            encode_response, response, self._request, bundle
-        )
-        return encoded.data
 
 
 def work_key(owner: str, key: str) -> str:

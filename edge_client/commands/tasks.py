@@ -23,7 +23,7 @@ from shared_protocol.messages import OnStep
 
 if TYPE_CHECKING:
     from edge_client.client import EdgeClient, Interaction
-    from edge_client.exchange import BestExchange
+    from edge_client.exchange.best import BestExchange
     from edge_client.pictures.images import Picture
     from edge_client.rate_control import Budget
     from shared_protocol.bundles.bundle import Bundle
@@ -116,8 +116,8 @@ def _cloud(
 ) -> Iterator[tuple[EdgeClient, Bundle, BestExchange]]:
     """A client, its bundle and its way to the cloud, closed at the end."""
     from edge_client.client import EdgeClient
-    from edge_client.conversation import Wishes
-    from edge_client.exchange import BestExchange
+    from edge_client.exchange.best import BestExchange
+    from edge_client.exchange.conversation import Wishes
     from shared_protocol.bundles.find import load_bundle
 
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge_client.coded_exchange import CodedExchange, NamedBundle, Stopwatch, Wire
+from edge_client.exchange.coded_exchange import CodedExchange, NamedBundle, Stopwatch, Wire
 from edge_client.transport.base import Transport
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.messages import Request, Response

@@ -16,9 +16,9 @@ import pytest
 from counting_proxy import CountingProxy
 from server_process import ServerProcess
 
-from edge_client.coded_exchange import Stopwatch
-from edge_client.conversation import Conversation
-from edge_client.exchange import BestExchange
+from edge_client.exchange.best import BestExchange
+from edge_client.exchange.coded_exchange import Stopwatch
+from edge_client.exchange.conversation import Conversation
 from edge_client.transport.links import open_link
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.errors import LimitError, UnimicError, WorkCancelledError
@@ -128,7 +128,7 @@ def test_over_websocket_the_same_comes_out(server, undisturbed) -> None:
 
 
 def test_single_messages_give_the_same_tokens(server, undisturbed) -> None:
-    from edge_client.exchange import SingleMessages
+    from edge_client.exchange.coded_exchange import SingleMessages
     from edge_client.transport.schemes import open_transport
 
     with open_transport(server.url) as transport:

@@ -176,6 +176,46 @@ class CodedExchange:
                 raise _mismatch(self.bundle, self.transport) from error
 
 
+class Exchange(Protocol):
+    """A way to a cloud."""
+
+    def hold(self, request: Request, watch: Stopwatch) -> Held:
+        """Ask, and wait for the answer.
+
+        Raises:
+            UnimicError: what was answered instead, or why nobody could be reached.
+        """
+
+
+class SingleMessages:
+    """Every request a message of its own; nothing is kept from one to the next.
+
+    Args:
+        bundle: must be the cloud's, too.
+        transport: carries messages.
+        on_step: told (finished steps, all steps) while the cloud works.
+    """
+
+    def __init__(
+        self, bundle: NamedBundle, transport: Transport, on_step: OnStep | None = None
+    ) -> None:
+        self._bundle = bundle
+        self._transport = transport
+        self._on_step = on_step
+
+    def hold(self, request: Request, watch: Stopwatch) -> Held:
+        """See `Exchange.hold`."""
+        talk = CodedExchange(self._bundle, self._transport, self._on_step, watch)
+        uplink, downlink = talk.hold(request)
+        return Held(
+            downlink.value,
+            uplink.anatomy,
+            downlink.anatomy,
+            talk.wire,
+            warnings=tuple(talk.warnings),
+        )
+
+
 def disagreement(who: str) -> str:
     """The warning that tokens went with uniform coding, since `who` "could not decode …'s"."""
     return (

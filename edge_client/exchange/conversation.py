@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from edge_client.coded_exchange import (
+from edge_client.exchange.coded_exchange import (
     Held,
     NamedBundle,
     Stopwatch,
@@ -271,7 +271,9 @@ class _Turn:
             turn, reference = encode_turn(request, state, bundle, scenario)
         started = time.perf_counter()
         talk.send(link, turn.data)
-        data, reader = self._await_reply(link, Preview.of(request, state, bundle))
+        wanted = talk._wishes.on_preview is not None
+        preview = Preview.of(request, state, bundle) if wanted else None
+        data, reader = self._await_reply(link, preview)
         self._watch.add("exchange", (time.perf_counter() - started) * 1000.0)
         with self._watch("decode"):
             try:

@@ -5,55 +5,13 @@ It knows neither pixels nor words.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from edge_client.coded_exchange import CodedExchange, Held, NamedBundle, Stopwatch
-from edge_client.conversation import Conversation, Wishes
-from edge_client.transport.base import OpenTransport, Transport
+from edge_client.exchange.coded_exchange import Held, NamedBundle, SingleMessages, Stopwatch
+from edge_client.exchange.conversation import Conversation, Wishes
+from edge_client.transport.base import OpenTransport
 from edge_client.transport.links import KEY_IN_HELLO, NAMES, NoSessionsError, open_link, scheme_of
-from shared_protocol.messages import OnStep, Request
+from shared_protocol.messages import Request
 
 _POST = ("http", "https")
-
-
-class Exchange(Protocol):
-    """A way to a cloud."""
-
-    def hold(self, request: Request, watch: Stopwatch) -> Held:
-        """Ask, and wait for the answer.
-
-        Raises:
-            UnimicError: what was answered instead, or why nobody could be reached.
-        """
-
-
-class SingleMessages:
-    """Every request a message of its own; nothing is kept from one to the next.
-
-    Args:
-        bundle: must be the cloud's, too.
-        transport: carries messages.
-        on_step: told (finished steps, all steps) while the cloud works.
-    """
-
-    def __init__(
-        self, bundle: NamedBundle, transport: Transport, on_step: OnStep | None = None
-    ) -> None:
-        self._bundle = bundle
-        self._transport = transport
-        self._on_step = on_step
-
-    def hold(self, request: Request, watch: Stopwatch) -> Held:
-        """See `Exchange.hold`."""
-        talk = CodedExchange(self._bundle, self._transport, self._on_step, watch)
-        uplink, downlink = talk.hold(request)
-        return Held(
-            downlink.value,
-            uplink.anatomy,
-            downlink.anatomy,
-            talk.wire,
-            warnings=tuple(talk.warnings),
-        )
 
 
 class BestExchange:

@@ -10,9 +10,9 @@ import pytest
 from session_cloud import ToyCloud, ToyLink
 from toy_bundle import CODEBOOK, ToyBundle, image, requests, text
 
-from edge_client import conversation as module
-from edge_client.coded_exchange import Stopwatch
-from edge_client.conversation import Conversation, Wishes
+from edge_client.exchange import conversation as module
+from edge_client.exchange.coded_exchange import Stopwatch
+from edge_client.exchange.conversation import Conversation, Wishes
 from edge_client.transport.links import LinkDownError, NoSessionsError
 from shared_protocol.errors import (
     BadMessageError,

@@ -1,0 +1,236 @@
+"""A conversation with a cloud, for programs: open pictures, ask, change them, ask again.
+
+It does not know how turns travel; see `conversation`.
+
+    from edge_client import Session
+
+    with Session("https://host") as session:
+        cat = session.open("cat.png")
+        print(cat.ask("what is on the left?"))
+        owl = cat.inpaint((16, 16, 64, 80), "an owl")
+        owl.outpaint("a forest", right=8).save("wide.png")
+        print(session.cost)
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from edge_client.client import EdgeClient, Interaction
+from edge_client.config import load_settings
+from edge_client.exchange.best import BestExchange
+from edge_client.exchange.conversation import OnPreview, Wishes
+from edge_client.pictures import images
+from edge_client.pictures.sources import load_source
+from edge_client.session.cost import Cost, TurnCost
+from edge_client.session.keeping import Keeper
+from edge_client.session.picture import Picture, Turn
+from shared_protocol.bundles.bundle import Bundle
+from shared_protocol.bundles.find import load_bundle
+from shared_protocol.compute import Compute
+from shared_protocol.errors import BundleMismatchError, InvalidInputError
+from shared_protocol.messages import OnStep, Options
+from shared_protocol.tokenizers.image import Pixels
+
+
+class Session:
+    """A conversation with a cloud. Pictures and history live here; the cloud may forget anything.
+
+    Args:
+        server: address, such as "https://host", "tcp://host:8401" or "exec:ssh host …"; None takes
+            it, as all else that is None, from the environment or the user's config file.
+        api_key: proves who asks.
+        bundle: name or folder; both ends hold the same.
+        timeout: seconds for one turn in all.
+        compute: what computes on this device: "auto", "numpy", "onnx", "torch".
+        on_step: called with (finished, all) while the cloud works.
+        on_preview: called with (H, W) codes and flags of those that are there, while a picture is
+            made; each such preview costs some 12 to 30 bytes.
+        reports: most calls of either a turn, up to 15.
+        history: name under which the conversation is kept on this device, in one file that only
+            the user can read; one that is there already is gone on with. True = a new name, None =
+            nothing is kept.
+
+    Attributes:
+        picture: the current one, which was opened or made last; None at first.
+
+    Raises:
+        ConfigError: a setting that cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913 - settings of one user, all but the first by name
+        self,
+        server: str | None = None,
+        *,
+        api_key: str | None = None,
+        bundle: str | None = None,
+        timeout: float | None = None,
+        compute: str | None = None,
+        on_step: OnStep | None = None,
+        on_preview: OnPreview | None = None,
+        reports: int = 4,
+        history: str | bool | None = None,
+    ) -> None:
+        flags = {
+            "server": server,
+            "api_key": api_key,
+            "bundle": bundle,
+            "timeout": timeout,
+            "compute": compute,
+        }
+        settings = load_settings(flags, os.environ)
+        self.bundle: Bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
+        wants = on_step is not None or on_preview is not None
+        wishes = Wishes(on_step, reports if wants else 0, on_preview)
+        self._keeper = Keeper.of(history)
+        before = None if self._keeper is None else self._keeper.before
+        if before is not None and before.fingerprint != self.bundle.fingerprint:
+            raise BundleMismatchError(
+                f"the conversation {before.name} was held with bundle "
+                f"{before.fingerprint.hex()[:16]}, this is {self.bundle.fingerprint.hex()[:16]}",
+                "name its bundle with --bundle",
+            )
+        self.server = settings.server
+        self._exchange = BestExchange(
+            self.bundle,
+            settings.server,
+            settings.api_key,
+            settings.timeout,
+            wishes,
+            None if before is None else before.session,
+            0 if before is None else before.next_turn,
+        )
+        self.client = EdgeClient(self.bundle, self._exchange)
+        self._turns: list[Turn] = []
+        self._shown: list[Picture] = []
+        if self._keeper is not None and before is not None:
+            self._turns, self._shown = self._keeper.restore(self, before)
+
+    @classmethod
+    @contextmanager
+    def spawn(cls, bundle: str = "builtin", **options: Any) -> Iterator[Session]:
+        """A session with a server of its own on this machine, stopped at the end.
+
+        Args:
+            bundle: which to serve.
+            **options: see the class.
+        """
+        from edge_client.spawn import spawned_server
+
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            spawned_server(Path(folder) / "server.log", bundle) as server,
+            cls(server.url, bundle=bundle, **options) as session,
+        ):
+            yield session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, picture: str | Path | Pixels, fit: str = "crop") -> Picture:
+        """A picture of the user's: a file (also .umic), or (height, width, 3) uint8 pixels.
+
+        Args:
+            picture: pixels must have the size of whole tokens.
+            fit: how another shape becomes the model's square: "crop", "pad" or "stretch".
+
+        Raises:
+            ImageError: not a readable picture.
+        """
+        if isinstance(picture, np.ndarray):
+            tokens = self.bundle.image_tokenizer().tokenize(picture)
+            return self._show(Picture(self, tokens, "pixels"))
+        source = load_source(Path(picture), self.bundle, images.Fit(fit))
+        tokens = source.tokens or self.bundle.image_tokenizer().tokenize(source.pixels)
+        return self._show(Picture(self, tokens, source.name, opened=source))
+
+    def new(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Picture:
+        """A picture from a prompt."""
+        options = Options(steps=steps, guidance=guidance, seed=seed)
+        return self.made(self.client.t2i(prompt, options), prompt, None)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The current picture."""
+        return self._shown[-1] if self._shown else None
+
+    def back(self) -> Picture:
+        """Go back to the picture before the current one, and return it.
+
+        Raises:
+            InvalidInputError: there is none.
+        """
+        if len(self._shown) < 2:
+            raise InvalidInputError("there is no picture before this one", "open or make one")
+        self._shown.pop()
+        return self._shown[-1]
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """All turns that were answered, in order."""
+        return tuple(self._turns)
+
+    @property
+    def cost(self) -> Cost:
+        """What the turns cost."""
+        return Cost(tuple(turn.cost for turn in self._turns), self._exchange.way)
+
+    @property
+    def way(self) -> str:
+        """What carries the turns: "WebSocket", "TCP", "TLS", "pipe" or "HTTP"."""
+        return self._exchange.way
+
+    @property
+    def name(self) -> str | None:
+        """Under which the conversation is kept; None for one that is not."""
+        return None if self._keeper is None else self._keeper.name
+
+    @property
+    def exchange(self) -> BestExchange:
+        """What carries the turns."""
+        return self._exchange
+
+    def cancel(self) -> None:
+        """End the turn that another thread waits for; `WorkCancelledError` is raised there."""
+        self._exchange.cancel()
+
+    def close(self) -> None:
+        """Let go of the link; a later turn opens another."""
+        self._exchange.close()
+
+    # For pictures --------------------------------------------------------------------------------
+
+    def made(self, done: Interaction, prompt: str, source: Picture | None) -> Picture:
+        """Take in a picture that the cloud made."""
+        assert done.response.image is not None, "the task makes a picture"
+        cost = TurnCost.of(done)
+        picture = Picture(self, done.response.image, prompt, done.warnings, cost)
+        self.note(Turn(done.task.slug, prompt, source, picture, cost))
+        return self._show(picture)
+
+    def note(self, turn: Turn) -> None:
+        """Add a turn to the history, on disk as well if it is kept there."""
+        self._turns.append(turn)
+        if self._keeper is not None:
+            self._keeper.keep(self)
+
+    def _show(self, picture: Picture) -> Picture:
+        self._shown.append(picture)
+        return picture
