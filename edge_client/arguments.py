@@ -39,6 +39,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     given = _build().parse_args(arguments)
     for name in ("json", "quiet"):
         setattr(given, name, getattr(given, name, False))
+    if given.command == "session" and (given.name is None) != (given.what == "list"):
+        verb = "takes no name" if given.what == "list" else "needs the name of a conversation"
+        raise ConfigError(f"session {given.what} {verb}", "see 'edge-client session list'")
     return given
 
 
@@ -63,6 +66,8 @@ def _build() -> _Parser:
     _add_inpaint(add("inpaint", "repaint the masked part of a picture"))
     _add_outpaint(add("outpaint", "continue a picture beyond its edges"))
     _add_vqa(add("vqa", "answer a question about a picture"))
+    _add_chat(add("chat", "ask about a picture and change it, turn by turn"))
+    _add_session(add("session", "list, show, resume, delete or export what chats have kept"))
     _add_files(
         add("encode", "turn a picture into a .umic file of a few hundred bytes"),
         add("decode", "turn a .umic file back into a picture"),
@@ -150,6 +155,30 @@ def _add_vqa(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, default=0, help="number or 'random' [0]")
     _add_fit(parser)
     _add_budget(parser)
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path, nargs="?", help="a picture, or a .umic file")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--name", help="keep the conversation under this name, or go on with it [the day's next]"
+    )
+    kept.add_argument("--no-history", action="store_true", help="keep nothing on this device")
+    _add_sampling(parser)
+
+
+def _add_session(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("list", "show", "resume", "delete", "export"))
+    parser.add_argument("name", nargs="?", help="of a conversation, as 'list' shows it")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for 'export' [NAME]")
+    parser.add_argument(
+        "--older-than",
+        type=float,
+        metavar="DAYS",
+        help="for 'list': first delete those that were not used for so long",
+    )
+    _add_sampling(parser)
+    parser.set_defaults(image=None, no_history=False)
 
 
 def _add_files(
@@ -274,6 +303,10 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     _add_tokens(
         parser, "do not keep the tokens: neither in the PNG nor in a .umic file beside the picture"
     )
+    _add_sampling(parser)
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_seed, default=0, help="number or 'random'; equal seeds, equal results [0]"
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import argparse
 
     from edge_client.commands.outcome import Outcome
+    from edge_client.config import Settings
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEBUG_VARIABLE = "UNIMIC_DEBUG"
@@ -62,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     settings = load_settings(vars(given), os.environ)
+    if given.command == "chat" or getattr(given, "what", "") == "resume":
+        return _chat(given, settings)
     from edge_client.commands.dispatch import run  # after parsing: help needs nothing of it
 
     progress = _progress(given)
@@ -72,6 +75,23 @@ def _run(given: argparse.Namespace) -> int:
     _show(outcome, given)
     sys.stdout.flush()
     return FAILED if outcome.failed else DONE
+
+
+def _chat(given: argparse.Namespace, settings: Settings) -> int:
+    from edge_client.commands.chat import chat
+
+    progress = _progress(given)
+
+    def say(line: str) -> None:
+        progress.close()
+        print(line, flush=True)
+
+    def warn(line: str) -> None:
+        progress.close()
+        print(line, file=sys.stderr, flush=True)
+
+    chat(given, settings, say, warn, progress if progress.shown else None)
+    return DONE
 
 
 def _show(outcome: Outcome, given: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from cloud_server.http.problems import error_response, internal_error
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.service import Service, ServiceJob, work_key
+from cloud_server.serving.ticket import Reports
 from shared_protocol.errors import (
     BodyTooLargeError,
     DeadlineError,
@@ -29,10 +30,13 @@ from shared_protocol.http.contract import (
     IDEMPOTENCY_KEY,
     MESSAGE_TYPE,
     MESSAGE_TYPES,
+    PREFER,
     REQUEST_ID,
     SERVER_TIMING,
     STREAM_TYPE,
+    Preferences,
     is_idempotency_key,
+    preferences,
     wants_stream,
 )
 from shared_protocol.http.reply_stream import Failure, Step, timing_to_header, write_event
@@ -69,7 +73,6 @@ class _Connection:
         fields = {
             "Content-Type": kind,
             REQUEST_ID: self._trace.id,
-            "Cache-Control": "no-store",
             **headers,
         }
         raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
@@ -160,7 +163,8 @@ class TaskEndpoint(Response):
                 self._trace.bytes_up = len(body)
                 with self._service.admission():
                     form = _stream if wants_stream(headers.get("accept", "")) else _single
-                    answer = self._answer(body, key, lambda job: form(job, connection))
+                    wish = preferences(headers.get(PREFER, ""))
+                    answer = self._answer(body, key, lambda job: form(job, connection, wish))
                     await _unless_gone(receive, answer)
         except TimeoutError as error:
             if not limit.expired():
@@ -180,22 +184,25 @@ class TaskEndpoint(Response):
             await form(job)
 
 
-async def _single(job: ServiceJob, connection: _Connection) -> None:
+async def _single(job: ServiceJob, connection: _Connection, wish: Preferences) -> None:
     message = await job.message()
-    timing = timing_to_header(job.trace.timing())
-    headers = {SERVER_TIMING: timing, "Content-Length": str(len(message))}
+    headers = {"Content-Length": str(len(message))}
+    if wish.timing:
+        headers[SERVER_TIMING] = timing_to_header(job.trace.timing())
     await connection.start(200, MESSAGE_TYPE, headers)
     await connection.send(message)
     await connection.end()
 
 
-async def _stream(job: ServiceJob, connection: _Connection) -> None:
+async def _stream(job: ServiceJob, connection: _Connection, wish: Preferences) -> None:
     await connection.start(200, STREAM_TYPE, {"X-Accel-Buffering": "no"})
+    reports = Reports(wish.steps)
     async for step, total in job.steps():
-        await connection.send(write_event(Step(step, total)))
+        if reports.due(step, total):
+            await connection.send(write_event(Step(step, total)))
     message = await job.message()
-    await connection.send(write_event(job.trace.timing()))
-    await connection.send(write_event(MessageEvent(message)))
+    timing = write_event(job.trace.timing()) if wish.timing else b""
+    await connection.send(timing + write_event(MessageEvent(message)))
     await connection.end()
 
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.pictures import PictureStore
 from cloud_server.serving.service import Service, ServiceJob, work_key
+from cloud_server.serving.ticket import Reports
 from shared_protocol.errors import (
     BadMessageError,
     DeadlineError,
@@ -273,7 +274,7 @@ class _Conversation:
     async def _follow(self, turn: Turn, job: ServiceJob, preview: _Watched | None) -> None:
         """Report progress as it was asked for, then send the reply and go on to the next state."""
         words = turn.request.row.answers_in_words  # these come at once
-        reports = _Reports(0 if words else self._hello.progress)
+        reports = Reports(0 if words else self._hello.progress)
         async for done, total in job.steps():
             if reports.due(done, total):
                 await self._send(encode_progress(done, total), job.trace)
@@ -342,19 +343,3 @@ class _Watched:
     def note(self, codes: Any) -> None:
         """Take note of the (H, W) codes of a step; called on the model's thread."""
         self.codes = codes
-
-
-class _Reports:
-    """Picks at most `count` of all steps, evenly."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._sent = 0
-
-    def due(self, done: int, total: int) -> bool:
-        """Whether this step is to be reported."""
-        share = done * (self._count + 1) // max(1, total)
-        if not self._sent < share <= self._count:
-            return False
-        self._sent = share
-        return True

@@ -45,7 +45,7 @@ class Trace:
     task: Task
     owner: str = ""
     note: str = ""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     status: int = 200
     bytes_up: int = 0
     bytes_down: int = 0

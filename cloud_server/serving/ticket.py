@@ -147,6 +147,22 @@ class Ticket(Generic[JobT, ResultT]):
         change.set_result(None)
 
 
+class Reports:
+    """Picks at most `count` of all steps of a job, evenly."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._sent = 0
+
+    def due(self, done: int, total: int) -> bool:
+        """Whether this step is to be reported."""
+        share = done * (self._count + 1) // max(1, total)
+        if not self._sent < share <= self._count:
+            return False
+        self._sent = share
+        return True
+
+
 def _new_future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "inpaint": "tasks:inpaint",
     "outpaint": "tasks:outpaint",
     "vqa": "tasks:vqa",
+    "session": "sessions:session",
     "encode": "files:encode",
     "decode": "files:decode",
     "inspect": "files:inspect",

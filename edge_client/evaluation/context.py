@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from edge_client.client import EdgeClient
 from edge_client.evaluation.data import Data
-from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.tables.results import Cell, Plot, Section, Series, Table, Tile
+from edge_client.transport.counted_http import CountedHttp
 from edge_client.transport.http import HttpTransport
 from shared_protocol import cases as case_files
 from shared_protocol.bundles.bundle import Bundle
@@ -120,7 +120,7 @@ class Context:
         return Options(**{**values, **changes})
 
     @contextmanager
-    def connect(self, handler: CountingHandler | None = None) -> Iterator[EdgeClient]:
+    def connect(self, handler: CountedHttp | None = None) -> Iterator[EdgeClient]:
         """A session over HTTP with the server, for any number of interactions.
 
         Args:
@@ -129,7 +129,7 @@ class Context:
         with self.transport(handler) as transport:
             yield EdgeClient(self.bundle, transport)
 
-    def transport(self, handler: CountingHandler | None = None) -> HttpTransport:
+    def transport(self, handler: CountedHttp | None = None) -> HttpTransport:
         """What carries messages to the server; close it after use."""
         return HttpTransport(self.server, self.api_key, self.timeout, handler=handler)
 

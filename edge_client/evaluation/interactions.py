@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from edge_client.evaluation.context import Case, Context, Records
-from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.run_cases import MAX_FAILURES, CaseRunner, failure_record
 from edge_client.pictures.images import box_mask, load_picture
 from edge_client.pictures.masks import token_mask
+from edge_client.transport.counted_http import CountedHttp
 from shared_protocol.cases import CaseRecord
 from shared_protocol.errors import ConfigError, UnimicError
 from shared_protocol.messages import Request
@@ -57,7 +57,7 @@ def run_task(context: Context, task: str) -> list[Talk]:
     cases = context.cases(task)
     if not cases:
         raise ConfigError(f"{context.data.folder} holds no case of {task}", "name other data")
-    handler = CountingHandler()
+    handler = CountedHttp()
     with context.transport(handler) as transport:
         runner = CaseRunner(
             context.bundle, transport, context.data.folder, context.out, context.steps

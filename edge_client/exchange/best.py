@@ -9,6 +9,7 @@ from edge_client.exchange.coded_exchange import Held, NamedBundle, SingleMessage
 from edge_client.exchange.conversation import Conversation, Wishes
 from edge_client.transport.base import OpenTransport
 from edge_client.transport.links import KEY_IN_HELLO, NAMES, NoSessionsError, open_link, scheme_of
+from shared_protocol.http.contract import Preferences
 from shared_protocol.messages import Request
 
 _POST = ("http", "https")
@@ -86,7 +87,8 @@ class BestExchange:
         from edge_client.transport.schemes import open_transport  # httpx takes its time
 
         self._way = "HTTP"
-        self._transport = open_transport(self._server, self._api_key, self._timeout)
+        wish = Preferences(steps=self._wishes.reports)
+        self._transport = open_transport(self._server, self._api_key, self._timeout, wish)
         return SingleMessages(self._bundle, self._transport, self._wishes.on_step)
 
     def cancel(self) -> None:

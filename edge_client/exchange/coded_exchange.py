@@ -9,8 +9,8 @@ coding, which needs no model: larger, and right.
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -46,7 +46,7 @@ class Wire:
     """What an interaction cost on the wire, all attempts and the reply's progress included.
 
     Args:
-        sent, received: body bytes.
+        sent, received: every byte of the link, see `transport.base.Reply`.
         attempts: requests made; 1 unless something went wrong on the way.
     """
 
@@ -117,6 +117,10 @@ class Stopwatch:
         self.add("network", max(0.0, milliseconds - timing.total))
 
 
+_KEY_BYTES = 12
+"""96 random bits name a piece of work: 16 characters, which no two clients ever share."""
+
+
 @dataclass
 class CodedExchange:
     """Request up, response down, under one idempotency key, with uniform coding to fall back on."""
@@ -125,7 +129,7 @@ class CodedExchange:
     transport: Transport
     on_step: OnStep | None
     watch: Stopwatch
-    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(_KEY_BYTES))
     wire: Wire = field(default_factory=Wire)
     warnings: list[str] = field(default_factory=list)
 

@@ -21,8 +21,8 @@ class Reply:
     Args:
         message: one UniMIC message.
         timing: see `ServerTiming`.
-        sent: request body bytes of all attempts.
-        received: reply body bytes of all attempts, progress included.
+        sent, received: bytes of all attempts, heads and progress included; bodies only where the
+            link does not tell.
         attempts: how often the request was made.
     """
 

@@ -15,6 +15,7 @@ from urllib.request import getproxies
 import httpx
 
 from edge_client.transport.base import Reply, Sink
+from edge_client.transport.counted_http import CountedHttp
 from edge_client.transport.http_answers import (
     CHECK,
     AgainError,
@@ -38,6 +39,9 @@ from shared_protocol.http.contract import (
     JOB_PATH,
     JSON_TYPE,
     MESSAGE_TYPE,
+    PREFER,
+    TIMED,
+    Preferences,
     task_path,
 )
 from shared_protocol.messages import OnStep
@@ -65,6 +69,7 @@ class HttpTransport:
         server: address, such as "http://127.0.0.1:8400".
         api_key: sent as a bearer token.
         timeout: seconds for one exchange in all, waiting and retries included.
+        wish: what to be told besides the result.
         handler: replaces the network in tests.
         sleep: replaces waiting in tests.
     """
@@ -75,22 +80,23 @@ class HttpTransport:
         api_key: str | None = None,
         timeout: float = 120.0,
         *,
+        wish: Preferences = TIMED,
         handler: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.server = server.rstrip("/")
         self._timeout = timeout
         self._sleep = sleep
-        headers = {"Accept-Encoding": "identity"}
-        if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
         trusts = not is_loopback(self.server)
         # Certificates take longer to load than all else; only plain HTTP without a proxy, which
         # might speak TLS itself, can do without.
         plain = self.server.startswith("http://") and not (trusts and getproxies())
-        self._client = httpx.Client(
-            headers=headers, transport=handler, trust_env=trusts, verify=not plain
-        )
+        self._counter = handler or CountedHttp(trusts, verify=not plain)
+        self._client = httpx.Client(transport=self._counter, trust_env=False)
+        self._client.headers.clear()  # each costs more than many a message, and nobody reads them
+        if api_key:
+            self._client.headers["Authorization"] = f"Bearer {api_key}"
+        self._wish = wish
 
     def __enter__(self) -> Self:
         return self
@@ -106,18 +112,28 @@ class HttpTransport:
         self, task: Task, message: bytes, key: str, on_step: OnStep | None = None
     ) -> Reply:
         """See `Transport.exchange`."""
-        headers = {
-            "Content-Type": MESSAGE_TYPE,
-            "Accept": ACCEPT_STREAM,
-            IDEMPOTENCY_KEY: key,
-        }
+        headers = {"Content-Type": MESSAGE_TYPE, IDEMPOTENCY_KEY: key}
+        if on_step is not None:
+            headers["Accept"] = ACCEPT_STREAM
+        if self._wish.header:
+            headers[PREFER] = self._wish.header
+        before = self._moved()
         call = Call("POST", self.server + task_path(task), headers, message, self._timeout)
         try:
             data, timing = self._persist(call, lambda reply: read_message(reply, call, on_step))
         except (KeyboardInterrupt, ServerTimeoutError):
             self.cancel(key)
             raise
-        return Reply(data, timing, call.sent, call.received, call.attempts)
+        now = self._moved()
+        if before is None or now is None:
+            return Reply(data, timing, call.sent, call.received, call.attempts)
+        sent, received = now[0] - before[0], now[1] - before[1]
+        return Reply(data, timing, sent, received, call.attempts)
+
+    def _moved(self) -> tuple[int, int] | None:
+        """Bytes sent and received so far, if they are counted."""
+        counter = self._counter
+        return (counter.sent, counter.received) if isinstance(counter, CountedHttp) else None
 
     def cancel(self, key: str) -> None:
         """End the work under a key, if the server can be reached at once; never raises."""

@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 
 from edge_client.transport.base import OpenTransport
 from shared_protocol.errors import ConfigError
+from shared_protocol.http.contract import TIMED, Preferences
 
 
-def _http(server: str, api_key: str | None, timeout: float) -> OpenTransport:
+def _http(server: str, api_key: str | None, timeout: float, wish: Preferences) -> OpenTransport:
     from edge_client.transport.http import HttpTransport  # httpx takes its time to import
 
-    return HttpTransport(server, api_key, timeout)
+    return HttpTransport(server, api_key, timeout, wish=wish)
 
 
-SCHEMES: dict[str, Callable[[str, str | None, float], OpenTransport]] = {
+SCHEMES: dict[str, Callable[[str, str | None, float, Preferences], OpenTransport]] = {
     "http": _http,
     "https": _http,
 }
@@ -26,7 +27,10 @@ SCHEMES: dict[str, Callable[[str, str | None, float], OpenTransport]] = {
 
 
 def open_transport(
-    server: str, api_key: str | None = None, timeout: float = 120.0
+    server: str,
+    api_key: str | None = None,
+    timeout: float = 120.0,
+    wish: Preferences = TIMED,
 ) -> OpenTransport:
     """The transport that a server's address asks for.
 
@@ -34,6 +38,7 @@ def open_transport(
         server: address, such as "http://127.0.0.1:8400".
         api_key: proves who asks; None = nobody in particular.
         timeout: seconds for one exchange in all, waiting and retries included.
+        wish: what to be told besides the result.
 
     Raises:
         ConfigError: an address of another scheme.
@@ -42,4 +47,4 @@ def open_transport(
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise ConfigError(f"{server!r} is no address that can be opened", f"known are {known}")
-    return SCHEMES[scheme](server, api_key, timeout)
+    return SCHEMES[scheme](server, api_key, timeout, wish)

@@ -6,6 +6,7 @@ It does not know how a request is served or sent; both ends take every name from
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from shared_protocol.tasks import Task
 
@@ -23,6 +24,11 @@ IDEMPOTENCY_PATTERN = "[!-~]{1,200}"
 REQUEST_ID = "X-Request-Id"
 SERVER_TIMING = "Server-Timing"
 RETRY_AFTER = "Retry-After"
+PREFER = "Prefer"
+TIMING_PREFERENCE = "timing"
+STEPS_PREFERENCE = "steps"
+FEW_STEPS = 4
+"""Progress reports of a stream unless a client prefers another number."""
 
 INFO_PATH = "/v1/info"
 METRICS_PATH = "/metrics"
@@ -57,6 +63,45 @@ def wants_stream(accept: str) -> bool:
     return any(
         r.partition(";")[0].strip() == STREAM_TYPE and not _REFUSES.search(r) for r in ranges
     )
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """What a client would like, see `preferences`.
+
+    Args:
+        timing: to be told where the time went.
+        steps: most progress reports of a stream.
+    """
+
+    timing: bool = False
+    steps: int = FEW_STEPS
+
+    @property
+    def header(self) -> str:
+        """The value of a Prefer header; empty where nothing is said.
+
+        >>> Preferences(True, 100).header
+        'timing, steps=100'
+        """
+        said = [TIMING_PREFERENCE] if self.timing else []
+        said += [f"{STEPS_PREFERENCE}={self.steps}"] if self.steps != FEW_STEPS else []
+        return ", ".join(said)
+
+
+TIMED = Preferences(timing=True)
+
+
+def preferences(header: str) -> Preferences:
+    """What a Prefer header says; what is not understood is left out.
+
+    >>> preferences("timing, wait=10, steps=100")
+    Preferences(timing=True, steps=100)
+    """
+    given = dict((part.strip().partition("=")[::2]) for part in header.lower().split(","))
+    steps = given.get(STEPS_PREFERENCE, "").strip()
+    few = int(steps) if re.fullmatch("[0-9]{1,6}", steps) else FEW_STEPS
+    return Preferences(TIMING_PREFERENCE in given, few)
 
 
 def is_idempotency_key(key: str) -> bool:

@@ -19,7 +19,6 @@ from edge_client.evaluation import evaluate
 from edge_client.evaluation.context import Context, Section, Table
 from edge_client.evaluation.data import read_data
 from edge_client.evaluation.interactions import good, request_of, run_task
-from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.sections import (
     ablation,
     inpaint,
@@ -31,6 +30,7 @@ from edge_client.evaluation.sections import (
 )
 from edge_client.evaluation.tables import quality
 from edge_client.pictures.images import save_picture
+from edge_client.transport.counted_http import CountedHttp
 from shared_protocol.errors import ConfigError, TransportError, UnimicError
 
 PICTURE = np.kron(np.arange(16).reshape(4, 4) * 12, np.ones((16, 16), dtype=np.uint8))
@@ -114,7 +114,7 @@ def test_a_rate_table_holds_the_means_of_what_was_sent(context: Context) -> None
 
 
 def test_http_bytes_are_those_of_the_connection(context: Context) -> None:
-    handler = CountingHandler()
+    handler = CountedHttp()
     with context.transport(handler) as transport:
         transport.info()
     assert handler.sent > len("GET /v1/info HTTP/1.1\r\nHost: \r\n\r\n")

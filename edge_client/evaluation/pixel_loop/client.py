@@ -13,7 +13,6 @@ import httpx
 
 from edge_client.client import EdgeBundle
 from edge_client.evaluation.codecs import find_codec
-from edge_client.evaluation.pixel_loop.counting import CountingHandler
 from edge_client.evaluation.pixel_loop.gateway import CODEC_HEADER
 from edge_client.evaluation.pixel_loop.message import (
     PixelParts,
@@ -21,6 +20,7 @@ from edge_client.evaluation.pixel_loop.message import (
     pack_request,
     unpack_answer,
 )
+from edge_client.transport.counted_http import CountedHttp
 from shared_protocol.errors import TransportError, error_from_wire
 from shared_protocol.http.contract import task_path
 from shared_protocol.tasks import Task
@@ -63,7 +63,7 @@ class PixelClient:
     def __init__(self, url: str, bundle: EdgeBundle, timeout: float = 600.0) -> None:
         self._url = url
         self._bundle = bundle
-        self._handler = CountingHandler()
+        self._handler = CountedHttp()
         self._client = httpx.Client(transport=self._handler, timeout=timeout, trust_env=False)
 
     def __enter__(self) -> PixelClient:

@@ -1,0 +1,160 @@
+"""HTTP connections whose every byte is counted: request lines, heads, chunk frames and bodies.
+
+It does not know what the bytes mean. What lies under HTTP (TLS records, TCP/IP heads) is not
+counted; what a proxy is told to open a tunnel is.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import cast
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
+import httpx
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose bytes are added to a counter's."""
+
+    def __init__(self, inner: httpcore.NetworkStream, counter: CountedHttp) -> None:
+        self._inner = inner
+        self._counter = counter
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = self._inner.read(max_bytes, timeout)
+        self._counter.received += len(data)
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+        self._counter.sent += len(buffer)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._counter)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Opens such connections."""
+
+    def __init__(self, counter: CountedHttp) -> None:
+        self._inner = httpcore.SyncBackend()
+        self._counter = counter
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Stream(stream, self._counter)
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of a response, as it arrives."""
+
+    def __init__(self, inner: Iterable[bytes]) -> None:
+        self._inner = inner
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _translated():
+            yield from self._inner
+
+    def close(self) -> None:
+        close = getattr(self._inner, "close", None)
+        if close is not None:
+            close()
+
+
+class CountedHttp(httpx.BaseTransport):
+    """What `httpx.Client(transport=...)` takes; `sent` and `received` grow with every byte.
+
+    Args:
+        trust_env: use the proxies that the environment names.
+        verify: load certificates; without, only plain HTTP can be spoken.
+    """
+
+    def __init__(self, trust_env: bool = True, verify: bool = True) -> None:
+        self.sent = 0
+        self.received = 0
+        self._trust_env = trust_env
+        self._tls = httpx.create_ssl_context() if verify else None
+        self._pools: dict[str | None, httpcore.ConnectionPool] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; errors are httpx's."""
+        url = request.url
+        asked = httpcore.Request(
+            request.method,
+            httpcore.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+            ),
+            headers=request.headers.raw,
+            content=cast(Iterable[bytes], request.stream),
+            extensions=request.extensions,
+        )
+        with _translated():
+            reply = self._pool(self._proxy(url)).handle_request(asked)
+        body = _Body(cast(Iterable[bytes], reply.stream))
+        return httpx.Response(
+            reply.status, headers=reply.headers, stream=body, extensions=reply.extensions
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _proxy(self, url: httpx.URL) -> str | None:
+        """The proxy that the environment names for an address."""
+        if not self._trust_env or proxy_bypass(url.host):
+            return None
+        proxies = getproxies()
+        return proxies.get(url.scheme) or proxies.get("all")
+
+    def _pool(self, proxy: str | None) -> httpcore.ConnectionPool:
+        if proxy not in self._pools:
+            self._pools[proxy] = self._new_pool(proxy)
+        return self._pools[proxy]
+
+    def _new_pool(self, proxy: str | None) -> httpcore.ConnectionPool:
+        backend = _Backend(self)
+        if proxy is None:
+            return httpcore.ConnectionPool(ssl_context=self._tls, network_backend=backend)
+        given = httpx.Proxy(proxy)
+        bare = str(given.url)
+        if given.url.scheme.startswith("socks"):
+            return httpcore.SOCKSProxy(
+                bare, given.raw_auth, ssl_context=self._tls, network_backend=backend
+            )
+        return httpcore.HTTPProxy(
+            bare, given.raw_auth, ssl_context=self._tls, network_backend=backend
+        )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """httpcore's errors become httpx's of the same name."""
+    try:
+        yield
+    except Exception as error:
+        kind = getattr(httpx, type(error).__name__, None)
+        if type(error).__module__.partition(".")[0] != "httpcore" or kind is None:
+            raise
+        raise kind(str(error)) from error
