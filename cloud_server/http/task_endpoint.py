@@ -196,9 +196,9 @@ async def _single(job: ServiceJob, connection: _Connection, wish: Preferences) -
 
 async def _stream(job: ServiceJob, connection: _Connection, wish: Preferences) -> None:
     await connection.start(200, STREAM_TYPE, {"X-Accel-Buffering": "no"})
-    reports = Reports(wish.steps)
+    reports = Reports(wish.steps - 1)
     async for step, total in job.steps():
-        if reports.due(step, total):
+        if (step == 0 and wish.steps) or reports.due(step, total):  # the first says that it began
             await connection.send(write_event(Step(step, total)))
     message = await job.message()
     timing = write_event(job.trace.timing()) if wish.timing else b""

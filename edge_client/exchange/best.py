@@ -5,9 +5,10 @@ It knows neither pixels nor words.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from edge_client.exchange.coded_exchange import Held, NamedBundle, SingleMessages, Stopwatch
 from edge_client.exchange.conversation import Conversation, Wishes
-from edge_client.transport.base import OpenTransport
 from edge_client.transport.links import KEY_IN_HELLO, NAMES, NoSessionsError, open_link, scheme_of
 from shared_protocol.http.contract import Preferences
 from shared_protocol.messages import Request
@@ -46,7 +47,7 @@ class BestExchange:
         self._wishes = wishes or Wishes()
         self._way = NAMES[scheme]
         self._posts: SingleMessages | None = None
-        self._transport: OpenTransport | None = None
+        self._owned = ExitStack()
         self._talk = Conversation(
             bundle,
             lambda left: open_link(self._server, api_key, left),
@@ -88,8 +89,9 @@ class BestExchange:
 
         self._way = "HTTP"
         wish = Preferences(steps=self._wishes.reports)
-        self._transport = open_transport(self._server, self._api_key, self._timeout, wish)
-        return SingleMessages(self._bundle, self._transport, self._wishes.on_step)
+        opened = open_transport(self._server, self._api_key, self._timeout, wish)
+        transport = self._owned.enter_context(opened)
+        return SingleMessages(self._bundle, transport, self._wishes.on_step)
 
     def cancel(self) -> None:
         """End the turn that another thread waits for; over plain HTTP that cannot be done."""
@@ -98,6 +100,5 @@ class BestExchange:
     def close(self) -> None:
         """Let go of everything; a later turn opens it again."""
         self._talk.close()
-        if self._transport is not None:
-            self._transport.__exit__(None, None, None)
-            self._transport, self._posts = None, None
+        self._owned.close()
+        self._posts = None

@@ -25,8 +25,8 @@ REQUEST_ID = "X-Request-Id"
 SERVER_TIMING = "Server-Timing"
 RETRY_AFTER = "Retry-After"
 PREFER = "Prefer"
-TIMING_PREFERENCE = "timing"
-STEPS_PREFERENCE = "steps"
+_TIMING = "timing"
+_STEPS = "steps"
 FEW_STEPS = 4
 """Progress reports of a stream unless a client prefers another number."""
 
@@ -84,8 +84,8 @@ class Preferences:
         >>> Preferences(True, 100).header
         'timing, steps=100'
         """
-        said = [TIMING_PREFERENCE] if self.timing else []
-        said += [f"{STEPS_PREFERENCE}={self.steps}"] if self.steps != FEW_STEPS else []
+        said = [_TIMING] if self.timing else []
+        said += [f"{_STEPS}={self.steps}"] if self.steps != FEW_STEPS else []
         return ", ".join(said)
 
 
@@ -99,9 +99,9 @@ def preferences(header: str) -> Preferences:
     Preferences(timing=True, steps=100)
     """
     given = dict((part.strip().partition("=")[::2]) for part in header.lower().split(","))
-    steps = given.get(STEPS_PREFERENCE, "").strip()
+    steps = given.get(_STEPS, "").strip()
     few = int(steps) if re.fullmatch("[0-9]{1,6}", steps) else FEW_STEPS
-    return Preferences(TIMING_PREFERENCE in given, few)
+    return Preferences(_TIMING in given, few)
 
 
 def is_idempotency_key(key: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_client.transport.base import Reply
 from shared_protocol.coding.image_codec import CodingContext
+from shared_protocol.coding.range_coder import RangeDecoder
 from shared_protocol.errors import UnimicError
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.message.codec import decode_request, encode_response
@@ -52,9 +53,21 @@ class FakeEntropy:
         return codes.astype(np.float64)
 
     def intervals(self, scenario: Scenario, codes: Codes, context: CodingContext) -> np.ndarray:
-        """Every code has 1/256: 8 bits, in a high and a low part of 4 each."""
-        parts = np.stack([codes // 16 % 16, codes % 16], axis=1)
-        return np.stack([parts, np.ones_like(parts), np.full_like(parts, 16)], axis=2)
+        """Every code has 1/8192: 13 bits, in a high part of 6 and a low one of 7."""
+        values = codes ^ self.key
+        parts = np.stack([values // 128, values % 128], axis=1)
+        totals = np.broadcast_to([64, 128], parts.shape)
+        return np.stack([parts, np.ones_like(parts), totals], axis=2)
+
+    def read(self, scenario: Scenario, context: CodingContext, decoder: RangeDecoder) -> Codes:
+        codes = []
+        for _ in range(context.count):
+            parts = []
+            for total in (64, 128):
+                parts.append(decoder.target(total))
+                decoder.advance(parts[-1], 1, total)
+            codes.append((parts[0] * 128 + parts[1]) ^ self.key)
+        return np.array(codes, dtype=np.int32)
 
 
 class FakeWords:

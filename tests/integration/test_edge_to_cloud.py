@@ -81,8 +81,8 @@ def test_times_and_bytes_are_those_that_were_measured(server: LiveServer) -> Non
     done = session(server).inpaint(GREY, HOLE, "a ball")
     for stage in ("server decode", "server queue", "model", "server encode", "network"):
         assert done.milliseconds[stage] >= 0
-    assert done.wire.sent == done.uplink.sizes.total
-    assert done.wire.received > done.downlink.sizes.total
+    assert done.wire.sent > done.uplink.sizes.total + 100, "heads are counted"
+    assert done.wire.received > done.downlink.sizes.total + 100
     assert done.wire.attempts == 1
 
 
@@ -236,7 +236,8 @@ def test_the_command_line_runs_against_the_server(
     assert cli.main(words) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["canvas"] == [128, 64]
-    assert report["milliseconds"]["model"] > 0
+    assert report["milliseconds"]["exchange"] > 0
+    assert report["wire"]["way"] == "WebSocket"
     assert (tmp_path / report["output"]).is_file()
 
 

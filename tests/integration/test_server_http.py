@@ -119,7 +119,8 @@ def test_progress_arrives_while_the_model_works():
     with opened(engine.gate), LiveServer(settings(), engine) as server:
         url = f"{server.url}/v1/t2i"
         body = a_message()
-        with httpx.stream("POST", url, content=body, headers=STREAM, timeout=LONG_S) as reply:
+        wish = {**STREAM, "Prefer": "timing"}
+        with httpx.stream("POST", url, content=body, headers=wish, timeout=LONG_S) as reply:
             chunks = reply.iter_raw()
             first = next(chunks)
             assert not engine.gate.is_set()

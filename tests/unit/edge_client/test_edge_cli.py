@@ -16,6 +16,7 @@ from PIL import Image
 
 from edge_client import cli
 from edge_client.pictures.images import save_picture
+from edge_client.transport.links import NoSessionsError
 from shared_protocol.errors import BundleMismatchError, ConfigError, OverloadedError, PromptError
 from shared_protocol.message.bitstream import VERSION
 from shared_protocol.message.codec import encode_request
@@ -35,8 +36,12 @@ class Terminal:
         self._capsys = capsys
         monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda *given: FakeBundle())
         monkeypatch.setattr("edge_client.transport.http.HttpTransport", self._open)
+        monkeypatch.setattr("edge_client.exchange.best.open_link", self._no_sessions)
 
-    def _open(self, *settings: Any) -> Any:
+    def _no_sessions(self, *settings: Any) -> Any:
+        raise NoSessionsError("this cloud takes single messages only")
+
+    def _open(self, *settings: Any, wish: Any = None) -> Any:
         self.opened.append(settings)
         return self
 

@@ -92,7 +92,10 @@ def test_a_single_reply_brings_message_timing_and_counts() -> None:
     assert (request.method, request.url.path) == ("POST", "/v1/t2i")
     assert request.headers["Authorization"] == "Bearer secret"
     assert request.headers["Content-Type"] == "application/msgpack"
-    assert request.headers["Accept-Encoding"] == "identity"
+    assert request.headers["Prefer"] == "timing"
+    assert set(request.headers) == {
+        "host", "authorization", "content-type", "content-length", "idempotency-key", "prefer"
+    }  # fmt: skip
     assert request.content == b"hello"
 
 
@@ -198,9 +201,11 @@ def test_a_wrong_certificate_is_not_tried_again() -> None:
 
 
 def test_a_silent_server_runs_into_the_timeout_once() -> None:
-    script = Script(httpx.ReadTimeout("timed out"))
+    script = Script(httpx.ReadTimeout("timed out"), httpx.Response(204))
     with pytest.raises(ServerTimeoutError, match=r"did not finish in 7 s \(give it longer"):
         script.transport(timeout=7.0).exchange(Task.T2I, b"", "k")
+    assert [request.method for request in script.requests] == ["POST", "DELETE"]
+    assert script.requests[1].url.path == "/v1/jobs/k"
 
 
 @pytest.mark.parametrize(
