@@ -7,7 +7,7 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 
-.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge exactness exactness-arch eval eval-smoke eval-builtin clean
+.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
+	@echo "make bench-sessions  bytes of eight turns about one picture, counted by a proxy"
 	@echo "make exactness-arch  the decoder on aarch64, armv7 and riscv64, and numpy on aarch64, emulated"
 	@echo "              (needs root once: tests/architectures/install.sh); SEQUENCES=100"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
@@ -94,6 +95,9 @@ SEQUENCES ?= 100
 exactness-arch: $(VENV)/.dev
 	$(BIN)/python tests/architectures/replay.py --sequences $(SEQUENCES) \
 		--numpy-sequences $(if $(filter 100,$(SEQUENCES)),50,$(SEQUENCES))
+
+bench-sessions: $(VENV)/.bench
+	$(BIN)/python -m edge_client.evaluation.session_bench --turns
 
 bench-edge: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.edge_bench

@@ -215,6 +215,7 @@ _SECTIONS = (
     "text",
     "rate-control",
     "rounds",
+    "sessions",
     "codecs",
     "cmc",
     "all",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,17 @@ class SpawnedServer:
     """A server that is ready.
 
     Args:
-        url: where it listens.
+        urls: where it listens: HTTP first, then what was asked for by flags.
         process: it.
     """
 
-    url: str
+    urls: tuple[str, ...]
     process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where it listens for HTTP and WebSocket."""
+        return self.urls[0]
 
 
 def program(name: str, module: str) -> list[str]:
@@ -42,12 +47,15 @@ def program(name: str, module: str) -> list[str]:
 
 
 @contextmanager
-def spawned_server(log: Path, bundle: str = BUILTIN) -> Iterator[SpawnedServer]:
+def spawned_server(
+    log: Path, bundle: str = BUILTIN, flags: Sequence[str] = ()
+) -> Iterator[SpawnedServer]:
     """A server on a free port, stopped at the end.
 
     Args:
         log: file for its output.
         bundle: name or folder.
+        flags: more of `cloud-server`'s.
 
     Raises:
         TransportError: it does not become ready; the end of its log is in the message.
@@ -56,18 +64,18 @@ def spawned_server(log: Path, bundle: str = BUILTIN) -> Iterator[SpawnedServer]:
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
         ready = Path(folder) / "ready"
         process = subprocess.Popen(
-            [*command, "--port", "0", "--ready-file", str(ready), "--bundle", bundle],
+            [*command, "--port", "0", "--ready-file", str(ready), "--bundle", bundle, *flags],
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is the caller's to handle
         )
         try:
-            yield SpawnedServer(_await_url(process, ready, log), process)
+            yield SpawnedServer(_await_urls(process, ready, log), process)
         finally:
             _stop(process)
 
 
-def _await_url(process: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
+def _await_urls(process: subprocess.Popen[bytes], ready: Path, log: Path) -> tuple[str, ...]:
     deadline = time.monotonic() + START_TIMEOUT
     while not ready.exists():
         code = process.poll()
@@ -77,7 +85,7 @@ def _await_url(process: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
             tail = "\n".join(["", "the end of its log:", *lines])
             raise TransportError(f"the server {what} before it was ready{tail}", f"see {log}")
         time.sleep(0.1)
-    return ready.read_text(encoding="utf-8").split()[0]
+    return tuple(ready.read_text(encoding="utf-8").split())
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

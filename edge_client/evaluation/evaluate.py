@@ -42,6 +42,7 @@ SECTIONS = {
     "text": "text",
     "rate-control": "rate_control",
     "rounds": "rounds",
+    "sessions": "sessions",
     "codecs": "codecs",
     "cmc": "cmc",
 }

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counting_proxy import CountingProxy
 from server_process import ServerProcess
 
+from edge_client.evaluation.counting_proxy import CountingProxy
 from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import Stopwatch
 from edge_client.exchange.conversation import Conversation

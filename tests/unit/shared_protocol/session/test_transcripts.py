@@ -1,7 +1,7 @@
 """Transcripts whose bytes never change, and SESSION.md against them and against the code.
 
-`python tests/unit/shared_protocol/session/test_transcripts.py` writes them again, which is right for
-a new version of the protocol only.
+`python tests/unit/shared_protocol/session/test_transcripts.py` writes them again, which is right
+for a new version of the protocol only.
 """
 
 import json
