@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 from edge_client.exchange.coded_exchange import Held, NamedBundle, SingleMessages, Stopwatch
 from edge_client.exchange.conversation import Conversation, Wishes
-from edge_client.transport.links import KEY_IN_HELLO, NAMES, NoSessionsError, open_link, scheme_of
+from edge_client.transport.base import NoSessionsError
+from edge_client.transport.links import KEY_IN_HELLO, NAMES, open_link, scheme_of
 from shared_protocol.http.contract import Preferences
 from shared_protocol.messages import Request
 

@@ -26,7 +26,7 @@ from edge_client.exchange.coded_exchange import (
     mismatch_of,
     plain,
 )
-from edge_client.transport.links import Link, LinkDownError, NoSessionsError
+from edge_client.transport.base import Link, LinkDownError, NoSessionsError
 from shared_protocol.errors import (
     BadMessageError,
     DeadlineError,
@@ -296,8 +296,7 @@ class _Turn:
         )
 
     def _opened(self) -> Link:
-        was_linked = self._talk.linked
-        if was_linked:
+        if self._talk.linked:
             link = self._talk.ready_link(self._left())
             self._follow(link, (link.sent, link.received) if self._on is not link else None)
             return link

@@ -228,7 +228,7 @@ class Picture:
 def _boxes(where: Box | Sequence[Box]) -> list[Box]:
     given: Any = where
     boxes = [given] if len(given) == 4 and not hasattr(given[0], "__len__") else list(given)
-    if not boxes or any(len(box) != 4 for box in boxes):
+    if not boxes or any(not hasattr(box, "__len__") or len(box) != 4 for box in boxes):
         raise MaskError(f"{where!r} is no box", "give (x, y, width, height), or several of them")
     return [(int(x), int(y), int(wide), int(high)) for x, y, wide, high in boxes]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+from shared_protocol.errors import TransportError
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
@@ -81,3 +82,37 @@ class OpenTransport(Transport, Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class LinkDownError(TransportError):
+    """The link broke or could not be opened; another one may do better."""
+
+
+class NoSessionsError(TransportError):
+    """Whatever answers there holds no conversations; single messages may get through."""
+
+
+class Link(Protocol):
+    """Carries whole frames; `send` may be called while another thread is in `receive`."""
+
+    @property
+    def sent(self) -> int:
+        """Every byte of the link so far, its opening included; what lies under TLS is not."""
+
+    @property
+    def received(self) -> int:
+        """The same of what came in."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame; raises `LinkDownError`."""
+
+    def receive(self, timeout: float) -> bytes:
+        """The next frame.
+
+        Raises:
+            LinkDownError: the other end is gone.
+            TimeoutError: nothing came in `timeout` seconds.
+        """
+
+    def close(self) -> None:
+        """Let go of the link."""

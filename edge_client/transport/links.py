@@ -6,47 +6,13 @@ It does not know what the frames say; each kind of link is imported only when it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 from urllib.parse import urlsplit
 
-from shared_protocol.errors import ConfigError, TransportError
+from edge_client.transport.base import Link
+from shared_protocol.errors import ConfigError
 
 CONNECT_TIMEOUT = 10.0
 """Most seconds for a link to open."""
-
-
-class LinkDownError(TransportError):
-    """The link broke or could not be opened; another one may do better."""
-
-
-class NoSessionsError(TransportError):
-    """Whatever answers there holds no conversations; single messages may get through."""
-
-
-class Link(Protocol):
-    """Carries whole frames; `send` may be called while another thread is in `receive`."""
-
-    @property
-    def sent(self) -> int:
-        """Every byte of the link so far, its opening included; what lies under TLS is not."""
-
-    @property
-    def received(self) -> int:
-        """The same of what came in."""
-
-    def send(self, frame: bytes) -> None:
-        """Send one frame; raises `LinkDownError`."""
-
-    def receive(self, timeout: float) -> bytes:
-        """The next frame.
-
-        Raises:
-            LinkDownError: the other end is gone.
-            TimeoutError: nothing came in `timeout` seconds.
-        """
-
-    def close(self) -> None:
-        """Let go of the link."""
 
 
 OpenLink = Callable[[str, str | None, float], Link]

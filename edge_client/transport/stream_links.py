@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from edge_client.transport.links import LinkDownError
+from edge_client.transport.base import LinkDownError
 from shared_protocol.errors import BadMessageError, ConfigError, TransportError, printable
 from shared_protocol.session.framing import FrameCutter, framed
 

@@ -20,8 +20,8 @@ from websockets.exceptions import (
 )
 from websockets.sync.client import ClientConnection, connect
 
+from edge_client.transport.base import LinkDownError, NoSessionsError
 from edge_client.transport.certificates import trusted
-from edge_client.transport.links import LinkDownError, NoSessionsError
 from edge_client.transport.loopback import is_loopback
 from shared_protocol.errors import (
     OverloadedError,

@@ -53,20 +53,19 @@ class FakeEntropy:
         return codes.astype(np.float64)
 
     def intervals(self, scenario: Scenario, codes: Codes, context: CodingContext) -> np.ndarray:
-        """Every code has 1/8192: 13 bits, in a high part of 6 and a low one of 7."""
+        """Every code below 256 has 1/256: 8 bits, in a high and a low part of 4 each."""
         values = codes ^ self.key
-        parts = np.stack([values // 128, values % 128], axis=1)
-        totals = np.broadcast_to([64, 128], parts.shape)
-        return np.stack([parts, np.ones_like(parts), totals], axis=2)
+        parts = np.stack([values // 16 % 16, values % 16], axis=1)
+        return np.stack([parts, np.ones_like(parts), np.full_like(parts, 16)], axis=2)
 
     def read(self, scenario: Scenario, context: CodingContext, decoder: RangeDecoder) -> Codes:
         codes = []
         for _ in range(context.count):
             parts = []
-            for total in (64, 128):
-                parts.append(decoder.target(total))
-                decoder.advance(parts[-1], 1, total)
-            codes.append((parts[0] * 128 + parts[1]) ^ self.key)
+            for _ in range(2):
+                parts.append(decoder.target(16))
+                decoder.advance(parts[-1], 1, 16)
+            codes.append((parts[0] * 16 + parts[1]) ^ self.key)
         return np.array(codes, dtype=np.int32)
 
 

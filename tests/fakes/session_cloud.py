@@ -9,7 +9,7 @@ from typing import Any
 
 from toy_bundle import ToyBundle, answer
 
-from edge_client.transport.links import LinkDownError
+from edge_client.transport.base import LinkDownError
 from shared_protocol.errors import BadMessageError, UnimicError
 from shared_protocol.messages import Request, Response
 from shared_protocol.session.frames import (

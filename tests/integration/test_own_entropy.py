@@ -164,7 +164,8 @@ def test_a_device_fetches_the_models_alone_and_both_ends_use_them(
     assert uplink["bytes"]["image"] < uplink["uniform"]["bytes"]["image"]  # type: ignore[index]
     drawn = run(capsys, server, "t2i", "a red wall", "-o", "a.png", "--steps", "2", *bundle)
     downlink = drawn["downlink"]
-    assert downlink["bytes"]["image"] <= downlink["uniform"]["bytes"]["image"]  # type: ignore[index]
+    # Saying which model codes them takes some bits of the same stream.
+    assert downlink["bytes"]["image"] <= downlink["uniform"]["bytes"]["image"] + 1  # type: ignore[index]
     assert not answer["warnings"]
     assert not drawn["warnings"]
 

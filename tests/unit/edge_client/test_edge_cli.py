@@ -16,7 +16,7 @@ from PIL import Image
 
 from edge_client import cli
 from edge_client.pictures.images import save_picture
-from edge_client.transport.links import NoSessionsError
+from edge_client.transport.base import NoSessionsError
 from shared_protocol.errors import BundleMismatchError, ConfigError, OverloadedError, PromptError
 from shared_protocol.message.bitstream import VERSION
 from shared_protocol.message.codec import encode_request

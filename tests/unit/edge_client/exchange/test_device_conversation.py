@@ -13,7 +13,7 @@ from toy_bundle import CODEBOOK, ToyBundle, image, requests, text
 from edge_client.exchange import conversation as module
 from edge_client.exchange.coded_exchange import Stopwatch
 from edge_client.exchange.conversation import Conversation, Wishes
-from edge_client.transport.links import LinkDownError, NoSessionsError
+from edge_client.transport.base import LinkDownError, NoSessionsError
 from shared_protocol.errors import (
     BadMessageError,
     BundleMismatchError,
