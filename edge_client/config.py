@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "bundle": "UNIMIC_BUNDLE",
     "timeout": "UNIMIC_TIMEOUT",
     "compute": "UNIMIC_COMPUTE",
+    "history_days": "UNIMIC_HISTORY_DAYS",
 }
 CONFIG_VARIABLE = "UNIMIC_CONFIG"
 _BARE = ("tcp", "tls")
@@ -38,6 +39,7 @@ class Settings:
         bundle: name or path of the bundle that both ends hold.
         timeout: seconds that one interaction may take in all, retries included.
         compute: what computes on this device, by name; see `shared_protocol.compute`.
+        history_days: how long a conversation is kept on this device after its last turn.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -48,10 +50,12 @@ class Settings:
     bundle: str = "builtin"
     timeout: float = 120.0
     compute: str = Compute.AUTO.value
+    history_days: float = 90.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "server", _checked_server(self.server))
         object.__setattr__(self, "timeout", _checked_timeout(self.timeout))
+        object.__setattr__(self, "history_days", _checked_days(self.history_days))
         Compute.named(self.compute)
         if not self.bundle:
             raise ConfigError("the bundle's name is empty", "name one, such as builtin")
@@ -108,7 +112,7 @@ def _from_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
     for name, value in table.items():
         if name not in known:
             raise ConfigError(f"{path} sets {name!r}", f"known are {', '.join(known)}")
-        wanted = (int, float) if name == "timeout" else str
+        wanted = (int, float) if name in ("timeout", "history_days") else str
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise ConfigError(f"{path} sets {name} to {value!r}", "check its type")
     return dict(table)
@@ -142,3 +146,13 @@ def _checked_timeout(timeout: float | str) -> float:
     if not 0 < seconds <= 86400:
         raise ConfigError(f"the timeout is {timeout}", "use seconds, more than 0 and at most 86400")
     return seconds
+
+
+def _checked_days(days: float | str) -> float:
+    try:
+        found = float(days)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 36500:
+        raise ConfigError(f"history_days is {days}", "use days, more than 0 and at most 36500")
+    return found

@@ -182,6 +182,11 @@ class KnownTokens:
         object.__setattr__(self, "flags", _frozen(flags))
 
     @classmethod
+    def all_of(cls, image: ImageTokens) -> KnownTokens:
+        """All of a picture is known."""
+        return cls(image.codes, np.ones(image.shape, dtype=bool))
+
+    @classmethod
     def none(cls, grid: tuple[int, int]) -> KnownTokens:
         """Nothing is known of a picture of (H, W) tokens."""
         return cls(np.zeros(grid, dtype=np.int32), np.zeros(grid, dtype=bool))

@@ -15,6 +15,7 @@ from pathlib import Path
 from edge_client.commands.outcome import exposed_key, free_name
 from edge_client.config import Settings
 from edge_client.session.chat import HELP, Chat, Said
+from edge_client.session.history import expire, folder
 from edge_client.session.session import Session
 from edge_client.terminal.inline_pictures import detect, show
 from edge_client.terminal.line_editor import LineEditor
@@ -40,6 +41,8 @@ def chat(given: Namespace, settings: Settings, say: Say, warn: Say, on_step: OnS
         UnimicError: it cannot begin.
     """
     history = None if given.no_history else (given.name or True)
+    if history is not None:
+        expire(folder(), settings.history_days)
     with Session(
         settings.server,
         api_key=settings.api_key,

@@ -117,7 +117,7 @@ def _cloud(
     """A client, its bundle and its way to the cloud, closed at the end."""
     from edge_client.client import EdgeClient
     from edge_client.exchange.best import BestExchange
-    from edge_client.exchange.conversation import Wishes
+    from edge_client.exchange.coded_exchange import Wishes
     from shared_protocol.bundles.find import load_bundle
 
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))

@@ -22,8 +22,7 @@ from edge_client.evaluation.conversations import EIGHT_TURNS, hold
 from edge_client.evaluation.counting_proxy import CountingProxy
 from edge_client.evaluation.data import SAMPLES
 from edge_client.exchange.best import BestExchange
-from edge_client.exchange.coded_exchange import Exchange, SingleMessages
-from edge_client.exchange.conversation import Wishes
+from edge_client.exchange.coded_exchange import Exchange, SingleMessages, Wishes
 from edge_client.pictures.images import load_picture
 from edge_client.report import table
 from edge_client.session.cost import Cost, TurnCost

@@ -5,14 +5,16 @@ It knows neither pixels nor words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
-from edge_client.exchange.coded_exchange import Held, NamedBundle, SingleMessages, Stopwatch
-from edge_client.exchange.conversation import Conversation, Wishes
+from edge_client.exchange.coded_exchange import Held, NamedBundle, SingleMessages, Stopwatch, Wishes
+from edge_client.exchange.conversation import Conversation
 from edge_client.transport.base import NoSessionsError
 from edge_client.transport.links import KEY_IN_HELLO, NAMES, open_link, scheme_of
 from shared_protocol.http.contract import Preferences
 from shared_protocol.messages import Request
+from shared_protocol.tokens import ImageTokens
 
 _POST = ("http", "https")
 
@@ -28,6 +30,7 @@ class BestExchange:
         wishes: what to hear meanwhile.
         session: 8 bytes that name the conversation; None = new ones.
         turn: number of the turn that comes next.
+        offers: whole pictures that the cloud may still have of this conversation.
     """
 
     def __init__(  # noqa: PLR0913 - what a conversation is made of; two of them resume an old one
@@ -39,6 +42,7 @@ class BestExchange:
         wishes: Wishes | None = None,
         session: bytes | None = None,
         turn: int = 0,
+        offers: Sequence[ImageTokens] = (),
     ) -> None:
         scheme = scheme_of(server)
         self._bundle = bundle
@@ -57,6 +61,7 @@ class BestExchange:
             self._wishes,
             session,
             turn,
+            offers,
         )
 
     @property

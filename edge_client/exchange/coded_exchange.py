@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from shared_protocol.message.anatomy import Anatomy, Decoded, Encoded
 from shared_protocol.message.codec import CodecBundle, decode_response, encode_request
 from shared_protocol.messages import OnStep, Request, Response
 from shared_protocol.tasks import Scenario, Task
+from shared_protocol.tokens import Codes, Flags
 
 
 class NamedBundle(CodecBundle, Protocol):
@@ -82,6 +83,25 @@ class Held:
     opening: Wire = field(default_factory=Wire)
     progress: int = 0
     warnings: tuple[str, ...] = ()
+
+
+OnPreview = Callable[[Codes, Flags], None]
+"""Told (H, W) codes of a picture that is being made, and which of them are there already."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a device wants to hear while it waits.
+
+    Args:
+        on_step: told (finished, all) while the cloud works.
+        reports: most such reports a turn, 0..15.
+        on_preview: told intermediate tokens.
+    """
+
+    on_step: OnStep | None = None
+    reports: int = 0
+    on_preview: OnPreview | None = None
 
 
 class Stopwatch:

@@ -13,15 +13,16 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge_client.exchange.coded_exchange import (
     Held,
     NamedBundle,
     Stopwatch,
     Wire,
+    Wishes,
     disagreement,
     mismatch_of,
     plain,
@@ -34,7 +35,7 @@ from shared_protocol.errors import (
     ServerTimeoutError,
     UnimicError,
 )
-from shared_protocol.messages import OnStep, Request
+from shared_protocol.messages import Request
 from shared_protocol.session.frames import (
     decode_error,
     decode_progress,
@@ -53,10 +54,10 @@ from shared_protocol.session.hello import (
 from shared_protocol.session.kinds import DOWN_ODDS, Down
 from shared_protocol.session.port import Reader
 from shared_protocol.session.previews import Preview
-from shared_protocol.session.state import SESSION_ID_BYTES, SessionState
+from shared_protocol.session.state import SESSION_ID_BYTES, KnownPicture, SessionState
 from shared_protocol.session.turns import Answer, decode_reply, encode_turn
 from shared_protocol.tasks import Scenario
-from shared_protocol.tokens import Codes, Flags
+from shared_protocol.tokens import ImageTokens, KnownTokens
 
 MAX_OFFERS = 4
 """Pictures that a hello offers; each costs 8 bytes, and an older one is sent again when it is
@@ -64,24 +65,6 @@ asked about."""
 FIRST_ATTEMPTS = 3
 """Attempts to reach a server that has never answered."""
 BACKOFF, MAX_WAIT = 0.25, 5.0
-
-OnPreview = Callable[[Codes, Flags], None]
-"""Told (H, W) codes of a picture that is being made, and which of them are there already."""
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a device wants to hear while it waits.
-
-    Args:
-        on_step: told (finished, all) while the cloud works.
-        reports: most such reports a turn, 0..15.
-        on_preview: told intermediate tokens.
-    """
-
-    on_step: OnStep | None = None
-    reports: int = 0
-    on_preview: OnPreview | None = None
 
 
 class Conversation:
@@ -95,6 +78,7 @@ class Conversation:
         wishes: what to hear meanwhile.
         session: 8 bytes that name the conversation; None = new ones.
         turn: number of the turn that comes next.
+        offers: whole pictures that the cloud may still have of this conversation.
     """
 
     def __init__(  # noqa: PLR0913 - what a conversation is made of; two of them resume an old one
@@ -106,13 +90,15 @@ class Conversation:
         wishes: Wishes | None = None,
         session: bytes | None = None,
         turn: int = 0,
+        offers: Sequence[ImageTokens] = (),
     ) -> None:
         self._bundle = bundle
         self._open_link = open_link
         self._timeout = timeout
         self._key = key or ""
         self._wishes = wishes or Wishes()
-        self._state = SessionState(session or os.urandom(SESSION_ID_BYTES), turn)
+        known = tuple(KnownPicture(KnownTokens.all_of(tokens)) for tokens in offers[-MAX_OFFERS:])
+        self._state = SessionState(session or os.urandom(SESSION_ID_BYTES), turn, known)
         self._link: Link | None = None
         self._reached = False
         self._sending = threading.Lock()

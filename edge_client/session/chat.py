@@ -26,10 +26,6 @@ HELP = """Plain words are a question about the current picture. Commands:
   /history                 what was said
   /cost                    bytes by turn
   /help, /quit"""
-COMMANDS = (
-    "/open", "/new", "/inpaint", "/outpaint", "/back", "/save", "/history", "/cost", "/help",
-    "/quit",
-)  # fmt: skip
 SIDES = ("left", "right", "up", "down")
 _NEEDS_MEMORY = re.compile(
     r"\b(it|its|he|she|they|them|that|this|those|these|again|before)\b", re.IGNORECASE
@@ -74,6 +70,18 @@ class Chat:
         self._free_name = free_name
         self._options = options
         self._told_of_memory = False
+        self._commands: dict[str, Callable[[str], Said]] = {
+            "/open": self._open,
+            "/new": self._new,
+            "/inpaint": self._inpaint,
+            "/outpaint": self._outpaint,
+            "/back": self._back,
+            "/save": self._save,
+            "/history": self._history,
+            "/cost": self._cost,
+            "/help": self._help,
+            "/quit": self._quit,
+        }
 
     def take(self, line: str) -> Said:
         """Do what a line says.
@@ -85,16 +93,15 @@ class Chat:
         if not words.startswith("/"):
             return self._ask(words)
         name, _, rest = words.partition(" ")
-        if name not in COMMANDS:
+        if name not in self._commands:
             raise InvalidInputError(f"there is no command {name}", "see /help")
-        said: Said = getattr(self, f"_{name[1:]}")(rest.strip())
-        return said
+        return self._commands[name](rest.strip())
 
     def complete(self, line: str) -> Sequence[str]:
         """What the last word of an unfinished line could become."""
         head, _, word = line.rpartition(" ")
         if not head:
-            return [f"{name} " for name in COMMANDS if name.startswith(word)]
+            return [f"{name} " for name in self._commands if name.startswith(word)]
         if head.startswith(("/open", "/save")):
             return sorted(_files(word))
         if head == "/outpaint":

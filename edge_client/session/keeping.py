@@ -22,9 +22,13 @@ from edge_client.session.history import (
     save,
 )
 from edge_client.session.picture import Answer, Picture, Turn
+from shared_protocol.tokens import ImageTokens
 
 if TYPE_CHECKING:
     from edge_client.session.session import Session
+
+_FRESH_S = 600.0
+"""How long a server keeps pictures unless it is told otherwise."""
 
 
 class Keeper:
@@ -51,6 +55,14 @@ class Keeper:
             return None
         where = folder()
         return cls(new_name(where) if history is True else history, where)
+
+    @property
+    def recent(self) -> tuple[ImageTokens, ...]:
+        """Pictures that the cloud may still have, since they were used not long ago."""
+        if self.before is None:
+            return ()
+        age = time.time() - path_of(self.name, self._where).stat().st_mtime
+        return tuple(tokens for _, tokens in self.before.pictures) if age < _FRESH_S else ()
 
     def keep(self, session: Session) -> None:
         """Write the conversation as it is now."""

@@ -26,7 +26,7 @@ import numpy as np
 from edge_client.client import EdgeClient, Interaction
 from edge_client.config import load_settings
 from edge_client.exchange.best import BestExchange
-from edge_client.exchange.conversation import OnPreview, Wishes
+from edge_client.exchange.coded_exchange import OnPreview, Wishes
 from edge_client.pictures import images
 from edge_client.pictures.sources import load_source
 from edge_client.session.cost import Cost, TurnCost
@@ -106,6 +106,7 @@ class Session:
             wishes,
             None if before is None else before.session,
             0 if before is None else before.next_turn,
+            () if self._keeper is None else self._keeper.recent,
         )
         self.client = EdgeClient(self.bundle, self._exchange)
         self._turns: list[Turn] = []

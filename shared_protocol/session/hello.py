@@ -84,7 +84,11 @@ class Welcome:
 def encode_hello(hello: Hello) -> bytes:
     """The first frame of a connection."""
     key = hello.key.encode()
-    flags = hello.progress | (_PREVIEW if hello.previews else 0) | (_KEY if key else 0)
+    flags = (
+        min(hello.progress, MAX_PROGRESS)
+        | (_PREVIEW if hello.previews else 0)
+        | (_KEY if key else 0)
+    )
     data = bytes([VERSION]) + hello.fingerprint + hello.session + write_varint(hello.turn)
     data += bytes([flags])
     if key:
