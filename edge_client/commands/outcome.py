@@ -39,9 +39,10 @@ def exposed_key(settings: Settings) -> list[str]:
     """The warning that the API key would travel in clear, if it would."""
     from edge_client.transport.loopback import is_loopback
 
-    if not settings.api_key or settings.server.startswith("https") or is_loopback(settings.server):
+    private = settings.server.startswith(("https:", "tls:", "exec:"))
+    if not settings.api_key or private or is_loopback(settings.server):
         return []
-    return [f"the API key travels unencrypted to {settings.server}; use https"]
+    return [f"the API key travels unencrypted to {settings.server}; use https or tls"]
 
 
 def source_picture(given: Namespace, bundle: Bundle) -> Picture:

@@ -140,7 +140,7 @@ class Picture:
                 *warnings,
                 f"the answer is about columns {corner[1]}..{corner[1] + width - 1}, rows "
                 f"{corner[0]}..{corner[0] + height - 1} of {self.tokens.shape[1]}x"
-                f"{self.tokens.shape[0]} tokens; choose another part with window=",
+                f"{self.tokens.shape[0]} tokens, since the model looks at {width}x{height} at once",
             )
         answer = Answer(done.answer or "", cost, warnings, corner)
         self.session.note(Turn("vqa", question, self, answer, cost))

@@ -29,7 +29,7 @@ from edge_client.transport.http_answers import (
     reason_of,
 )
 from edge_client.transport.loopback import is_loopback
-from shared_protocol.errors import ServerTimeoutError, TransportError
+from shared_protocol.errors import ConfigError, ServerTimeoutError, TransportError
 from shared_protocol.http.contract import (
     ACCEPT_STREAM,
     BUNDLE_PATH,
@@ -84,6 +84,11 @@ class HttpTransport:
         handler: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if not server.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"{server!r} carries conversations only",
+                "give the http or https address of that server with --server",
+            )
         self.server = server.rstrip("/")
         self._timeout = timeout
         self._sleep = sleep

@@ -16,6 +16,7 @@ from shared_protocol.errors import (
     CODES,
     BundleMismatchError,
     ChecksumError,
+    ConfigError,
     DeadlineError,
     OverloadedError,
     ServerTimeoutError,
@@ -97,6 +98,12 @@ def test_a_single_reply_brings_message_timing_and_counts() -> None:
         "host", "authorization", "content-type", "content-length", "idempotency-key", "prefer"
     }  # fmt: skip
     assert request.content == b"hello"
+
+
+@pytest.mark.parametrize("server", ["tcp://h:1", "exec:ssh h", "h:80"])
+def test_an_address_that_carries_conversations_only_is_told(server: str) -> None:
+    with pytest.raises(ConfigError, match="carries conversations only"):
+        HttpTransport(server)
 
 
 def test_a_streamed_reply_reports_its_steps() -> None:
