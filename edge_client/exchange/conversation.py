@@ -27,7 +27,7 @@ from edge_client.exchange.coded_exchange import (
     mismatch_of,
     plain,
 )
-from edge_client.transport.base import Link, LinkDownError, NoSessionsError
+from edge_client.transport.base import Link, LinkDownError, NoSessionsError, Reply
 from shared_protocol.errors import (
     BadMessageError,
     DeadlineError,
@@ -101,6 +101,7 @@ class Conversation:
         self._state = SessionState(session or os.urandom(SESSION_ID_BYTES), turn, known)
         self._link: Link | None = None
         self._reached = False
+        self._wasted = Wire()
         self._sending = threading.Lock()
 
     @property
@@ -158,11 +159,17 @@ class Conversation:
             try:
                 self._greet(link, remaining)
             except BaseException:
+                self._wasted += Reply(b"", sent=link.sent, received=link.received, attempts=0)
                 link.close()
                 raise
             self._link = link
             self._reached = True
         return self._link
+
+    def take_wasted(self) -> Wire:
+        """Bytes of links that did not open, since this was asked last."""
+        wasted, self._wasted = self._wasted, Wire()
+        return wasted
 
     @property
     def reached(self) -> bool:
@@ -305,6 +312,9 @@ class _Turn:
 
     def _count(self) -> None:
         """Add what has moved since the last count."""
+        wasted = self._talk.take_wasted()
+        self._opening += Reply(b"", sent=wasted.sent, received=wasted.received, attempts=0)
+        self._wire += Reply(b"", sent=wasted.sent, received=wasted.received, attempts=0)
         if self._on is None:
             return
         sent, received = self._on.sent, self._on.received

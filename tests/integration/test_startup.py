@@ -11,7 +11,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PICTURE = str(ROOT / "edge_client" / "samples" / "scene1.webp")
-HTTP = {"httpx", "httpcore", "h11", "anyio", "sniffio", "idna", "certifi", "typing_extensions"}
+HTTP = {
+    "websockets",
+    "httpx",
+    "httpcore",
+    "h11",
+    "anyio",
+    "sniffio",
+    "idna",
+    "certifi",
+    "typing_extensions",
+}
 HTTP |= {"click", "rich", "pygments", "markdown_it", "mdurl"}
 """httpx, with what it imports for a command of its own where other packages have brought it."""
 WORDS = {"tokenizers"}

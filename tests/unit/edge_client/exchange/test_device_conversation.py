@@ -254,6 +254,24 @@ def test_a_hello_that_is_refused_says_why(welcome: Welcome, error: type[Exceptio
         talk_to(ToyCloud(welcome=welcome)).hold(SCRIPT[0], Stopwatch())
 
 
+def test_the_bytes_of_a_link_that_did_not_open_are_counted() -> None:
+    cloud, links = ToyCloud(), []
+
+    def opened(seconds: float) -> ToyLink:
+        links.append(cloud.link())
+        if len(links) == 1:
+            links[0].receive = broken  # type: ignore[method-assign]
+        return links[-1]
+
+    def broken(timeout: float) -> bytes:
+        raise LinkDownError("cut")
+
+    held = Conversation(NamedToy(), opened).hold(SCRIPT[0], Stopwatch())
+    assert held.wire.attempts == 2
+    assert held.opening.sent == 2 * 16
+    assert held.wire.sent == 2 * 16 + len(links[1].frames[1]) + 2
+
+
 def test_progress_is_asked_for_and_counted_apart() -> None:
     cloud, steps = ToyCloud(reports=3), []
     talk = talk_to(cloud, wishes=Wishes(lambda *step: steps.append(step), 3))
