@@ -5,8 +5,6 @@ It does not know sockets, pixels or words, nor how a part is coded; see `parts` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from shared_protocol.errors import (
     InvalidInputError,
     PromptError,
     TokenRangeError,
-    UnimicError,
 )
 from shared_protocol.message import bitstream, parameters
 from shared_protocol.message.anatomy import Anatomy, Decoded, Encoded, anatomy_of, outline
@@ -33,6 +30,7 @@ from shared_protocol.message.parts import (
     decode_parts,
     encode_parts,
     response_context,
+    translated,
 )
 from shared_protocol.messages import Options, Request, Response
 from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
@@ -123,7 +121,7 @@ def decode_request(
         BadMessageError: one of its subclasses, whatever is wrong with the bytes.
         BundleMismatchError: the sender has another bundle.
     """
-    with _translated():
+    with translated():
         frame = _opened(data, bundle, Direction.UPLINK)
         grid, extension, options = parameters.from_map(frame.parameters, bundle.grid)
         _check_reply(options, frame.task, bundle)
@@ -182,7 +180,7 @@ def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decod
             also where the message answers another request.
         BundleMismatchError: the sender has another bundle.
     """
-    with _translated():
+    with translated():
         frame = _opened(data, bundle, Direction.DOWNLINK, request.task)
         if frame.parameters:
             raise BadMessageError("a downlink message has no parameters")
@@ -203,7 +201,7 @@ def inspect(data: bytes) -> Anatomy:
     Raises:
         BadMessageError: one of its subclasses, if the bytes are not a whole message.
     """
-    with _translated():
+    with translated():
         frame = bitstream.unpack(data)
         return outline(frame, len(data))
 
@@ -285,16 +283,3 @@ def _check_reply(options: Options, task: Task, bundle: CodecBundle) -> None:
     scenarios = TABLE[task].scenarios(Direction.DOWNLINK)
     if options.reply is not None and scenarios:
         check_scenario(options.reply, scenarios, bundle.entropy)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Faults of the bytes become a `BadMessageError`; faults of this end stay what they are."""
-    try:
-        yield
-    except InvalidInputError as error:
-        raise BadMessageError(error.message, error.remedy) from error
-    except UnimicError:
-        raise
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise BadMessageError(f"the message cannot be decoded: {error}") from error

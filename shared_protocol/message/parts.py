@@ -11,7 +11,8 @@ Both directions take the same parts in the same order, and for each part `_encod
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -28,7 +29,7 @@ from shared_protocol.coding.image_codec import (
 )
 from shared_protocol.coding.mask_codec import MaskPrior, decode_mask, encode_mask
 from shared_protocol.coding.text_codec import TextCoder, TextPrior, decode_text, encode_text
-from shared_protocol.errors import ChecksumError
+from shared_protocol.errors import BadMessageError, ChecksumError, InvalidInputError, UnimicError
 from shared_protocol.message import bitstream
 from shared_protocol.message.anatomy import Encoded, anatomy_of
 from shared_protocol.message.bitstream import Frame, Parameters, pack_parameters
@@ -319,3 +320,16 @@ def verify(frame: Frame, symbols: Symbols, binding: Binding) -> None:
     if binding.known:
         causes.append("they differ in the tokens that they had before")
     raise ChecksumError("the decoded symbols are not those that were sent", ", or ".join(causes))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Faults of the bytes become a `BadMessageError`; faults of this end stay what they are."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise BadMessageError(error.message, error.remedy) from error
+    except UnimicError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise BadMessageError(f"the message cannot be decoded: {error}") from error

@@ -6,10 +6,10 @@ It does not know turns, nor how frames travel.
 from __future__ import annotations
 
 from shared_protocol.errors import CODES, ServiceError, UnimicError, printable
+from shared_protocol.message.parts import translated
 from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS, Down, Up
 from shared_protocol.session.port import Port, Reader, Writer, code_flag, code_number, code_words
 from shared_protocol.session.state import SessionState
-from shared_protocol.session.turns import translated
 
 _PROGRESS_PARTS = 16
 _TEXT_BYTES = 500

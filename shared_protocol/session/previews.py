@@ -11,13 +11,12 @@ import numpy as np
 
 from shared_protocol.coding.drop_codec import even_order
 from shared_protocol.coding.image_codec import CodingContext
-from shared_protocol.message.parts import CodecBundle, response_context
+from shared_protocol.message.parts import CodecBundle, response_context, translated
 from shared_protocol.messages import Request
 from shared_protocol.session import fields
 from shared_protocol.session.kinds import DOWN_ODDS, Down
 from shared_protocol.session.port import Port, Reader, Writer
 from shared_protocol.session.state import SessionState
-from shared_protocol.session.turns import translated
 from shared_protocol.tasks import TABLE, Direction, Scenario
 from shared_protocol.tokens import Codes, Flags
 

@@ -10,17 +10,20 @@ It does not know connections, nor what becomes of a turn that fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from shared_protocol.coding.image_codec import CodingContext
-from shared_protocol.errors import BadMessageError, InvalidInputError, UnimicError
+from shared_protocol.errors import InvalidInputError
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.parameters import request_digest
-from shared_protocol.message.parts import CodecBundle, request_context, response_context
+from shared_protocol.message.parts import (
+    CodecBundle,
+    request_context,
+    response_context,
+    translated,
+)
 from shared_protocol.messages import MAX_NEW_TOKENS, Request, Response
 from shared_protocol.session import fields
 from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS, Down, Up
@@ -339,16 +342,3 @@ def _binding(bundle: CodecBundle, state: SessionState, request: Request | None =
     """What a check covers besides the symbols of its frame."""
     said = bundle.fingerprint + state.digest
     return said if request is None else said + request_digest(request)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Faults of the bytes become a `BadMessageError`, as for single messages."""
-    try:
-        yield
-    except InvalidInputError as error:
-        raise BadMessageError(error.message, error.remedy) from error
-    except UnimicError:
-        raise
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise BadMessageError(f"a frame cannot be decoded: {error}") from error
