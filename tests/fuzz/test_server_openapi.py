@@ -49,6 +49,7 @@ def server() -> Iterator[LiveServer]:
         yield live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_every_reply_is_one_that_the_documentation_describes(server, label):
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
@@ -71,6 +72,7 @@ def test_the_documentation_names_every_path(server):
     assert found == set(OPERATIONS)
 
 
+@pytest.mark.slow
 def test_no_body_is_a_fault_of_the_server(server):
     headers = {**MSGPACK, "Authorization": f"Bearer {KEY}"}
     with httpx.Client(base_url=server.url, headers=headers) as client:

@@ -218,6 +218,7 @@ def test_texts_are_measured_against_their_characters(context: Context, tmp_path:
         text.run(replace(context, prompts=tmp_path / "none.txt"))
 
 
+@pytest.mark.slow
 def test_fewer_tokens_cost_fewer_bytes_and_the_edge_keeps_its_own(context: Context) -> None:
     rows = table(rate_control.run(context), "rate-control")
     by_setting = {(r["task"], r["left out first"], r["keep ratio"]): r for r in rows}
@@ -248,6 +249,7 @@ def arguments(server: str, folder: Path, out: Path, *more: str) -> list[str]:
     return [*words, "--steps", "2", "-q"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_plots_and_examples(
     context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -247,6 +247,7 @@ def test_codecs_compares_every_task_at_the_rate_of_tokens(context: Context) -> N
     assert all(row["least bytes at full size"] > 0 for row in least)
 
 
+@pytest.mark.slow
 def test_codecs_measures_nothing_twice(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     first = codecs.run(replace(context, limit=1), ["jpeg"])
     records = (context.out / "codecs" / "records.jsonl").read_text(encoding="utf-8")
@@ -309,6 +310,7 @@ def test_edits_stay_inside_the_part_that_is_not_scored() -> None:
     assert untouched((16, 16), 3).sum() == 16 * 16 - 11 * 11
 
 
+@pytest.mark.slow
 def test_cmc_runs_every_mode_and_counts_what_travels(context: Context) -> None:
     section = cmc.run(context, ["jpeg"])
     found = {row["mode"]: row for row in table(section, "cmc")}

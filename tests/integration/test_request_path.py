@@ -67,6 +67,7 @@ def files_of(kind: str, ask: Callable[[EdgeClient], object]) -> dict[str, int]:
     return profile.files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MOST_FILES)
 def test_one_request_passes_few_files(kind: str) -> None:
     files = files_of(kind, lambda client: client.t2i("a fox on a beach", Options(steps=2)))

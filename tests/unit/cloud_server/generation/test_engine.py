@@ -56,6 +56,7 @@ def test_shared_forward_passes_give_the_same_pictures_here(kind: str) -> None:
         assert np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_builtin_batches_equal_unbatched_ones() -> None:
     found = builtin_engine()
     if found is None:

@@ -199,6 +199,7 @@ def test_weights_in_bfloat16_draw_and_answer() -> None:
     assert len(answer.text_ids) > 0
 
 
+@pytest.mark.slow
 def test_builtin_model_draws_and_answers_like_the_plain_loop(policy: DecodingPolicy) -> None:
     if not any(BUILTIN.glob("backbone*.safetensors")):
         pytest.skip("no built-in weights in this checkout")
