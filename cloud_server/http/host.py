@@ -10,6 +10,7 @@ import logging
 import math
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -89,9 +90,10 @@ class Host(uvicorn.Server):
             self.should_exit = True
             return
         loop = asyncio.get_running_loop()
-        # Where there is no such signal, or this is not the main thread, keys stay as they are.
-        with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(signal.SIGHUP, self.service.keyring.reload)
+        # Windows has no such signal, and only the main thread may handle one.
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and threading.current_thread() is threading.main_thread():
+            loop.add_signal_handler(hangup, self.service.keyring.reload)
         self._watching = loop.create_task(self._watch())
 
     async def _listen_to_frames(self) -> None:

@@ -159,3 +159,30 @@ def test_a_ready_file_that_cannot_be_written_stops_the_server(monkeypatch, capsy
     flags = ("--port", 0, "--ready-file", tmp_path / "no" / "url")
     assert served_here(monkeypatch, *flags) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_hangup_reads_the_keys_again_and_drops_nothing(tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("ann key-a\n")
+    keys.chmod(0o600)
+    with process("--port", 0, "--api-keys", keys) as running:
+        url = url_from(running)
+        wait_until_ready(url)
+
+        def status(key):
+            headers = {"Authorization": f"Bearer {key}"}
+            return httpx.get(f"{url}/v1/info", headers=headers).status_code
+
+        assert (status("key-a"), status("key-b")) == (200, 401)
+        keys.write_text("ann key-a\nbob key-b\n")
+        running.send_signal(signal.SIGHUP)
+        give_up = time.monotonic() + LONG_S
+        while status("key-b") != 200:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        assert status("key-a") == 200
+        keys.write_text("one two three\n")
+        running.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        assert (status("key-a"), running.poll()) == (200, None)
