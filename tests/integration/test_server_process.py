@@ -186,3 +186,41 @@ def test_a_hangup_reads_the_keys_again_and_drops_nothing(tmp_path):
         running.send_signal(signal.SIGHUP)
         time.sleep(0.2)
         assert (status("key-a"), running.poll()) == (200, None)
+
+
+def batches(url):
+    """How often the model ran."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if "batch_size_count" in line)
+
+
+@pytest.mark.slow
+def test_a_deleted_job_frees_the_model_and_a_hung_up_one_is_found(tmp_path):
+    keyed = {**MSGPACK, "Idempotency-Key": "once"}
+    with process("--port", 0, FAKE_STEP_S="0.1") as running:
+        url = url_from(running)
+        wait_until_ready(url)
+        long = threading.Thread(
+            target=lambda: httpx.post(
+                f"{url}/v1/t2i", content=a_message(steps=90), headers=keyed, timeout=LONG_S
+            )
+        )
+        long.start()
+        time.sleep(0.3)
+        assert httpx.delete(f"{url}/v1/jobs/once").status_code == 204
+        long.join(LONG_S)
+        began = time.monotonic()
+        assert post(url, seed=2, steps=1).status_code == 200
+        assert time.monotonic() - began < 2.0
+        ran = batches(url)
+        again = {**keyed, "Idempotency-Key": "lost"}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/t2i", content=a_message(steps=8), headers=again, timeout=0.3)
+        give_up = time.monotonic() + LONG_S
+        while (found := httpx.get(f"{url}/v1/jobs/lost")).status_code == 202:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        assert found.status_code == 200
+        reply = httpx.post(f"{url}/v1/t2i", content=a_message(steps=8), headers=again)
+        assert reply.content == found.content
+        assert batches(url) == ran + 1
