@@ -6,13 +6,24 @@ It does not know what the commands do; importing it is cheap, so that help answe
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_client.config import DEFAULT_SERVER, ENVIRONMENT
+from edge_client.task_arguments import (
+    add_again,
+    add_files,
+    add_inpaint,
+    add_outpaint,
+    add_sampling,
+    add_t2i,
+    add_vqa,
+    check,
+    joined_negatives,
+    seed,
+)
 from shared_protocol.errors import ConfigError
 
 _DESCRIPTION = """Create, edit, extend and ask about pictures with a cloud model. Tokens travel
@@ -36,12 +47,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         ConfigError: it cannot be understood.
         SystemExit: help or version was asked for.
     """
-    given = _build().parse_args(arguments)
+    given = _build().parse_args(joined_negatives(list(arguments)))
     for name in ("json", "quiet"):
         setattr(given, name, getattr(given, name, False))
     if given.command == "session" and (given.name is None) != (given.what == "list"):
         verb = "takes no name" if given.what == "list" else "needs the name of a conversation"
         raise ConfigError(f"session {given.what} {verb}", "see 'edge-client session list'")
+    check(given)
     return given
 
 
@@ -62,13 +74,14 @@ def _build() -> _Parser:
             name, help=help_, description=help_, parents=[common], allow_abbrev=False
         )
 
-    _add_t2i(add("t2i", "make a picture from a prompt"))
-    _add_inpaint(add("inpaint", "repaint the masked part of a picture"))
-    _add_outpaint(add("outpaint", "continue a picture beyond its edges"))
-    _add_vqa(add("vqa", "answer a question about a picture"))
+    add_t2i(add("t2i", "make a picture from a prompt"))
+    add_inpaint(add("inpaint", "repaint the masked part of a picture"))
+    add_outpaint(add("outpaint", "continue a picture beyond its edges"))
+    add_vqa(add("vqa", "answer a question about a picture"))
+    add_again(add("again", "make a result again, and tell whether it is identical"))
     _add_chat(add("chat", "ask about a picture and change it, turn by turn"))
     _add_session(add("session", "list, show, resume, delete or export what chats have kept"))
-    _add_files(
+    add_files(
         add("encode", "turn a picture into a .umic file of a few hundred bytes"),
         add("decode", "turn a .umic file back into a picture"),
         add("inspect", "show what a .umic file or a message is made of"),
@@ -101,62 +114,6 @@ def _common() -> _Parser:
     return parser
 
 
-def _add_t2i(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt")
-    _add_output(parser, "t2i.png")
-    _add_generation(parser)
-
-
-def _add_inpaint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=Path)
-    parser.add_argument("prompt", help="what the whole picture, or the new part, shows")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--mask", type=Path, metavar="FILE", help="picture of the photo's shape; white = repaint"
-    )
-    where.add_argument(
-        "--box",
-        type=_box,
-        action="append",
-        metavar="X,Y,W,H",
-        help="repaint this box of the photo, in its pixels; may be repeated",
-    )
-    parser.add_argument(
-        "--composite",
-        action="store_true",
-        help="keep the photo's own pixels outside the mask (off: all is decoded from tokens)",
-    )
-    _add_fit(parser)
-    _add_budget(parser)
-    _add_output(parser, "IMAGE-inpaint.png")
-    _add_generation(parser)
-
-
-def _add_outpaint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=Path)
-    parser.add_argument("prompt", help="what the extended picture shows")
-    for side in ("left", "right", "up", "down"):
-        what = "columns" if side in ("left", "right") else "rows"
-        parser.add_argument(
-            f"--{side}", type=int, default=0, metavar="N", help=f"token {what} of 16 pixels to add"
-        )
-    _add_fit(parser)
-    _add_budget(parser)
-    _add_output(parser, "IMAGE-outpaint.png")
-    _add_generation(parser)
-
-
-def _add_vqa(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=Path)
-    parser.add_argument(
-        "questions", nargs="+", metavar="QUESTION", help="each is a turn of one conversation"
-    )
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
-    parser.add_argument("--seed", type=_seed, default=0, help="number or 'random' [0]")
-    _add_fit(parser)
-    _add_budget(parser)
-
-
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, nargs="?", help="a picture, or a .umic file")
     kept = parser.add_mutually_exclusive_group()
@@ -164,7 +121,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         "--name", help="keep the conversation under this name, or go on with it [the day's next]"
     )
     kept.add_argument("--no-history", action="store_true", help="keep nothing on this device")
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:
@@ -177,33 +134,8 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
         metavar="DAYS",
         help="for 'list': first delete those that were not used for so long",
     )
-    _add_sampling(parser)
+    add_sampling(parser)
     parser.set_defaults(image=None, no_history=False)
-
-
-def _add_files(
-    encode: argparse.ArgumentParser,
-    decode: argparse.ArgumentParser,
-    inspect: argparse.ArgumentParser,
-) -> None:
-    encode.add_argument("image", type=Path)
-    encode.add_argument(
-        "--durable",
-        action="store_true",
-        help="13 bits a token: larger, but readable as long as the tokenizer exists, whatever "
-        "becomes of the entropy models [smallest: coded by this bundle's entropy model]",
-    )
-    encode.add_argument(
-        "--describe",
-        action="store_true",
-        help="add the photo's digest and how it was cropped, some 150 bytes",
-    )
-    _add_fit(encode)
-    _add_output(encode, "IMAGE.umic")
-    decode.add_argument("file", type=Path)
-    _add_output(decode, "FILE.png")
-    _add_tokens(decode, "do not keep the tokens in the PNG")
-    inspect.add_argument("file", type=Path)
 
 
 _SECTIONS = (
@@ -247,7 +179,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=_positive, metavar="N", help="decoding steps [the bundle's]"
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="added to the seed of every case [0]")
+    parser.add_argument("--seed", type=seed, default=0, help="added to the seed of every case [0]")
     parser.add_argument(
         "--keep-ratio",
         type=float,
@@ -286,95 +218,20 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help=f"overwritten if given [{default} here, numbered if that exists]",
-    )
-
-
-def _add_tokens(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--no-tokens", action="store_true", help=text)
-
-
-def _add_generation(parser: argparse.ArgumentParser) -> None:
-    _add_tokens(
-        parser, "do not keep the tokens: neither in the PNG nor in a .umic file beside the picture"
-    )
-    _add_sampling(parser)
-
-
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--seed", type=_seed, default=0, help="number or 'random'; equal seeds, equal results [0]"
-    )
-    parser.add_argument("--steps", type=int, metavar="N", help="decoding steps [the bundle's]")
-    parser.add_argument(
-        "--guidance", type=float, metavar="G", help="weight of the prompt [the bundle's]"
-    )
-
-
-def _add_fit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fit",
-        choices=("crop", "pad", "stretch"),
-        default="crop",
-        help="how another shape becomes the model's square [crop: centre of the shorter side]",
-    )
-
-
-def _add_budget(parser: argparse.ArgumentParser) -> None:
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument(
-        "--keep-ratio",
-        type=float,
-        metavar="R",
-        help="send this share of the image tokens; the cloud fills in the others [1]",
-    )
-    budget.add_argument(
-        "--target-bytes", type=int, metavar="N", help="send at most N bytes, the same way"
-    )
-    parser.add_argument(
-        "--drop-order",
-        choices=("even", "cheapest", "costliest", "random"),
-        default="even",
-        help="what is left out first: every second token and so on, or by the bits it takes [even]",
-    )
-
-
-def _box(text: str) -> tuple[int, int, int, int]:
-    try:
-        x, y, width, height = (int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H in whole pixels") from None
-    return x, y, width, height
-
-
-def _seed(text: str) -> int:
-    if text == "random":
-        return secrets.randbelow(2**32)
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'random'") from None
-
-
 class _Version(argparse.Action):
     """Prints the installed version, which is looked up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         """Print it and leave."""
-        sys.stdout.write(_version() + "\n")
+        sys.stdout.write(f"edge-client {version()}\n")
         parser.exit()
 
 
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+def version() -> str:
+    """The installed version."""
+    from importlib import metadata
 
     try:
-        return f"edge-client {version('unimic')}"
-    except PackageNotFoundError:
-        return "edge-client (not installed)"
+        return metadata.version("unimic")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -100,9 +100,12 @@ def _show(outcome: Outcome, given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(outcome.data, indent=2, ensure_ascii=False))
         return
-    print(outcome.result)
+    # Where standard output holds a picture, words for people go beside it.
+    out = sys.stderr if outcome.aside else sys.stdout
+    if outcome.result:
+        print(outcome.result, file=out)
     if outcome.details and not given.quiet:
-        print(f"\n{outcome.details}")
+        print(f"\n{outcome.details}", file=out)
 
 
 def _show_error(error: UnimicError, as_json: bool) -> None:
@@ -130,6 +133,9 @@ class _Silence:
     def __call__(self, done: int, total: int) -> None:
         """Take note of nothing."""
 
+    def item(self, number: int, count: int, name: str) -> None:
+        """Take note of nothing: the next of many begins."""
+
     def close(self) -> None:
         """Leave nothing behind."""
 
@@ -149,6 +155,11 @@ class _Lines(_Silence):
             self._tenths = tenth
             print(f"step {done} of {total}", file=sys.stderr, flush=True)
 
+    def item(self, number: int, count: int, name: str) -> None:
+        """Print which of many begins."""
+        self._tenths = 0
+        print(f"{number} of {count}: {name}", file=sys.stderr, flush=True)
+
 
 class _Bar(_Silence):
     """One line that is drawn over, for terminals."""
@@ -164,6 +175,11 @@ class _Bar(_Silence):
         bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
         print(f"\r{bar} {done}/{total}\x1b[K", end="", file=sys.stderr, flush=True)
         self._drawn = True
+
+    def item(self, number: int, count: int, name: str) -> None:
+        """Print which of many begins, on a line that stays."""
+        self.close()
+        print(f"{number} of {count}: {name}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Clear the line."""

@@ -131,11 +131,11 @@ class EdgeClient:
         self,
         picture: Pixels | ImageTokens,
         mask: TokenMask,
-        prompt: str,
+        prompt: str = "",
         options: Options | None = None,
         budget: Budget | None = None,
     ) -> Interaction:
-        """`picture` with what is under `mask` repainted.
+        """`picture` with what is under `mask` repainted; without a prompt it is removed.
 
         With a `budget` some tokens are not sent; the cloud fills in its own for its own use, and
         the result holds the edge's, here as in `outpaint`.
@@ -147,7 +147,7 @@ class EdgeClient:
         self,
         picture: Pixels | ImageTokens,
         extension: Extension,
-        prompt: str,
+        prompt: str = "",
         options: Options | None = None,
         budget: Budget | None = None,
     ) -> Interaction:
@@ -215,7 +215,7 @@ class EdgeClient:
 
     def _words_to_tokens(self, ask: _Ask) -> TextTokens:
         noun = TABLE[ask.task].text_name
-        if not ask.text.strip():
+        if not ask.text.strip() and TABLE[ask.task].text_required:
             raise PromptError(f"the {noun} is empty", "say what the picture should show, or ask")
         tokens = self._bundle.text_tokenizer.encode(ask.text)
         limit = self._bundle.max_text_tokens

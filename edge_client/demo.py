@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.pictures.contact_sheet import Tile, contact_sheet
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.report import PARTS
 from edge_client.spawn import program, spawned_server
 from shared_protocol.bundles.manifest import BUILTIN

@@ -12,8 +12,9 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_client.commands.outcome import exposed_key, free_name
+from edge_client.commands.outcome import exposed_key
 from edge_client.config import Settings
+from edge_client.pictures.outputs import free_name
 from edge_client.session.chat import HELP, Chat, Said
 from edge_client.session.history import expire, folder
 from edge_client.session.session import Session
@@ -66,7 +67,7 @@ class _Talk:
         self._warn = warn
         self._inline = detect(os.environ, sys.stdout.isatty())
         options = {"seed": given.seed, "steps": given.steps, "guidance": given.guidance}
-        self._chat = Chat(session, lambda name: free_name(name, ".umic"), options)
+        self._chat = Chat(session, lambda name: free_name(Path(name), ".umic"), options)
 
     def run(self, warnings: list[str]) -> None:
         """Read and answer until the end of input."""

@@ -13,10 +13,11 @@ from edge_client.config import Settings
 from shared_protocol.messages import OnStep
 
 COMMANDS = {
-    "t2i": "tasks:t2i",
-    "inpaint": "tasks:inpaint",
-    "outpaint": "tasks:outpaint",
-    "vqa": "tasks:vqa",
+    "t2i": "runs:pictures",
+    "inpaint": "runs:pictures",
+    "outpaint": "runs:pictures",
+    "vqa": "runs:questions",
+    "again": "again:again",
     "session": "sessions:session",
     "encode": "files:encode",
     "decode": "files:decode",

@@ -5,17 +5,15 @@ It does not print. `inspect` answers without Pillow, HTTP or torch, so imports a
 
 from __future__ import annotations
 
-import hashlib
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_client.commands.outcome import Outcome, free_name, picture_output, source_picture
+from edge_client.commands.outcome import Outcome
 from edge_client.config import Settings
 from edge_client.report import anatomy_report, file_report, file_table, message_table
 from shared_protocol.compute import Compute
 from shared_protocol.errors import ImageError, TruncatedError
-from shared_protocol.files import write_atomically
 from shared_protocol.messages import OnStep
 
 if TYPE_CHECKING:
@@ -28,53 +26,63 @@ MAX_BYTES = 1 << 20
 
 def encode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     """Write a picture's tokens into a file."""
-    from edge_client.pictures.outputs import check_folder
+    from edge_client.pictures.geometry import Fit
+    from edge_client.pictures.outputs import file_destination, save_bytes
+    from edge_client.pictures.sources import load_source
     from shared_protocol.bundles.find import load_bundle
     from shared_protocol.message.picture_file import Coding, read_picture, write_picture
 
-    output = given.output or free_name(f"{given.image.stem}.umic")
-    check_folder(output)
+    stem = "stdin" if str(given.image) == "-" else given.image.stem
+    target = file_destination(given.output, Path(f"{stem}.umic"), (given.image,), given.force)
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
-    picture = source_picture(given, bundle)
+    picture = load_source(given.image, bundle, Fit(given.fit or "crop"))
     coding = Coding.DURABLE if given.durable else Coding.SMALLEST
     metadata = _description(given.image, picture) if given.describe else {}
     tokens = picture.tokens or bundle.image_tokenizer().tokenize(picture.pixels)
     data = write_picture(tokens, bundle, coding, metadata)
-    _write(output, data)
+    output, warnings = save_bytes(target, data)
+    warnings = [*picture.lost(bundle.stride), *warnings]
     height, width = picture.pixels.shape[:2]
     report = file_report(read_picture(data, bundle).anatomy, metadata, height * width)
-    source = given.image.stat().st_size
+    source = given.image.stat().st_size if given.image.is_file() else None
     told = {
         "output": str(output),
         "notes": [picture.description],
         "canvas": [width, height],
         "source_bytes": source,
+        "warnings": warnings,
         **report,
     }
-    size = f"{len(data):,} bytes instead of the file's {source:,}"
+    size = f"{len(data):,} bytes" + ("" if source is None else f" instead of the file's {source:,}")
     details = f"{picture.description}\n{size}\n\n{file_table(report)}"
-    return Outcome(str(output), told, details)
+    aside = target.is_stdout
+    return Outcome("" if aside else str(output), told, details, tuple(warnings), aside=aside)
 
 
 def decode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     """Make a picture of a file's tokens."""
-    from edge_client.pictures.carried_tokens import chunk_of
-    from edge_client.pictures.images import save_picture
+    from edge_client.pictures.outputs import destination, save_source
+    from edge_client.pictures.sources import of_tokens
     from shared_protocol.bundles.find import load_bundle
     from shared_protocol.message.picture_file import read_picture
 
     data = _read(given.file)
-    output = picture_output(given)
+    target = destination(given.output, Path(f"{given.file.stem}.png"), (given.file,), given.force)
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     stored = read_picture(data, bundle)
-    pixels = bundle.image_tokenizer().detokenize(stored.image)
-    save_picture(
-        output, pixels, None if given.no_tokens else chunk_of(stored.image, pixels, bundle)
-    )
-    height, width = pixels.shape[:2]
+    source = of_tokens(stored.image, bundle, given.file.name)
+    saved = save_source(target, source, not given.no_tokens, beside=False)
+    width, height = source.size
     report = file_report(stored.anatomy, stored.metadata, height * width)
-    told = {"output": str(output), "canvas": [width, height], **report}
-    return Outcome(str(output), told, file_table(report))
+    told = {
+        "output": str(saved.path),
+        "canvas": [width, height],
+        "warnings": list(saved.warnings),
+        **report,
+    }
+    aside = target.is_stdout
+    result = "" if aside else str(saved.path)
+    return Outcome(result, told, file_table(report), saved.warnings, aside=aside)
 
 
 def inspect(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
@@ -93,15 +101,10 @@ def inspect(given: Namespace, settings: Settings, on_step: OnStep | None) -> Out
 
 def _description(path: Path, picture: Picture) -> Metadata:
     """Where the tokens come from: the photo's digest, and what became of its pixels."""
-    geometry = picture.geometry
-    return {
-        "photo_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "photo_size": list(geometry.source),
-        "resized": list(geometry.resized),
-        "corner": list(geometry.corner),
-        "fit": geometry.fit.value,
-        "command": "encode",
-    }
+    from edge_client.pictures.carried_tokens import PHOTO_KEY, file_digest
+
+    digest = {PHOTO_KEY: file_digest(path)} if path.is_file() else {}
+    return {**digest, **picture.geometry.metadata(), "command": "encode"}
 
 
 def _read(path: Path) -> bytes:
@@ -114,10 +117,3 @@ def _read(path: Path) -> bytes:
     if not data:
         raise TruncatedError(f"{path} is empty")
     return data
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        write_atomically(path, data)
-    except OSError as error:
-        raise ImageError(f"cannot write {path}: {error.strerror}") from error

@@ -55,7 +55,8 @@ def _delete(given: Namespace, settings: Settings, where: Path) -> Outcome:
 
 
 def _export(given: Namespace, settings: Settings, where: Path) -> Outcome:
-    from edge_client.pictures.sources import save_result
+    from edge_client.pictures.outputs import destination, save_source
+    from edge_client.pictures.sources import of_tokens
     from edge_client.session.history import load
     from shared_protocol.bundles.find import load_bundle
     from shared_protocol.files import write_atomically
@@ -68,8 +69,9 @@ def _export(given: Namespace, settings: Settings, where: Path) -> Outcome:
     written = [out / "conversation.md"]
     write_atomically(written[0], _told(stored) + "\n")
     for number, (_, tokens) in enumerate(stored.pictures, 1):
-        pixels = bundle.image_tokenizer().detokenize(tokens)
-        written += save_result(out / f"picture-{number}.png", pixels, tokens, bundle)
+        path = out / f"picture-{number}.png"
+        saved = save_source(destination(path, path), of_tokens(tokens, bundle, path.name))
+        written += [saved.path] if saved.tokens is None else [saved.path, saved.tokens]
     names = [str(path) for path in written]
     return Outcome(str(out), {"written": names}, "\n".join(names))
 

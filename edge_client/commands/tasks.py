@@ -1,7 +1,7 @@
-"""`t2i`, `inpaint`, `outpaint` and `vqa`: what the four tasks' commands do.
+"""`t2i`, `inpaint`, `outpaint` and `vqa`: what a task's command asks of the cloud for one picture.
 
-It does not print, and leaves the interaction itself to `client`. Imports are local, so that a wrong
-argument is told before anything heavy is loaded.
+It does not print or save, and leaves the interaction itself to `client`. Imports are local, so that
+a wrong argument is told before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -10,111 +10,67 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from edge_client.commands.outcome import Outcome, exposed_key, picture_output, source_picture
 from edge_client.config import Settings
-from edge_client.report import interaction_report, interaction_table
 from shared_protocol.compute import Compute
-from shared_protocol.errors import MaskError
 from shared_protocol.messages import OnStep
 
 if TYPE_CHECKING:
     from edge_client.client import EdgeClient, Interaction
     from edge_client.exchange.best import BestExchange
+    from edge_client.pictures.edits import Look
     from edge_client.pictures.images import Picture
+    from edge_client.pictures.mask_files import Mask
+    from edge_client.pictures.sources import Source
     from edge_client.rate_control import Budget
     from shared_protocol.bundles.bundle import Bundle
-    from shared_protocol.tokens import TokenMask
-
-_NOTICEABLE = 0.02
-"""Share of a mask that may vanish in silence."""
-
+    from shared_protocol.messages import Options
+    from shared_protocol.tokenizers.image import Pixels
+    from shared_protocol.tokens import ImageTokens
 
 _ALL_REPORTS, _FEW_REPORTS = 15, 4
 """Progress reports a turn where a terminal watches, and where none does."""
 
 
+class Cloud(NamedTuple):
+    """A client, the bundle that it holds, and its way to the cloud."""
+
+    client: EdgeClient
+    bundle: Bundle
+    exchange: BestExchange
+
+
 @dataclass(frozen=True)
-class _Done:
-    """An interaction, notes on its input, warnings, and whether its pixels were changed after."""
+class Item:
+    """One piece of work of a command.
+
+    Args:
+        seed: of this one.
+        image: picture that it starts from; None = none.
+        masks: mask files.
+    """
+
+    seed: int
+    image: Path | None = None
+    masks: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """An interaction, the picture that it made, notes on its input, and warnings."""
 
     interaction: Interaction
-    notes: list[str]
-    warnings: list[str]
-    changed: bool = False
-
-
-def t2i(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
-    """A picture from a prompt."""
-
-    def ask(client: EdgeClient, bundle: Bundle) -> _Done:
-        return _Done(client.t2i(given.prompt, _options(given)), [], [])
-
-    return _interact(given, settings, on_step, ask)
-
-
-def inpaint(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
-    """A picture with its masked part regenerated."""
-    return _interact(given, settings, on_step, lambda *ends: _inpaint(given, *ends))
-
-
-def outpaint(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
-    """A picture continued beyond its edges."""
-    return _interact(given, settings, on_step, lambda *ends: _outpaint(given, *ends))
-
-
-def vqa(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
-    """Answers to questions about a picture, one turn each."""
-    details, answers, turns = [], [], []
-    with _cloud(given, settings, on_step) as (client, bundle, exchange):
-        picture = source_picture(given, bundle)
-        budget = _budget(given)
-        for question in given.questions:
-            done = _ask(given, client, bundle, picture, question, budget)
-            data = _data(given, done, bundle, exchange.way, None)
-            answers.append(_shown(data["answer"]))
-            details.append("\n".join([*done.notes, "", interaction_table(data)]))
-            turns.append({"question": question, **data})
-            budget = None  # the tokens are there now, but for those that were left out
-    warnings = [*exposed_key(settings), *(line for turn in turns for line in turn["warnings"])]
-    warnings = list(dict.fromkeys(warnings))
-    if len(turns) == 1:
-        told = {**turns[0], "warnings": warnings}
-        return Outcome(answers[0], told, details[0], tuple(warnings))
-    told = {"answers": answers, "turns": turns, "warnings": warnings}
-    return Outcome("\n".join(answers), told, "\n\n".join(details), tuple(warnings))
-
-
-def _interact(
-    given: Namespace,
-    settings: Settings,
-    on_step: OnStep | None,
-    ask: Callable[[EdgeClient, Bundle], _Done],
-) -> Outcome:
-    # All that can be checked here is checked before anything is loaded or sent.
-    output = None if given.command == "vqa" else picture_output(given)
-    with _cloud(given, settings, on_step) as (client, bundle, exchange):
-        done = ask(client, bundle)
-        way = exchange.way
-    data = _data(given, done, bundle, way, output)
-    data["warnings"] = [*exposed_key(settings), *data["warnings"]]
-    notes = done.notes
-    answer = done.interaction.answer
-    result = str(output) if answer is None else _shown(answer)
-    details = "\n".join(
-        [*notes, "", interaction_table(data)] if notes else [interaction_table(data)]
-    )
-    return Outcome(result, data, details, tuple(data["warnings"]))
+    made: Source | None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def _cloud(
-    given: Namespace, settings: Settings, on_step: OnStep | None
-) -> Iterator[tuple[EdgeClient, Bundle, BestExchange]]:
-    """A client, its bundle and its way to the cloud, closed at the end."""
+def cloud(given: Namespace, settings: Settings, on_step: OnStep | None) -> Iterator[Cloud]:
+    """The cloud that the settings name, let go at the end."""
     from edge_client.client import EdgeClient
     from edge_client.exchange.best import BestExchange
     from edge_client.exchange.coded_exchange import Wishes
@@ -125,81 +81,176 @@ def _cloud(
     wishes = Wishes(on_step, reports if on_step else 0)
     exchange = BestExchange(bundle, settings.server, settings.api_key, settings.timeout, wishes)
     try:
-        yield EdgeClient(bundle, exchange), bundle, exchange
+        yield Cloud(EdgeClient(bundle, exchange), bundle, exchange)
     finally:
         exchange.close()
 
 
-def _data(
-    given: Namespace, done: _Done, bundle: Bundle, way: str, output: Path | None
-) -> dict[str, Any]:
-    """Everything about one interaction, JSON-ready; saves its picture, if there is one."""
-    kept = None if done.changed or getattr(given, "no_tokens", True) else bundle
-    data = {
-        **_result(done.interaction, output, kept),
-        "bundle": bundle.name,
-        "seed": given.seed,
-        "notes": done.notes,
-        **interaction_report(done.interaction, way),
-    }
-    data["warnings"] = [*done.warnings, *data["warnings"]]
-    return data
+def ask(given: Namespace, item: Item, ends: Cloud) -> Done:
+    """Have a picture made, as the command says."""
+    return _TASKS[given.command](given, item, ends)
 
 
-def _shown(answer: str) -> str:
-    """A model's words without characters that would steer a terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else " " for char in answer)
+def _t2i(given: Namespace, item: Item, ends: Cloud) -> Done:
+    from edge_client.pictures.sources import of_tokens
+
+    done = ends.client.t2i(given.prompt, _options(given, item))
+    assert done.response.image is not None, "the task makes a picture"
+    return Done(done, of_tokens(done.response.image, ends.bundle, "t2i"))
 
 
-def _inpaint(given: Namespace, client: EdgeClient, bundle: Bundle) -> _Done:
+def _inpaint(given: Namespace, item: Item, ends: Cloud) -> Done:
+    from edge_client.pictures.edits import for_inpainting
+    from edge_client.pictures.pasting import inpainted
+
+    source = _source(given, item, ends.bundle)
+    mask = _mask(given, item, source)
+    seen = for_inpainting(source, mask, _look(given))
+    picture, budget = seen.picture, _budget(given)
+    options = _options(given, item)
+    done = ends.client.inpaint(_input(picture), seen.tokens, given.prompt, options, budget)
+    assert done.pixels is not None, "the task makes a picture"
+    assert done.response.image is not None, "the task makes a picture"
+    warnings = list(seen.warnings)
+    if given.native:
+        warnings += picture.lost(ends.bundle.stride)
+        step = None
+    else:
+        warnings += picture.told(ends.bundle.stride)
+        step = inpainted(done.pixels, picture, mask, seen.tokens, given.edge)
+    made = source.edited(step, done.response.image, picture.geometry)
+    told = f"mask: {seen.tokens.count} of {seen.tokens.flags.size} tokens are repainted"
+    notes = [picture.description, told, *_beyond(picture, ends.bundle.stride, given.native)]
+    return Done(done, made, [*notes, *_dropped(done, ends.bundle)], warnings)
+
+
+def _outpaint(given: Namespace, item: Item, ends: Cloud) -> Done:
+    from edge_client.pictures.edits import Wish, for_outpainting, parse_ratio
+    from edge_client.pictures.geometry import Fit
+    from edge_client.pictures.pasting import outpainted
+
+    sides = {side: getattr(given, side) for side in ("left", "right", "up", "down")}
+    wish = Wish(sides, None if given.to is None else parse_ratio(given.to))
+    grown = for_outpainting(_source(given, item, ends.bundle), wish, _look(given))
+    picture, options, budget = grown.picture, _options(given, item), _budget(given)
+    done = ends.client.outpaint(_input(picture), grown.extension, given.prompt, options, budget)
+    assert done.pixels is not None, "the task makes a picture"
+    assert done.response.image is not None, "the task makes a picture"
+    step, geometry = outpainted(
+        done.pixels, picture, grown.extension, ends.bundle.stride, given.edge
+    )
+    kept = None if given.native or picture.geometry.fit is Fit.PAD else step
+    made = grown.source.edited(kept, done.response.image, geometry)
+    notes = [picture.description, *grown.notes, *_dropped(done, ends.bundle)]
+    return Done(done, made, notes, grown.warnings)
+
+
+_TASKS: dict[str, Callable[[Namespace, Item, Cloud], Done]] = {
+    "t2i": _t2i,
+    "inpaint": _inpaint,
+    "outpaint": _outpaint,
+}
+
+
+def answers(given: Namespace, item: Item, ends: Cloud) -> Iterator[tuple[str, Done]]:
+    """(question, what came of it) for each question and window, one turn each."""
+    from edge_client.pictures.edits import for_question
+
+    source = _source(given, item, ends.bundle)
+    for name, look in _looks(given, source):
+        picture, warnings = for_question(source, look)
+        warnings = warnings if not name else picture.told(ends.bundle.stride)
+        budget = _budget(given)
+        for question in given.questions:
+            from shared_protocol.messages import Options
+
+            options = Options(seed=item.seed, max_new_tokens=given.max_new_tokens)
+            done = ends.client.vqa(_input(picture), question, options, budget)
+            notes = [picture.description, *_dropped(done, ends.bundle)]
+            yield f"{name}{question}", Done(done, None, notes, warnings)
+            budget = None  # the tokens are there now, but for those that were left out
+
+
+def _looks(given: Namespace, source: Source) -> list[tuple[str, Look]]:
+    """What each window is called, and where it lies; mostly one without a name."""
     from dataclasses import replace
 
-    from edge_client.pictures.masks import paste_outside
+    from edge_client.pictures.edits import Look, parse_place
+    from edge_client.pictures.geometry import Fit
 
-    picture = source_picture(given, bundle)
-    tokens, notes, warnings = _token_mask(given, bundle, picture)
-    budget = _budget(given)
-    source = picture.pixels if picture.tokens is None else picture.tokens
-    interaction = client.inpaint(source, tokens, given.prompt, _options(given), budget)
-    if given.composite and interaction.pixels is not None:
-        merged = paste_outside(picture.pixels, interaction.pixels, tokens)
-        interaction = replace(interaction, pixels=merged)
-        notes.append("pixels outside the mask are the photo's own")
-    notes = [picture.description, *notes, *_dropped(interaction, bundle)]
-    return _Done(interaction, notes, warnings, changed=given.composite)
-
-
-def _outpaint(given: Namespace, client: EdgeClient, bundle: Bundle) -> _Done:
-    from shared_protocol.tasks import Extension
-
-    picture = source_picture(given, bundle)
-    extension = Extension(given.left, given.right, given.up, given.down)
-    options, budget = _options(given), _budget(given)
-    source = picture.pixels if picture.tokens is None else picture.tokens
-    interaction = client.outpaint(source, extension, given.prompt, options, budget)
-    return _Done(interaction, [picture.description, *_dropped(interaction, bundle)], [])
+    look = Look(None if given.fit is None else Fit(given.fit))
+    if given.window is None:
+        return [("", look)]
+    if given.window != "all":
+        return [("", replace(look, at=parse_place(given.window)))]
+    width, height = source.size
+    count = -(-max(width, height) // min(width, height))
+    places = [number / max(1, count - 1) for number in range(count)]
+    across = width >= height
+    named = [f"{'left to right' if across else 'top to bottom'} {at:.0%}: " for at in places]
+    return [(name, replace(look, at=at)) for name, at in zip(named, places, strict=True)]
 
 
-def _ask(
-    given: Namespace,
-    client: EdgeClient,
-    bundle: Bundle,
-    picture: Picture,
-    question: str,
-    budget: Budget | None,
-) -> _Done:
+def _source(given: Namespace, item: Item, bundle: Bundle) -> Source:
+    from edge_client.pictures.sources import open_source
+
+    assert item.image is not None, "the task starts from a picture"
+    whole = given.command != "vqa" and not given.native
+    return open_source(item.image, bundle, whole, getattr(given, "photo", None))
+
+
+def _input(picture: Picture) -> Pixels | ImageTokens:
+    return picture.pixels if picture.tokens is None else picture.tokens
+
+
+def _mask(given: Namespace, item: Item, source: Source) -> Mask:
+    """All that the command line says of what is to be repainted, joined."""
+    from edge_client.pictures.mask_files import draw_shapes, load_mask_file, parse_shape
+    from edge_client.pictures.opening import Photo
+    from edge_client.task_arguments import SHAPES
+
+    shapes = [parse_shape(kind, text) for kind in SHAPES for text in getattr(given, kind)]
+    photo = source.photo
+    if photo is None:
+        from PIL import Image
+
+        photo = Photo(source.name, Image.new("RGB", source.size), source.size)
+    masks = [
+        load_mask_file(path, photo, given.mask_drawn_on, given.mask_threshold)
+        for path in item.masks
+    ]
+    if shapes:
+        masks.append(draw_shapes(shapes, source.name, source.size))
+    mask = masks[0]
+    for other in masks[1:]:
+        mask = mask.joined(other)
+    return mask.inverted() if given.invert_mask else mask
+
+
+def _look(given: Namespace) -> Look:
+    from edge_client.pictures.edits import MARGIN, Look
+    from edge_client.pictures.geometry import Fit
+
+    margin = getattr(given, "margin", None)
+    if margin is None and getattr(given, "around", False):
+        margin = MARGIN
+    return Look(None if given.fit is None else Fit(given.fit), margin)
+
+
+def _beyond(picture: Picture, stride: int, native: bool) -> list[str]:
+    """A note on what of the photo the model does not see, though it stays."""
+    loss = picture.geometry.loss(stride)
+    if native or loss.share < 0.01:
+        return []
+    return [
+        f"{loss.share:.0%} of the photo lies outside of what the model sees, and stays as it is"
+    ]
+
+
+def _options(given: Namespace, item: Item) -> Options:
     from shared_protocol.messages import Options
 
-    options = Options(seed=given.seed, max_new_tokens=given.max_new_tokens)
-    source = picture.pixels if picture.tokens is None else picture.tokens
-    interaction = client.vqa(source, question, options, budget)
-    return _Done(interaction, [picture.description, *_dropped(interaction, bundle)], [])
-
-
-def _options(given: Namespace) -> Any:
-    from shared_protocol.messages import Options
-
-    return Options(steps=given.steps, guidance=given.guidance, seed=given.seed)
+    return Options(steps=given.steps, guidance=given.guidance, seed=item.seed)
 
 
 def _budget(given: Namespace) -> Budget | None:
@@ -222,38 +273,3 @@ def _dropped(interaction: Interaction, bundle: Bundle) -> list[str]:
     whole = len(encode_request(replace(request, dropped=None), bundle).data)
     left_out = f"{request.dropped.count} of {request.dropped.flags.size} tokens are not sent"
     return [f"{left_out}: {interaction.uplink.sizes.total:,} bytes up, {whole:,} with all of them"]
-
-
-def _token_mask(
-    given: Namespace, bundle: Bundle, picture: Picture
-) -> tuple[TokenMask, list[str], list[str]]:
-    from edge_client.pictures.images import box_mask, load_mask
-    from edge_client.pictures.masks import token_mask, vanished_share
-
-    pixels = load_mask(given.mask, picture) if given.mask else box_mask(given.box, picture)
-    try:
-        tokens = token_mask(pixels, picture.grid(bundle.stride))
-    except MaskError as error:
-        source = given.mask.name if given.mask else "the box"
-        raise MaskError(f"{source}: {error.message}", error.remedy) from error
-    notes = [f"mask: {tokens.count} of {tokens.flags.size} tokens are repainted"]
-    share = vanished_share(pixels, tokens)
-    if share < _NOTICEABLE:
-        return tokens, notes, []
-    thin = f"{share:.0%} of the mask is too thin for the token grid and stays as it is"
-    return tokens, notes, [f"{thin}; paint strokes at least one token wide"]
-
-
-def _result(interaction: Interaction, output: Path | None, bundle: Bundle | None) -> dict[str, Any]:
-    """Save the picture, if there is one, with its tokens if a bundle names them."""
-    if interaction.pixels is None or output is None:
-        return {"answer": interaction.answer}
-    from edge_client.pictures.images import save_picture
-    from edge_client.pictures.sources import save_result
-
-    tokens = interaction.response.image
-    if bundle is None or tokens is None:
-        save_picture(output, interaction.pixels)
-        return {"output": str(output)}
-    written = save_result(output, interaction.pixels, tokens, bundle)
-    return {"output": str(output), "tokens": str(written[-1])}

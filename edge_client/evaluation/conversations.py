@@ -12,8 +12,9 @@ import numpy as np
 
 from edge_client.client import EdgeClient, Interaction
 from edge_client.exchange.coded_exchange import Exchange
-from edge_client.pictures.images import Geometry, Picture, box_mask
-from edge_client.pictures.masks import token_mask
+from edge_client.pictures.geometry import Geometry
+from edge_client.pictures.images import Picture
+from edge_client.pictures.masks import box_mask, token_mask
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.errors import InternalError
 from shared_protocol.messages import Options

@@ -15,8 +15,8 @@ import numpy as np
 
 from edge_client.evaluation.context import Case, Context, Records
 from edge_client.evaluation.run_cases import MAX_FAILURES, CaseRunner, failure_record
-from edge_client.pictures.images import box_mask, load_picture
-from edge_client.pictures.masks import token_mask
+from edge_client.pictures.images import load_picture
+from edge_client.pictures.masks import box_mask, token_mask
 from edge_client.transport.counted_http import CountedHttp
 from shared_protocol.cases import CaseRecord
 from shared_protocol.errors import ConfigError, UnimicError

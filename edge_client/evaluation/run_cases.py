@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from edge_client.client import EdgeBundle, EdgeClient, Interaction
-from edge_client.pictures.images import box_mask, load_picture, save_picture
-from edge_client.pictures.masks import token_mask
+from edge_client.pictures.images import load_picture
+from edge_client.pictures.masks import box_mask, token_mask
+from edge_client.pictures.outputs import save_picture
 from edge_client.report import interaction_report
 from edge_client.spawn import spawned_server
 from edge_client.transport.base import Transport

@@ -15,33 +15,42 @@ import struct
 import zlib
 from pathlib import Path
 
+from PIL import Image
+
 from shared_protocol.errors import BadMessageError, BundleMismatchError
 from shared_protocol.message.picture_file import (
     MAX_FILE,
     Coding,
+    Metadata,
     PictureBundle,
+    StoredPicture,
     read_picture,
     write_picture,
 )
-from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import ImageTokens
 
 CHUNK = b"umIC"
 SUFFIX = ".umic"
 DIGEST_KEY = "picture_sha256"
+PHOTO_KEY = "photo_sha256"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DIGEST_BYTES = 8
-_MAX_PNG = 1 << 26
+_MAX_PNG = 1 << 28
+_STRIP = 512
 
 
-def chunk_of(tokens: ImageTokens, pixels: Pixels, bundle: PictureBundle) -> bytes:
-    """What a PNG of `pixels` (H, W, 3) carries: their digest and a `.umic` file."""
-    return _digest(pixels) + write_picture(tokens, bundle, Coding.DURABLE)
+def chunk_of(
+    tokens: ImageTokens, image: Image.Image, bundle: PictureBundle, metadata: Metadata | None = None
+) -> bytes:
+    """What a PNG of `image` carries: a digest of its pixels, and a `.umic` file."""
+    return _digest(image) + write_picture(tokens, bundle, Coding.DURABLE, metadata)
 
 
-def tokens_in_chunk(chunk: bytes, pixels: Pixels, bundle: PictureBundle) -> ImageTokens | None:
-    """The tokens of a chunk; None where they are not those of `pixels`, or of this bundle."""
-    if chunk[:_DIGEST_BYTES] != _digest(pixels):
+def tokens_in_chunk(
+    chunk: bytes, image: Image.Image, bundle: PictureBundle
+) -> StoredPicture | None:
+    """The tokens of a chunk; None where they are not those of `image`, or of this bundle."""
+    if chunk[:_DIGEST_BYTES] != _digest(image):
         return None
     return _tokens(chunk[_DIGEST_BYTES:], bundle)
 
@@ -67,22 +76,24 @@ def beside(path: Path) -> Path:
     return path.with_suffix(SUFFIX)
 
 
-def write_beside(path: Path, tokens: ImageTokens, bundle: PictureBundle) -> bytes:
+def write_beside(
+    path: Path, tokens: ImageTokens, bundle: PictureBundle, metadata: Metadata | None = None
+) -> bytes:
     """The content of the file beside the picture at `path`, which is there already.
 
     Raises:
         OSError: the picture cannot be read.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return write_picture(tokens, bundle, Coding.DURABLE, {DIGEST_KEY: digest})
+    told = {**(metadata or {}), DIGEST_KEY: file_digest(path)}
+    return write_picture(tokens, bundle, Coding.DURABLE, told)
 
 
-def tokens_with(path: Path, pixels: Pixels, bundle: PictureBundle) -> ImageTokens | None:
+def tokens_with(path: Path, image: Image.Image, bundle: PictureBundle) -> StoredPicture | None:
     """The tokens that a picture's file carries, or that lie beside it; None without any.
 
     Args:
         path: the picture's file.
-        pixels: (H, W, 3) uint8, all of it as it was decoded.
+        image: all of it as it was decoded, upright.
         bundle: decides whose tokens are of use.
     """
     if path.stat().st_size > _MAX_PNG:
@@ -90,24 +101,47 @@ def tokens_with(path: Path, pixels: Pixels, bundle: PictureBundle) -> ImageToken
     data = path.read_bytes()
     chunk = find_chunk(data)
     if chunk is not None:
-        return tokens_in_chunk(chunk, pixels, bundle)
+        return tokens_in_chunk(chunk, image, bundle)
     file = beside(path)
     if not file.is_file() or file.stat().st_size > MAX_FILE:
         return None
-    return _tokens(file.read_bytes(), bundle, hashlib.sha256(data).hexdigest())
+    stored = _tokens(file.read_bytes(), bundle)
+    digest = hashlib.sha256(data).hexdigest()
+    if stored is None or digest not in map(stored.metadata.get, (DIGEST_KEY, PHOTO_KEY)):
+        return None
+    return stored
 
 
-def _tokens(data: bytes, bundle: PictureBundle, digest: str | None = None) -> ImageTokens | None:
+def photo_of(path: Path, stored: StoredPicture, suffixes: tuple[str, ...]) -> Path | None:
+    """The picture that the tokens at `path` were made of or into, if it lies beside them."""
+    wanted = {stored.metadata.get(DIGEST_KEY), stored.metadata.get(PHOTO_KEY)} - {None}
+    if not wanted:
+        return None
+    stem = path.with_suffix("").name
+    for each in sorted(path.parent.iterdir()):
+        fits = each.suffix.lower() in suffixes and each.with_suffix("").name == stem
+        if fits and each.is_file() and file_digest(each) in wanted:
+            return each
+    return None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tokens(data: bytes, bundle: PictureBundle) -> StoredPicture | None:
     """The tokens in a `.umic` file's bytes; None for a damaged one, or one of something else."""
     try:
-        stored = read_picture(data, bundle)
+        return read_picture(data, bundle)
     except (BadMessageError, BundleMismatchError):
         return None
-    if digest is not None and stored.metadata.get(DIGEST_KEY) != digest:
-        return None
-    return stored.image
 
 
-def _digest(pixels: Pixels) -> bytes:
-    shape = struct.pack(">II", pixels.shape[0], pixels.shape[1])
-    return hashlib.sha256(shape + pixels.tobytes()).digest()[:_DIGEST_BYTES]
+def _digest(image: Image.Image) -> bytes:
+    """First bytes of a SHA-256 over height, width and pixels, row by row."""
+    found = hashlib.sha256(struct.pack(">II", image.height, image.width))
+    for top in range(0, image.height, _STRIP):
+        found.update(image.crop((0, top, image.width, min(image.height, top + _STRIP))).tobytes())
+    return found.digest()[:_DIGEST_BYTES]

@@ -1,14 +1,18 @@
-"""Pictures of every colour mode to 8-bit RGB.
+"""Pictures of every colour mode to 8-bit sRGB, and new parts to the colours of an old picture.
 
 It opens no files and does not know sizes, masks or tokens.
 """
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image
 
 WHITE = (255, 255, 255)
+EDITABLE = ("RGB", "RGBA", "L", "LA", "I;16")
+"""Modes that a new part can be put into."""
 _MODE_NAMES = {
     "1": "black and white",
     "L": "grey",
@@ -20,10 +24,15 @@ _MODE_NAMES = {
     "LAB": "Lab",
     "HSV": "HSV",
 }
+_STRIP = 512
+_PROFILED = ("RGB", "RGBA", "L", "CMYK")
 
 
-def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture as 8-bit RGB, and what was done to it, in words."""
+def to_rgb(image: Image.Image, profile: bytes | None = None) -> tuple[Image.Image, list[str]]:
+    """The picture as 8-bit sRGB, and what was done to it, in words."""
+    converted = _by_profile(image, profile)
+    if converted is not None:
+        return converted, ["its colour profile applied"]
     if image.mode == "RGB" and not image.has_transparency_data:
         return image, []
     notes = []
@@ -36,17 +45,52 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     return image.convert("RGB"), notes
 
 
+def editable(
+    image: Image.Image, profile: bytes | None
+) -> tuple[Image.Image, bytes | None, list[str]]:
+    """The picture in a mode that a new part can be put into, its profile, and notes.
+
+    The mode stays where that is possible: a palette has no room for new colours, and the colours
+    that a model gives have no CMYK.
+    """
+    if image.mode in EDITABLE and not (image.mode == "RGB" and image.has_transparency_data):
+        return image, profile, []
+    if image.has_transparency_data:
+        return image.convert("RGBA"), profile, [f"{_named(image)} becomes RGBA"]
+    if image.mode in ("1", "I", "F") or image.mode.startswith("I;16"):
+        return eight_bits(image).convert("L"), None, [f"{_named(image)} becomes 8-bit grey"]
+    keeps = image.mode == "P"
+    if keeps:
+        return image.convert("RGB"), profile, [f"{_named(image)} becomes RGB"]
+    rgb, _ = to_rgb(image, profile)
+    return rgb, None, [f"{_named(image)} becomes RGB"]
+
+
+def like(part: Image.Image, mode: str, profile: bytes | None) -> Image.Image:
+    """An 8-bit sRGB part in the mode (of `EDITABLE`) and the colours of a picture."""
+    if mode in ("L", "LA", "I;16"):
+        grey = part.convert("L")
+        return grey.convert("LA") if mode == "LA" else grey
+    part = _into_profile(part, profile)
+    return part.convert("RGBA") if mode == "RGBA" else part
+
+
 def flatten(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     """A picture with transparency, laid on `colour`, as RGB."""
-    layer = image.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, (*colour, 255))
-    return Image.alpha_composite(ground, layer).convert("RGB")
+    flat = Image.new("RGB", image.size, colour)
+    for top in range(0, image.height, _STRIP):  # in strips: five copies of all of it are too many
+        layer = image.crop((0, top, image.width, min(image.height, top + _STRIP))).convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (*colour, 255))
+        flat.paste(Image.alpha_composite(ground, layer).convert("RGB"), (0, top))
+    return flat
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
     """Integer or float grey of more than 8 bits as 8 bits; Pillow itself would clip, not scale."""
     if not image.mode.startswith(("I", "F")):
         return image
+    if image.mode == "I;16":
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     values = np.nan_to_num(np.asarray(image).astype(np.float64))
     peak = float(values.max(initial=0.0))
     top = next((step for step in _full_scales(image.mode) if peak <= step), peak)
@@ -58,3 +102,39 @@ def _full_scales(mode: str) -> tuple[float, ...]:
     if mode.startswith("I;16"):
         return (65535.0,)
     return (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0)
+
+
+def _named(image: Image.Image) -> str:
+    return _MODE_NAMES.get(image.mode, "grey of many bits")
+
+
+def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image | None:
+    """The picture's colours by its profile; None where sRGB is what they are taken for."""
+    if profile is None or image.mode not in _PROFILED or image.has_transparency_data:
+        return None
+    try:
+        from PIL import ImageCms
+
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(given):
+            return None
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, given, srgb, outputMode="RGB")
+    except Exception:  # a damaged profile is no reason to refuse a good picture
+        return None
+
+
+def _into_profile(part: Image.Image, profile: bytes | None) -> Image.Image:
+    """An sRGB part in the colours of a profile, as far as the profile can be used."""
+    if profile is None:
+        return part
+    try:
+        from PIL import ImageCms
+
+        wanted = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(wanted):
+            return part
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(part, srgb, wanted, outputMode="RGB") or part
+    except Exception:  # see above
+        return part

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edge_client.pictures.images import Fit, load_picture
+from edge_client.pictures.geometry import Fit
+from edge_client.pictures.images import load_picture
 from shared_protocol.tokenizers.image import Pixels
 
 TILE = 256

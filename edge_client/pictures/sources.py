@@ -1,20 +1,42 @@
-"""A picture that somebody names, as pixels and, where its file carries them, as tokens.
+"""A picture that somebody names or edits: its photo in full size, and its tokens where it has any.
 
 It does not know tasks or the network.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from edge_client.pictures.carried_tokens import beside, chunk_of, tokens_with, write_beside
-from edge_client.pictures.images import Fit, Geometry, Picture, load_picture, save_picture
+from PIL import Image
+
+from edge_client.pictures.carried_tokens import photo_of, tokens_with
+from edge_client.pictures.geometry import CENTRE, Fit, Geometry, Size
+from edge_client.pictures.images import Picture, view
+from edge_client.pictures.opening import (
+    MAX_FILE_BYTES,
+    STDIN,
+    Photo,
+    open_bytes,
+    open_photo,
+)
+from edge_client.pictures.pasting import Step, rendered
 from shared_protocol.errors import ImageError
-from shared_protocol.files import write_atomically
-from shared_protocol.message.picture_file import MAGIC, MAX_FILE, PictureBundle, read_picture
-from shared_protocol.tokenizers.image import ImageTokenizer, Pixels
+from shared_protocol.message.picture_file import (
+    MAGIC,
+    MAX_FILE,
+    PictureBundle,
+    StoredPicture,
+    read_picture,
+)
+from shared_protocol.tokenizers.image import ImageTokenizer
 from shared_protocol.tokens import ImageTokens
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic")
+"""Suffixes of files that a folder or a `.umic` file is searched for."""
 
 
 class SourceBundle(PictureBundle, Protocol):
@@ -32,30 +54,169 @@ class SourceBundle(PictureBundle, Protocol):
         """Pixels to codes and back."""
 
 
-def load_source(path: Path, bundle: SourceBundle, fit: Fit = Fit.CROP) -> Picture:
-    """A picture, or a `.umic` file, for the bundle's tokenizer.
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A photo with what was done to it, and the tokens of the part that a model knows.
 
-    Where the file carries tokens they are kept, whatever their grid; otherwise the picture is
-    brought to the bundle's own size.
+    Args:
+        name: to call it by.
+        bundle: whose tokens they are.
+        base: the photo as it was opened; None for tokens without one.
+        steps: what edits changed of it.
+        tokens: of what `geometry` shows of the photo after all steps; None if not known.
+        geometry: of the photo after all steps to its tokens.
+    """
+
+    name: str
+    bundle: SourceBundle
+    base: Photo | None = None
+    steps: tuple[Step, ...] = ()
+    tokens: ImageTokens | None = None
+    geometry: Geometry | None = None
+
+    @property
+    def target(self) -> Size:
+        """(width, height) in pixels of what the model sees at once."""
+        height, width = self.bundle.grid
+        return width * self.bundle.stride, height * self.bundle.stride
+
+    @property
+    def photo(self) -> Photo | None:
+        """The photo after all steps; it is made anew at each call."""
+        if self.base is None or not self.steps:
+            return self.base
+        image, profile, notes = rendered(self.base, self.steps)
+        told = (*self.base.notes, *notes)
+        return Photo(self.name, image, image.size, told, profile=profile, path=self.base.path)
+
+    @property
+    def size(self) -> Size:
+        """(width, height) in pixels of the photo, or of what its tokens decode to."""
+        if self.geometry is not None:
+            return self.geometry.source
+        assert self.base is not None, "a source without tokens has a photo"
+        return self.base.size
+
+    @property
+    def usual(self) -> Geometry:
+        """The geometry of its tokens, unless they show less of it than the crop would."""
+        crop = Geometry(self.size, self.target)
+        known = self.geometry
+        if known is None or (self.base is not None and known.seen.area < 0.99 * crop.seen.area):
+            return crop
+        return known
+
+    def seen(self, geometry: Geometry | None = None) -> Picture:
+        """What the model sees of it by a geometry; None = the usual one."""
+        geometry = geometry or self.usual
+        known = self.tokens is not None and geometry.same_as(self.geometry)
+        photo = self.photo
+        if photo is not None:
+            picture = view(photo, geometry)
+            return replace(picture, tokens=self.tokens, notes=_kept(picture)) if known else picture
+        assert self.tokens is not None, "a source has a photo or tokens"
+        pixels = self.bundle.image_tokenizer().detokenize(self.tokens)
+        return Picture(self.name, pixels, geometry, ("tokens from the file",), self.tokens)
+
+    def native(self) -> Source:
+        """Its tokens alone, without the photo."""
+        assert self.tokens is not None, "asked of what a model has seen"
+        return of_tokens(self.tokens, self.bundle, self.name)
+
+    def edited(self, step: Step | None, tokens: ImageTokens, geometry: Geometry) -> Source:
+        """What results of an edit; without a step, or a photo, it is its tokens alone."""
+        if step is None or self.base is None:
+            return of_tokens(tokens, self.bundle, self.name)
+        steps = (*self.steps, step)
+        return replace(self, steps=steps, tokens=tokens, geometry=geometry)
+
+
+def of_tokens(tokens: ImageTokens, bundle: SourceBundle, name: str) -> Source:
+    """Tokens without a photo: their picture is what they decode to."""
+    height, width = tokens.shape
+    size = width * bundle.stride, height * bundle.stride
+    return Source(name, bundle, None, (), tokens, Geometry(size, size))
+
+
+def open_source(
+    path: Path, bundle: SourceBundle, whole: bool = False, photo: Path | None = None
+) -> Source:
+    """A picture's file, a `.umic` file, or "-" for a picture on standard input.
+
+    Args:
+        path: of the file.
+        bundle: decides whose tokens are of use.
+        whole: refuse a photo that could only be read at a part of its size.
+        photo: the picture that a `.umic` file belongs to; None = the one beside it, if any.
 
     Raises:
         ImageError: not a readable picture.
         BadMessageError, BundleMismatchError: a `.umic` file that is damaged, or of another
             tokenizer.
     """
+    if path == STDIN:
+        return _from_bytes(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), bundle, whole)
     if _is_token_file(path):
-        tokens = read_picture(path.read_bytes(), bundle).image
-        pixels = bundle.image_tokenizer().detokenize(tokens)
-        return _as_it_is(path, pixels, tokens, "tokens from the file")
-    height, width = (side * bundle.stride for side in bundle.grid)
-    picture = load_picture(path, height, width, fit)
-    whole = picture.whole
-    if fit is not Fit.CROP or whole is None:
-        return picture
-    found = tokens_with(path, whole, bundle)
-    if found is None or whole.shape[:2] != tuple(side * bundle.stride for side in found.shape):
-        return picture
-    return _as_it_is(path, whole, found, "its tokens kept")
+        return _from_tokens(path, bundle, whole, photo)
+    opened = open_photo(path, whole)
+    stored = None if opened.reduced else tokens_with(path, opened.image, bundle)
+    return _with_tokens(opened, bundle, stored)
+
+
+def load_source(
+    path: Path, bundle: SourceBundle, fit: Fit = Fit.CROP, at: tuple[float, float] = CENTRE
+) -> Picture:
+    """A picture, or a `.umic` file, as the bundle's tokenizer takes it.
+
+    Where the file carries tokens they are kept, whatever their grid; otherwise the picture is
+    brought to the bundle's own size. Errors as of `open_source`.
+    """
+    source = open_source(path, bundle)
+    if source.base is None or (source.tokens is not None and fit is Fit.CROP and at == CENTRE):
+        return source.seen()
+    return source.seen(Geometry(source.size, source.target, fit, at=at))
+
+
+def _kept(picture: Picture) -> tuple[str, ...]:
+    return (*picture.notes, "its tokens kept")
+
+
+def _from_bytes(data: bytes, bundle: SourceBundle, whole: bool) -> Source:
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"standard input has over {MAX_FILE_BYTES:,} bytes", "shrink the picture")
+    if data.startswith(MAGIC):
+        return of_tokens(read_picture(data, bundle).image, bundle, "standard input")
+    return Source("standard input", bundle, open_bytes(data, "standard input", whole))
+
+
+def _from_tokens(path: Path, bundle: SourceBundle, whole: bool, photo: Path | None) -> Source:
+    stored = read_picture(path.read_bytes(), bundle)
+    found = photo or photo_of(path, stored, PICTURES)
+    if found is not None:
+        source = _with_tokens(open_photo(found, whole), bundle, stored)
+        if source.tokens is not None:
+            return source
+        if photo is not None:
+            raise ImageError(
+                f"the tokens in {path.name} are not of a photo like {photo.name}",
+                "name the photo that they were made of, or leave --photo out",
+            )
+    return of_tokens(stored.image, bundle, path.name)
+
+
+def _with_tokens(photo: Photo, bundle: SourceBundle, stored: StoredPicture | None) -> Source:
+    """A photo with its tokens, as far as they tell which part of it they are."""
+    plain = Source(photo.name, bundle, photo)
+    if stored is None:
+        return plain
+    height, width = stored.image.shape
+    target = width * bundle.stride, height * bundle.stride
+    geometry = Geometry.from_metadata(stored.metadata, target)
+    if geometry is None and photo.size == target:
+        geometry = Geometry(target, target)
+    if geometry is None or geometry.source != photo.size:
+        return plain
+    return replace(plain, tokens=stored.image, geometry=geometry)
 
 
 def _is_token_file(path: Path) -> bool:
@@ -69,34 +230,11 @@ def _is_token_file(path: Path) -> bool:
     return found
 
 
-def _as_it_is(path: Path, pixels: Pixels, tokens: ImageTokens, note: str) -> Picture:
-    size = pixels.shape[1], pixels.shape[0]
-    return Picture(path.name, pixels, Geometry(size, size), (note,), tokens)
-
-
-def save_result(
-    path: Path, pixels: Pixels, tokens: ImageTokens | None, bundle: PictureBundle
-) -> list[Path]:
-    """Write a picture and, unless `tokens` is None, its tokens in it and beside it.
-
-    Args:
-        path: ends in .png, .jpg or .webp.
-        pixels: (H, W, 3) uint8.
-        tokens: those that `pixels` were decoded from.
-        bundle: names the tokenizer.
-
-    Returns:
-        What was written.
-
-    Raises:
-        ImageError: a file cannot be written.
-    """
-    if tokens is None:
-        save_picture(path, pixels)
-        return [path]
-    save_picture(path, pixels, chunk_of(tokens, pixels, bundle))
-    try:
-        write_atomically(beside(path), write_beside(path, tokens, bundle))
-    except OSError as error:
-        raise ImageError(f"cannot write {beside(path)}: {error.strerror}") from error
-    return [path, beside(path)]
+def full_image(
+    source: Source, notes: Sequence[str] = ()
+) -> tuple[Image.Image, bytes | None, list[str]]:
+    """The picture in full size, its colour profile, and notes on its mode."""
+    if source.base is None:
+        return Image.fromarray(source.seen().pixels), None, list(notes)
+    image, profile, more = rendered(source.base, source.steps)
+    return image, profile, [*notes, *more]

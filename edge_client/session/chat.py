@@ -144,7 +144,7 @@ class Chat:
         if side not in SIDES or not count.isdecimal():
             raise InvalidInputError(f"{side} {count} is no side and number", f"write {usage}")
         prompt = _needed(prompt, usage)
-        sides = {side: int(count)}
+        sides: dict[str, Any] = {side: count}
         return self._made(self._current().outpaint(prompt, **sides, **self._options))
 
     def _back(self, rest: str) -> Said:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_client.pictures.sources import of_tokens
 from edge_client.session.cost import TurnCost
 from edge_client.session.history import (
     StoredSession,
@@ -84,7 +85,10 @@ class Keeper:
 
     def restore(self, session: Session, before: StoredSession) -> tuple[list[Turn], list[Picture]]:
         """The turns of a conversation, and its pictures in order."""
-        pictures = [Picture(session, tokens, name) for name, tokens in before.pictures]
+        pictures = [
+            Picture(session, tokens, of_tokens(tokens, session.bundle, name), name)
+            for name, tokens in before.pictures
+        ]
         return [_restored(turn, pictures) for turn in before.turns], pictures
 
 

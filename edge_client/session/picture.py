@@ -13,15 +13,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from edge_client.client import Interaction
-from edge_client.pictures import images
-from edge_client.pictures.masks import token_mask
-from edge_client.pictures.sources import save_result
+from edge_client.pictures.edits import (
+    Look,
+    Wish,
+    for_inpainting,
+    for_outpainting,
+    for_question,
+    parse_ratio,
+)
+from edge_client.pictures.mask_files import Mask, box_shapes, draw_shapes, load_mask_file
+from edge_client.pictures.opening import Photo
+from edge_client.pictures.outputs import check_output, destination, save_source
+from edge_client.pictures.pasting import inpainted, outpainted
+from edge_client.pictures.sources import Source, full_image
 from edge_client.session.cost import TurnCost
 from shared_protocol.errors import InvalidInputError, MaskError
 from shared_protocol.messages import Options
-from shared_protocol.tasks import Extension
 from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import ImageTokens, TokenMask
 
@@ -85,7 +94,8 @@ class Picture:
 
     Attributes:
         session: which it belongs to.
-        tokens: (H, W) codes.
+        tokens: (H, W) codes of what the model knows of it.
+        source: the photo that it comes from, with all edits in full size.
         name: the file that it came from, or what made it.
         warnings: what the user should know about how it was made.
         cost: of the turn that made it; None for one that was opened.
@@ -93,21 +103,25 @@ class Picture:
 
     session: Session = field(repr=False)
     tokens: ImageTokens
+    source: Source = field(repr=False)
     name: str = ""
     warnings: tuple[str, ...] = ()
     cost: TurnCost | None = None
-    opened: images.Picture | None = field(default=None, repr=False)
 
     @cached_property
     def pixels(self) -> Pixels:
-        """(height, width, 3) uint8 RGB, as decoded from the tokens."""
+        """(height, width, 3) uint8 RGB, as decoded from the tokens: what the model sees."""
         return self.session.bundle.image_tokenizer().detokenize(self.tokens)
 
     @property
+    def full(self) -> Pixels:
+        """(height, width, 3) uint8 RGB in full size: the photo with all edits in it."""
+        return np.asarray(full_image(self.source)[0].convert("RGB"))
+
+    @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        stride = self.session.bundle.stride
-        return self.tokens.shape[1] * stride, self.tokens.shape[0] * stride
+        """(width, height) in pixels of the picture in full size."""
+        return self.source.size
 
     def ask(
         self,
@@ -121,8 +135,8 @@ class Picture:
 
         Args:
             question: in words.
-            window: (top, left) in tokens of the part that is looked at, where the picture is larger
-                than the model's own; None = the middle.
+            window: (top, left) in tokens of the part that is looked at, where the tokens are more
+                than the model sees at once; None = the middle.
             max_new_tokens: longest answer; None = the bundle's.
             seed: equal seeds give equal answers.
 
@@ -130,75 +144,128 @@ class Picture:
             PromptError: the question is empty or too long.
             UnimicError: what else went wrong, typed; so do all methods that ask the cloud.
         """
-        seen, corner = self._window(window)
         options = Options(seed=seed, max_new_tokens=max_new_tokens)
+        seen, corner, told = self._window(window)
         done = self.session.client.vqa(seen, question, options)
-        cost, warnings = TurnCost.of(done), done.warnings
-        if corner is not None:
-            height, width = seen.shape
-            warnings = (
-                *warnings,
-                f"the answer is about columns {corner[1]}..{corner[1] + width - 1}, rows "
-                f"{corner[0]}..{corner[0] + height - 1} of {self.tokens.shape[1]}x"
-                f"{self.tokens.shape[0]} tokens, since the model looks at {width}x{height} at once",
-            )
-        answer = Answer(done.answer or "", cost, warnings, corner)
+        cost = TurnCost.of(done)
+        answer = Answer(done.answer or "", cost, (*done.warnings, *told), corner)
         self.session.note(Turn("vqa", question, self, answer, cost))
         return answer
 
-    def inpaint(
+    def inpaint(  # noqa: PLR0913 - what, where, and options by name
         self,
         where: Where,
-        prompt: str,
+        prompt: str = "",
         *,
+        around: float | None = None,
+        edge: float | None = None,
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
     ) -> Picture:
         """The picture with a part repainted; see `Where` for what may name the part.
 
+        Args:
+            where: the part.
+            prompt: what it, or the whole picture, shows; none = what is there is removed.
+            around: look only at the part and so much around it, as a share of its size.
+            edge: width of the soft edge in pixels of the picture; None = half a token.
+            seed: equal seeds give equal results.
+            steps: decoding steps; None = the bundle's.
+            guidance: weight of the prompt; None = the bundle's.
+
         Raises:
             MaskError: it names nothing.
         """
-        mask = self._mask(where)
         options = Options(steps=steps, guidance=guidance, seed=seed)
-        return self._made(self.session.client.inpaint(self.tokens, mask, prompt, options), prompt)
+        mask = self._mask(where)
+        if isinstance(where, TokenMask):
+            picture, flags = self.source.seen(), where
+            told: list[str] = []
+        else:
+            picture, flags, told = for_inpainting(self.source, mask, Look(around=around))
+        given = picture.pixels if picture.tokens is None else picture.tokens
+        done = self.session.client.inpaint(given, flags, prompt, options)
+        assert done.pixels is not None, "the task makes a picture"
+        assert done.response.image is not None, "the task makes a picture"
+        step = inpainted(done.pixels, picture, mask, flags, edge)
+        told = [*told, *picture.told(self.session.bundle.stride)]
+        made = self.source.edited(step, done.response.image, picture.geometry)
+        return self.session.made(done, prompt, self, made, told)
 
     def outpaint(  # noqa: PLR0913 - four sides, and options by name
         self,
-        prompt: str,
+        prompt: str = "",
         *,
-        left: int = 0,
-        right: int = 0,
-        up: int = 0,
-        down: int = 0,
+        left: int | str = 0,
+        right: int | str = 0,
+        up: int | str = 0,
+        down: int | str = 0,
+        to: str | None = None,
+        edge: float | None = None,
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
     ) -> Picture:
-        """The picture continued by so many token columns and rows on each side."""
-        extension = Extension(left, right, up, down)
-        options = Options(steps=steps, guidance=guidance, seed=seed)
-        done = self.session.client.outpaint(self.tokens, extension, prompt, options)
-        return self._made(done, prompt)
+        """The picture continued on some sides.
 
-    def save(self, path: str | Path, *, tokens: bool = True) -> list[Path]:
-        """Write the picture, and its tokens in it and beside it; returns what was written.
+        Args:
+            prompt: what the extended picture shows.
+            left, right, up, down: token columns or rows, or "25%" or "64px" of the picture.
+            to: the shape that is to come out instead, such as "16:9".
+            edge: width of the soft edge in pixels of the picture; None = half a token.
+            seed: equal seeds give equal results.
+            steps: decoding steps; None = the bundle's.
+            guidance: weight of the prompt; None = the bundle's.
+        """
+        options = Options(steps=steps, guidance=guidance, seed=seed)
+        sides = {"left": str(left), "right": str(right), "up": str(up), "down": str(down)}
+        wish = Wish(sides, None if to is None else parse_ratio(to))
+        grown = for_outpainting(self.source, wish, Look())
+        given = grown.picture.pixels if grown.picture.tokens is None else grown.picture.tokens
+        done = self.session.client.outpaint(given, grown.extension, prompt, options)
+        assert done.pixels is not None, "the task makes a picture"
+        assert done.response.image is not None, "the task makes a picture"
+        stride = self.session.bundle.stride
+        step, geometry = outpainted(done.pixels, grown.picture, grown.extension, stride, edge)
+        made = grown.source.edited(step, done.response.image, geometry)
+        return self.session.made(done, prompt, self, made, grown.warnings)
+
+    def save(
+        self, path: str | Path, *, tokens: bool = True, native: bool = False, force: bool = True
+    ) -> list[Path]:
+        """Write the picture in full size, and its tokens in it and beside it.
+
+        Args:
+            path: ends in .png, .jpg or .webp; a file there is replaced.
+            tokens: whether they are kept.
+            native: write what the tokens decode to instead, as the model sees it.
+            force: overwrite even the photo that it was made from.
+
+        Returns:
+            What was written.
 
         Raises:
             ImageError: the path ends in no format that can be written, or cannot be written.
         """
-        kept = self.tokens if tokens else None
-        return save_result(Path(path), self.pixels, kept, self.session.bundle)
+        target = Path(path)
+        check_output(target)
+        source = self.source.native() if native else self.source
+        base = self.source.base
+        reads = (None if base is None else base.path,)
+        saved = save_source(destination(target, target, reads, force), source, tokens)
+        return [saved.path] if saved.tokens is None else [saved.path, saved.tokens]
 
-    def _made(self, done: Interaction, prompt: str) -> Picture:
-        return self.session.made(done, prompt, self)
-
-    def _window(self, corner: tuple[int, int] | None) -> tuple[ImageTokens, tuple[int, int] | None]:
-        """The part that a question is about, and where it begins if it is not all."""
+    def _window(
+        self, corner: tuple[int, int] | None
+    ) -> tuple[Pixels | ImageTokens, tuple[int, int] | None, list[str]]:
+        """What a question is about, where it begins if it is not all, and warnings."""
         (height, width), native = self.tokens.shape, self.session.bundle.grid
-        if (height, width) == native:
-            return self.tokens, None
+        if (height, width) == native and corner is None:
+            picture, told = for_question(self.source, Look())
+            given = picture.pixels if picture.tokens is None else picture.tokens
+            # What falls away was told when the picture was opened.
+            return given, None, [line for line in told if line not in self.warnings]
         top, left = corner or ((height - native[0]) // 2, (width - native[1]) // 2)
         if not (0 <= top <= height - native[0] and 0 <= left <= width - native[1]):
             raise InvalidInputError(
@@ -206,23 +273,25 @@ class Picture:
                 f"the model looks at {native[0]}x{native[1]} of them at once",
             )
         codes = self.tokens.codes[top : top + native[0], left : left + native[1]]
-        return ImageTokens(codes, self.tokens.codebook_size), (top, left)
+        told = [
+            f"the answer is about columns {left}..{left + native[1] - 1}, rows "
+            f"{top}..{top + native[0] - 1} of {width}x{height} tokens, since the model looks at "
+            f"{native[1]}x{native[0]} at once"
+        ]
+        return ImageTokens(codes, self.tokens.codebook_size), (top, left), told
 
-    def _mask(self, where: Where) -> TokenMask:
-        if isinstance(where, TokenMask):
-            return where
+    def _mask(self, where: Where) -> Mask:
         width, height = self.size
-        plain = images.Picture(
-            self.name, np.zeros((height, width, 3), np.uint8), images.Geometry(self.size, self.size)
-        )
-        picture = self.opened or plain
+        if isinstance(where, TokenMask):
+            return Mask(Image.new("L", (width, height), 255), "the mask")
         if isinstance(where, (str, Path)):
-            pixels = images.load_mask(Path(where), picture)
-        elif isinstance(where, np.ndarray):
-            pixels = _mask_pixels(where, (height, width))
-        else:
-            pixels = images.box_mask(_boxes(where), picture)
-        return token_mask(pixels, self.tokens.shape)
+            photo = self.source.photo or Photo(
+                self.name, Image.new("RGB", (width, height)), (width, height)
+            )
+            return load_mask_file(Path(where), photo)
+        if isinstance(where, np.ndarray):
+            return Mask(Image.fromarray(_mask_pixels(where, (height, width))), "the mask")
+        return draw_shapes(box_shapes(_boxes(where)), self.name, (width, height))
 
 
 def _boxes(where: Box | Sequence[Box]) -> list[Box]:

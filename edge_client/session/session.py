@@ -16,19 +16,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
 from edge_client.client import EdgeClient, Interaction
 from edge_client.config import load_settings
 from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import OnPreview, Wishes
-from edge_client.pictures import images
-from edge_client.pictures.sources import load_source
+from edge_client.pictures.geometry import Fit, Geometry
+from edge_client.pictures.opening import Photo
+from edge_client.pictures.sources import Source, of_tokens, open_source
 from edge_client.session.cost import Cost, TurnCost
 from edge_client.session.keeping import Keeper
 from edge_client.session.picture import Picture, Turn
@@ -38,6 +41,7 @@ from shared_protocol.compute import Compute
 from shared_protocol.errors import BundleMismatchError, InvalidInputError
 from shared_protocol.messages import OnStep, Options
 from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import MAX_GRID
 
 
 class Session:
@@ -142,18 +146,40 @@ class Session:
         """A picture of the user's: a file (also .umic), or (height, width, 3) uint8 pixels.
 
         Args:
-            picture: pixels must have the size of whole tokens.
-            fit: how another shape becomes the model's square: "crop", "pad" or "stretch".
+            picture: a file, or pixels of any size.
+            fit: how another shape becomes the model's square: "crop", "pad" or "stretch"; what
+                falls away is told in the picture's `warnings`.
 
         Raises:
             ImageError: not a readable picture.
         """
         if isinstance(picture, np.ndarray):
-            tokens = self.bundle.image_tokenizer().tokenize(picture)
-            return self._show(Picture(self, tokens, "pixels"))
-        source = load_source(Path(picture), self.bundle, images.Fit(fit))
-        tokens = source.tokens or self.bundle.image_tokenizer().tokenize(source.pixels)
-        return self._show(Picture(self, tokens, source.name, opened=source))
+            source = self._of_pixels(picture)
+        else:
+            source = open_source(Path(picture), self.bundle)
+        geometry = source.geometry or Geometry(source.size, source.target, Fit(fit))
+        if Fit(fit) is not Fit.CROP and source.base is not None:
+            geometry = Geometry(source.size, source.target, Fit(fit))
+        seen = source.seen(geometry if source.base is not None else None)
+        tokens = seen.tokens or self.bundle.image_tokenizer().tokenize(seen.pixels)
+        source = replace(source, tokens=tokens, geometry=seen.geometry)
+        told = tuple(seen.lost(self.bundle.stride))
+        return self._show(Picture(self, tokens, source, source.name, told))
+
+    def _of_pixels(self, pixels: Pixels) -> Source:
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise InvalidInputError(
+                f"the pixels are {pixels.dtype} of shape {pixels.shape}",
+                "give uint8 of shape (height, width, 3)",
+            )
+        image = Image.fromarray(pixels)
+        source = Source("pixels", self.bundle, Photo("pixels", image, image.size))
+        stride = self.bundle.stride
+        whole = all(side % stride == 0 and side <= MAX_GRID * stride for side in image.size)
+        least = min(self.bundle.grid) * stride
+        if whole and min(image.size) >= least:
+            return replace(source, geometry=Geometry(image.size, image.size))
+        return source
 
     def new(
         self,
@@ -165,7 +191,10 @@ class Session:
     ) -> Picture:
         """A picture from a prompt."""
         options = Options(steps=steps, guidance=guidance, seed=seed)
-        return self.made(self.client.t2i(prompt, options), prompt, None)
+        done = self.client.t2i(prompt, options)
+        assert done.response.image is not None, "the task makes a picture"
+        made = of_tokens(done.response.image, self.bundle, prompt)
+        return self.made(done, prompt, None, made)
 
     @property
     def picture(self) -> Picture | None:
@@ -218,11 +247,18 @@ class Session:
 
     # For pictures --------------------------------------------------------------------------------
 
-    def made(self, done: Interaction, prompt: str, source: Picture | None) -> Picture:
-        """Take in a picture that the cloud made."""
+    def made(
+        self,
+        done: Interaction,
+        prompt: str,
+        source: Picture | None,
+        made: Source,
+        told: Sequence[str] = (),
+    ) -> Picture:
+        """Take in a picture that the cloud made; `told` are warnings about its input."""
         assert done.response.image is not None, "the task makes a picture"
-        cost = TurnCost.of(done)
-        picture = Picture(self, done.response.image, prompt, done.warnings, cost)
+        cost, warnings = TurnCost.of(done), (*told, *done.warnings)
+        picture = Picture(self, done.response.image, made, prompt, warnings, cost)
         self.note(Turn(done.task.slug, prompt, source, picture, cost))
         return self._show(picture)
 

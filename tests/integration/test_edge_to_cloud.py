@@ -16,7 +16,7 @@ from serving_fakes import FakeEngine, LiveServer, SlowEngine, fake_settings
 
 from edge_client import cli
 from edge_client.client import EdgeClient, Interaction
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.transport.http import HttpTransport
 from shared_protocol.errors import (
     BundleMismatchError,

@@ -29,7 +29,7 @@ from edge_client.evaluation.sections import (
     vqa,
 )
 from edge_client.evaluation.tables import quality
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.transport.counted_http import CountedHttp
 from shared_protocol.errors import ConfigError, TransportError, UnimicError
 

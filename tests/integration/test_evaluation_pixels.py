@@ -31,7 +31,7 @@ from edge_client.evaluation.pixel_loop.message import (
     unpack_request,
 )
 from edge_client.evaluation.sections import cmc, codecs, rounds
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.transport.http import HttpTransport
 from shared_protocol.errors import (
     BadMessageError,

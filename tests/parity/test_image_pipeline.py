@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cloud_server.training.recipes.image_tokenizer.lfq_losses import lfq_losses
-from edge_client.pictures.images import load_mask, load_picture
-from edge_client.pictures.masks import token_mask
+from edge_client.pictures.images import load_picture
+from edge_client.pictures.masks import load_mask, token_mask
 from shared_protocol.bundles.catalogue import STRIDE
 from shared_protocol.compute import Compute
 from shared_protocol.tokenizers.compact import bit_weights, codes_to_z, quantize, z_to_codes

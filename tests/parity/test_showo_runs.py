@@ -16,8 +16,8 @@ from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.masked_decoding import REFERENCE, cosine_masked_count, gumbel, remask
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.work import PictureResult, PictureWork
-from edge_client.pictures.images import load_mask, load_picture
-from edge_client.pictures.masks import token_mask
+from edge_client.pictures.images import load_picture
+from edge_client.pictures.masks import load_mask, token_mask
 from shared_protocol.bundles.catalogue import STRIDE
 from shared_protocol.tasks import Extension
 from shared_protocol.tokenizers.image import NetworkTokenizer

@@ -19,7 +19,7 @@ from edge_client.evaluation.exchanges import exchange
 from edge_client.evaluation.pixel_loop.client import PixelClient
 from edge_client.evaluation.pixel_loop.message import PixelRequest
 from edge_client.evaluation.tables.comparing import pixel_flags, read_pixels, scores
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.transport.base import Transport
 from shared_protocol.errors import InternalError
 from shared_protocol.messages import Options, Request

@@ -20,8 +20,9 @@ from edge_client.evaluation.pixel_loop.client import PixelClient, PixelExchange
 from edge_client.evaluation.pixel_loop.gateway import Made
 from edge_client.evaluation.pixel_loop.message import PixelRequest
 from edge_client.evaluation.tables.comparing import pixel_flags, scores
-from edge_client.pictures.images import box_mask, load_picture, save_picture
-from edge_client.pictures.masks import token_mask
+from edge_client.pictures.images import load_picture
+from edge_client.pictures.masks import box_mask, token_mask
+from edge_client.pictures.outputs import save_picture
 from edge_client.transport.http import HttpTransport
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Extension, Task

@@ -35,7 +35,8 @@ from edge_client.evaluation.tables.comparing import (
     ssim_or_none,
 )
 from edge_client.evaluation.tables.quality import SKIPPED
-from edge_client.pictures.images import load_picture, save_picture
+from edge_client.pictures.images import load_picture
+from edge_client.pictures.outputs import save_picture
 from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.image import Pixels
 

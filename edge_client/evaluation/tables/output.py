@@ -16,7 +16,7 @@ from typing import Any
 from edge_client.evaluation.tables.plots import draw
 from edge_client.evaluation.tables.results import Cell, Plot, Section, Series, Table
 from edge_client.pictures.contact_sheet import Tile, contact_sheet
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.report import table as aligned
 from shared_protocol.errors import ConfigError
 

@@ -15,7 +15,7 @@ from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud, FakeWords
 from PIL import Image
 
 from edge_client import cli
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.transport.base import NoSessionsError
 from shared_protocol.errors import BundleMismatchError, ConfigError, OverloadedError, PromptError
 from shared_protocol.message.bitstream import VERSION

@@ -13,7 +13,8 @@ from edge_fakes import FakeBundle, FakeCloud
 
 from edge_client import demo
 from edge_client.client import EdgeClient
-from edge_client.pictures.images import load_picture, save_picture
+from edge_client.pictures.images import load_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.report import interaction_report
 from shared_protocol.errors import ConfigError
 from shared_protocol.tasks import Extension

@@ -21,7 +21,7 @@ from edge_client.evaluation.tables.output import (
     write_results,
 )
 from edge_client.evaluation.tables.results import Plot, Section, Series, Table, Tile
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from shared_protocol.errors import ConfigError
 
 TABLE = Table(

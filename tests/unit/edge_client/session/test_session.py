@@ -9,7 +9,7 @@ import pytest
 from edge_fakes import ANSWER, FakeBundle, FakeCloud
 
 from edge_client import Answer, Picture, Session
-from edge_client.pictures.images import save_picture
+from edge_client.pictures.outputs import save_picture
 from edge_client.session.chat import Chat
 from edge_client.transport.base import NoSessionsError
 from shared_protocol.errors import BundleMismatchError, InvalidInputError, MaskError
