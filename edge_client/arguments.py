@@ -47,7 +47,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         ConfigError: it cannot be understood.
         SystemExit: help or version was asked for.
     """
-    given = _build().parse_args(joined_negatives(list(arguments)))
+    parser = _build()
+    given, rest = parser.parse_known_args(joined_negatives(list(arguments)))
+    # argparse gives an optional word up once an option stands before it.
+    if getattr(given, "prompt", None) == "" and len(rest) == 1 and rest[0][:1] != "-":
+        given.prompt, rest = rest[0], []
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     for name in ("json", "quiet"):
         setattr(given, name, getattr(given, name, False))
     if given.command == "session" and (given.name is None) != (given.what == "list"):

@@ -27,6 +27,8 @@ _PLACES = {"left": 0.0, "top": 0.0, "start": 0.0, "middle": 0.5, "centre": 0.5, 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(px|%|)")
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)\s*[:/x]\s*(\d+(?:\.\d+)?)")
 _SAME_RATIO = 0.005
+_WINDOW = MAX_GRID // 2
+"""Tokens of a long photo that are shown beside what is new, where all of them are too many."""
 
 
 @dataclass(frozen=True)
@@ -256,14 +258,15 @@ def _scaled(source: Source, wish: Wish, look: Look) -> Geometry:
     target = counts[0] * stride, counts[1] * stride
     plain = Geometry(size, target, Fit.STRETCH)
     for axis, (before, after) in enumerate((("left", "right"), ("up", "down"))):
-        if counts[axis] <= MAX_GRID - _asked(wish, axis, plain, stride):
+        fits = counts[axis] <= MAX_GRID - _asked(wish, axis, plain, stride)
+        if fits or counts[axis] <= _WINDOW:
             continue
         ends = [bool(_number(wish.sides.get(side, "0"))) for side in (before, after)]
         across_only = not any(
             _number(wish.sides.get(s, "0")) for s in SIDES if s not in (before, after)
         )
         if wish.to is None and any(ends) and not all(ends) and across_only:
-            return _end_of(size, target, axis, ends[1], (MAX_GRID // 2, stride))
+            return _end_of(size, target, axis, ends[1], (_WINDOW, stride))
     return plain
 
 

@@ -22,6 +22,8 @@ Box = tuple[int, int, int, int]
 """x, y, width, height in whole pixels of a photo."""
 
 CENTRE = (0.5, 0.5)
+_UNNOTICED = 0.05
+"""Change of shape by which whole tokens are made, and that nobody sees."""
 MOST_LOST = 0.10
 """Share of a photo that may fall away before the user is warned."""
 
@@ -264,8 +266,10 @@ class Geometry:
         size = f"{self.target[0]}x{self.target[1]}"
         if self.source == self.target and self.region is None:
             return "as it is"
-        if self.fit is Fit.STRETCH:
-            return f"stretched to {size}"
+        if self.fit is Fit.STRETCH and self.region is None:
+            across, down = self.pixels_each
+            verb = "scaled" if abs(across / down - 1) < _UNNOTICED else "stretched"
+            return f"{verb} to {size}"
         grown = self.resized[0] > self.used[2]
         steps = [] if self.resized == self.used[2:] else ["enlarged" if grown else "resized"]
         if self.region is not None:

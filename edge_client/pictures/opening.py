@@ -20,6 +20,8 @@ from shared_protocol.errors import ImageError
 
 MAX_PIXELS = 40_000_000
 """Most pixels that are decoded: Pillow takes up to 4 bytes for each, twice while one is rotated."""
+MAX_EDITED = 24_500_000
+"""Most pixels of a photo that an edit gives back in full size, in 450 MiB."""
 MAX_REDUCED = 1_000_000_000
 """Most pixels of a JPEG, which can be decoded at an eighth of its size."""
 MAX_FILE_BYTES = 512 * 2**20
@@ -161,6 +163,15 @@ def _photo(name: str, image: Image.Image, stored: Size, path: Path | None) -> Ph
     )
 
 
+def too_large_to_edit(name: str, size: Size) -> ImageError:
+    """What to say of a photo that an edit could not give back."""
+    return ImageError(
+        f"{name} is {size[0]}x{size[1]}, over {MAX_EDITED:,} pixels, the most that an edit gives "
+        "back in full size",
+        "scale it down first, or take the model's own size with --native",
+    )
+
+
 def _readable() -> list[str]:
     """The formats that this build of Pillow has; importing all of its plug-ins takes far longer."""
     for plugin in _READABLE.values():
@@ -256,16 +267,13 @@ def _check_size(name: str, size: Size) -> None:
 def _fit_memory(name: str, image: Image.Image, whole: bool) -> None:
     """Have a JPEG decoded at a part of its size if all of it is too much; refuse others."""
     width, height = image.size
+    if whole and width * height > MAX_EDITED:
+        raise too_large_to_edit(name, image.size)
     if width * height <= MAX_PIXELS:
         return
-    told = f"{name} is {width}x{height}, over {MAX_PIXELS:,} pixels"
+    told = f"{name} is {width}x{height}, over {MAX_PIXELS:,} pixels, the most that are decoded"
     if image.format != "JPEG" or width * height > MAX_REDUCED:
         raise ImageError(told, "scale it down first")
-    if whole:
-        raise ImageError(
-            f"{told}, the most that an edit can give back in full size",
-            "scale it down first, or take the model's own size with --native",
-        )
     part = 2
     while part < 8 and width * height > MAX_PIXELS * part**2:
         part *= 2

@@ -22,6 +22,7 @@ from edge_client.pictures.opening import (
     Photo,
     open_bytes,
     open_photo,
+    too_large_to_edit,
 )
 from edge_client.pictures.pasting import Step, rendered
 from shared_protocol.errors import ImageError
@@ -117,6 +118,11 @@ class Source:
         assert self.tokens is not None, "a source has a photo or tokens"
         pixels = self.bundle.image_tokenizer().detokenize(self.tokens)
         return Picture(self.name, pixels, geometry, ("tokens from the file",), self.tokens)
+
+    def check_editable(self) -> None:
+        """Raise `ImageError` for a photo that was read at a part of its size only."""
+        if self.base is not None and self.base.reduced:
+            raise too_large_to_edit(self.name, self.base.size)
 
     def native(self) -> Source:
         """Its tokens alone, without the photo."""

@@ -177,6 +177,7 @@ class Picture:
         Raises:
             MaskError: it names nothing.
         """
+        self.source.check_editable()
         options = Options(steps=steps, guidance=guidance, seed=seed)
         mask = self._mask(where)
         if isinstance(where, TokenMask):
@@ -218,6 +219,7 @@ class Picture:
             steps: decoding steps; None = the bundle's.
             guidance: weight of the prompt; None = the bundle's.
         """
+        self.source.check_editable()
         options = Options(steps=steps, guidance=guidance, seed=seed)
         sides = {"left": str(left), "right": str(right), "up": str(up), "down": str(down)}
         wish = Wish(sides, None if to is None else parse_ratio(to))

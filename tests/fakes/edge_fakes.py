@@ -103,14 +103,19 @@ class FakeBundle:
     vocabulary = VOCABULARY
     eot_id = 0
     defaults = SimpleNamespace(steps=5, guidance=2.0, max_new_tokens=40)
-    grid = (4, 4)
     stride = 16
     max_text_tokens = 40
     text_prior = None
     mask_prior = None
     text_tokenizer = FakeWords()
 
-    def __init__(self, entropy_key: int = 0, fingerprint: bytes = bytes(32)) -> None:
+    def __init__(
+        self,
+        entropy_key: int = 0,
+        fingerprint: bytes = bytes(32),
+        grid: tuple[int, int] = (4, 4),
+    ) -> None:
+        self.grid = grid
         self.entropy = FakeEntropy(entropy_key)
         self.fingerprint = fingerprint
         self.tokenizer_fingerprint = bytes(31) + b"t"

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud, FakeWords
 from PIL import Image
+from terminal import Terminal
 
 from edge_client import cli
 from edge_client.pictures.outputs import save_picture
-from edge_client.transport.base import NoSessionsError
 from shared_protocol.errors import BundleMismatchError, ConfigError, OverloadedError, PromptError
 from shared_protocol.message.bitstream import VERSION
 from shared_protocol.message.codec import encode_request
@@ -24,37 +24,6 @@ from shared_protocol.messages import Request
 from shared_protocol.tasks import Extension, Task
 
 Runner = Any
-
-
-class Terminal:
-    """Runs commands against a cloud in a folder of its own."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.cloud = FakeCloud(FakeBundle())
-        self.served = self.cloud
-        self.opened: list[tuple[Any, ...]] = []
-        self._capsys = capsys
-        monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda *given: FakeBundle())
-        monkeypatch.setattr("edge_client.transport.http.HttpTransport", self._open)
-        monkeypatch.setattr("edge_client.exchange.best.open_link", self._no_sessions)
-
-    def _no_sessions(self, *settings: Any) -> Any:
-        raise NoSessionsError("this cloud takes single messages only")
-
-    def _open(self, *settings: Any, wish: Any = None) -> Any:
-        self.opened.append(settings)
-        return self
-
-    def __enter__(self) -> FakeCloud:
-        return self.served
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __call__(self, *words: str) -> tuple[int, str, str]:
-        code = cli.main(words)
-        said = self._capsys.readouterr()
-        return code, said.out, said.err
 
 
 @pytest.fixture
@@ -115,25 +84,39 @@ def test_what_was_done_to_the_photo_is_said(run: Runner) -> None:
     assert "mask: 4 of 16 tokens are repainted" in out
 
 
-def test_composite_keeps_the_photos_pixels_outside_the_mask(run: Runner) -> None:
-    noise = np.random.default_rng(0).integers(0, 150, (64, 64, 3), dtype=np.uint8)
+def test_the_photos_own_pixels_stay_outside_of_the_soft_edge(run: Runner) -> None:
+    noise = np.random.default_rng(0).integers(0, 150, (300, 400, 3), dtype=np.uint8)
     save_picture(Path("noise.png"), noise)
-    run("inpaint", "noise.png", "a", "--box", "0,0,32,32", "--composite", "-o", "out.png")
+    code, out, _ = run("inpaint", "noise.png", "a", "--box", "60,10,100,100", "-o", "out.png")
+    assert code == 0
+    assert "25% of the photo lies outside of what the model sees, and stays as it is" in out
     result = np.asarray(Image.open("out.png"))
-    assert np.array_equal(result[:, 32:], noise[:, 32:])
-    assert (result[:32, :32] == 200).all()
+    edge = 300 / 64 * 8
+    changed = np.argwhere((result != noise).any(axis=2))
+    assert changed.min(axis=0).tolist() >= [0, 60 - edge]
+    assert changed[:, 0].max() < 110 + edge
+    assert changed[:, 1].max() < 160 + edge
+    assert (result[40:80, 90:130] != noise[40:80, 90:130]).mean() > 0.9
+    run("inpaint", "noise.png", "a", "--box", "60,10,100,100", "--native", "-o", "native.png")
+    assert size("native.png") == (64, 64)
 
 
 def test_outpaint_takes_any_combination_of_sides(run: Runner) -> None:
     code, out, _ = run("outpaint", "photo.png", "a beach", "--left", "2", "--up", "1", "--down=3")
     assert code == 0
-    assert size(out.splitlines()[0]) == (96, 128)
+    assert size(out.splitlines()[0]) == (160 + 2 * 32, 128 + 4 * 32)
+    run("outpaint", "photo.png", "a beach", "--left", "2", "--native", "-o", "native.png")
+    assert size("native.png") == (7 * 16, 4 * 16)
     assert run.cloud.requests[0].extension == Extension(2, 0, 1, 3)
 
 
 def test_vqa_prints_the_answer_first_and_alone_when_quiet(run: Runner) -> None:
     assert run("vqa", "photo.png", "how many?")[1].splitlines()[0] == ANSWER
-    assert run("vqa", "photo.png", "how many?", "-q") == (0, f"{ANSWER}\n", "")
+    code, out, err = run("vqa", "photo.png", "how many?", "-q")
+    assert (code, out) == (0, f"{ANSWER}\n")
+    assert err.startswith("warning: 20% of photo.png (4 of 20 tokens) lies outside the part")
+    assert "--fit pad" in err
+    assert run("vqa", "photo.png", "how many?", "-q", "--fit", "pad")[2] == ""
     assert run.cloud.requests[0].task is Task.VQA
 
 
@@ -162,20 +145,23 @@ def test_an_error_is_one_line_and_under_json_an_object_too(run: Runner) -> None:
         (["t2i"], "required: prompt"),
         (["t2i", "a", "--steps", "x"], "invalid int value"),
         (["t2i", "a", "--steps", "0"], "steps is 0 (use 1..100)"),
-        (["t2i", "a", "--seed", "-1"], "seed is -1"),
+        (["t2i", "a", "--seed", "-2"], "seed is -2"),
         (["t2i", "a", "--guidance", "nan"], "guidance is nan"),
         (["t2i", "a", "-o", "a.txt"], "cannot save a picture as 'a.txt'"),
         (["t2i", "a", "-o", "no/a.png"], "cannot write into no"),
         (["t2i", "a", "--server", "nowhere"], "'nowhere' is no server address"),
         (["t2i", "x" * 41], "the prompt has 41 tokens, at most 40 fit"),
-        (["inpaint", "photo.png", "a"], "--mask --box is required"),
-        (["inpaint", "photo.png", "a", "--box", "1,2,3"], "'1,2,3' is not X,Y,W,H"),
+        (["inpaint", "photo.png", "a"], "nothing says what is to be repainted"),
+        (["inpaint", "photo.png", "a", "--box", "1,2,3"], "'1,2,3' is no box"),
         (["inpaint", "photo.png", "a", "--box", "500,0,9,9"], "photo.png is 160x128"),
-        (["inpaint", "photo.png", "a", "--box", "0,0,3,3"], "the box: the mask selects nothing"),
+        (["inpaint", "photo.png", "a", "--box", "9,9,0,3"], "the box 9,9,0,3 covers nothing"),
         (["inpaint", "none.png", "a", "--box", "0,0,3,3"], "there is no file none.png"),
-        (["outpaint", "photo.png", "a"], "cannot extend by (0, 0, 0, 0)"),
-        (["outpaint", "photo.png", "a", "--left", "-1"], "cannot extend by (-1"),
-        (["outpaint", "photo.png", "a", "--left", "63"], "4x67"),
+        (["outpaint", "photo.png", "a"], "cannot extend by 0, 0, 0, 0 tokens"),
+        (["outpaint", "photo.png", "a", "--left", "-1"], "--left -1 is no amount"),
+        (
+            ["outpaint", "photo.png", "a", "--left", "63"],
+            "68x4 tokens, each 32x32 pixels of the photo",
+        ),
         (["vqa", "photo.png", " "], "the question is empty"),
         (["inspect", "none.umic"], "cannot read none.umic"),
         (["inspect", "photo.png"], "a UniMIC message does not start with 0x89"),
@@ -365,7 +351,7 @@ def test_a_reader_that_hangs_up_is_no_error(run: Runner) -> None:
     ("words", "left_out"),
     [
         (["vqa", "photo.png", "how many?"], 8),
-        (["outpaint", "photo.png", "a wood", "--left", "1"], 8),
+        (["outpaint", "photo.png", "a wood", "--left", "1"], 10),
         (["inpaint", "photo.png", "a ball", "--mask", "mask.png"], 6),
     ],
 )
@@ -376,7 +362,8 @@ def test_fewer_tokens_are_sent_if_asked_and_the_saving_is_said(
     assert code == 0
     assert run.cloud.requests[0].dropped.count == left_out
     size = len(run.cloud.messages[0])
-    assert f"{left_out} of 16 tokens are not sent: {size} bytes up, " in out
+    assert f"{left_out} of {run.cloud.requests[0].dropped.flags.size} tokens are not sent" in out
+    assert f"are not sent: {size} bytes up, " in out
     assert "dropped tokens" in out
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 from toy_bundle import CODEBOOK, ToyBundle
 
 from edge_client.pictures.carried_tokens import CHUNK, beside, find_chunk
-from edge_client.pictures.images import Fit, save_picture
-from edge_client.pictures.sources import load_source, save_result
+from edge_client.pictures.geometry import Fit
+from edge_client.pictures.outputs import destination, save_picture, save_source
+from edge_client.pictures.sources import load_source, of_tokens
 from shared_protocol.errors import BundleMismatchError
 from shared_protocol.message.picture_file import Coding, write_picture
 from shared_protocol.tokenizers.image import Pixels
@@ -49,7 +50,7 @@ def tokens(height: int = 16, width: int = 16) -> ImageTokens:
 
 def saved(path: Path, shape: tuple[int, int] = (16, 16)) -> Pixels:
     pixels = Tokenizer().detokenize(tokens(*shape))
-    save_result(path, pixels, tokens(*shape), BUNDLE)
+    save_source(destination(path, path), of_tokens(tokens(*shape), BUNDLE, "a"))
     return pixels
 
 
@@ -141,11 +142,13 @@ def test_a_chunk_with_a_wrong_sum_or_cut_short_is_left_out(tmp_path) -> None:
 def test_another_bundle_or_another_fit_tokenises_anew(tmp_path) -> None:
     saved(tmp_path / "a.png")
     assert load_source(tmp_path / "a.png", Bundle(tokenizer_fingerprint=bytes(32))).tokens is None
-    assert load_source(tmp_path / "a.png", BUNDLE, Fit.PAD).tokens is None
+    saved(tmp_path / "wide.png", (16, 24))
+    assert load_source(tmp_path / "wide.png", BUNDLE, Fit.PAD).tokens is None
 
 
 def test_without_tokens_nothing_is_left_in_the_picture_or_beside_it(tmp_path) -> None:
-    pixels = Tokenizer().detokenize(tokens())
-    assert save_result(tmp_path / "a.png", pixels, None, BUNDLE) == [tmp_path / "a.png"]
+    path = tmp_path / "a.png"
+    saved = save_source(destination(path, path), of_tokens(tokens(), BUNDLE, "a"), tokens=False)
+    assert (saved.path, saved.tokens) == (path, None)
     assert find_chunk((tmp_path / "a.png").read_bytes()) is None
     assert not beside(tmp_path / "a.png").exists()

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edge_client.pictures.masks import _bicubic_weights, paste_outside, token_mask, vanished_share
+from edge_client.pictures.masks import _bicubic_weights, token_mask, vanished_share
 from shared_protocol.errors import MaskError
-from shared_protocol.tokens import TokenMask
 
 TOLERANCE = 2e-6
 """float32 sums of 16 products in another order."""
@@ -77,12 +76,3 @@ def test_the_share_of_thin_strokes_that_vanish_is_measured() -> None:
 def test_the_ragged_rim_of_a_large_area_does_not_count_as_vanished() -> None:
     mask = boxed((69, 69, 60, 60))
     assert vanished_share(mask, token_mask(mask, (16, 16))) == 0.0
-
-
-def test_compositing_changes_only_what_was_regenerated() -> None:
-    original, result = np.zeros((32, 48, 3), np.uint8), np.full((32, 48, 3), 9, np.uint8)
-    tokens = TokenMask(np.array([[True, False, False], [False, False, True]]))
-    merged = paste_outside(original, result, tokens)
-    assert (merged[:16, :16] == 9).all()
-    assert (merged[16:, 32:] == 9).all()
-    assert merged.sum() == 2 * 16 * 16 * 3 * 9

@@ -1,0 +1,48 @@
+"""The command line of an edge before a cloud that is a fake, in one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from edge_fakes import FakeBundle, FakeCloud
+
+from edge_client import cli
+from edge_client.transport.base import NoSessionsError
+
+
+class Terminal:
+    """Runs commands against a cloud in a folder of its own."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        grid: tuple[int, int] = (4, 4),
+    ) -> None:
+        bundle = FakeBundle(grid=grid)
+        self.cloud = FakeCloud(bundle)
+        self.served = self.cloud
+        self.opened: list[tuple[Any, ...]] = []
+        self._capsys = capsys
+        monkeypatch.setattr("shared_protocol.bundles.find.load_bundle", lambda *given: bundle)
+        monkeypatch.setattr("edge_client.transport.http.HttpTransport", self._open)
+        monkeypatch.setattr("edge_client.exchange.best.open_link", self._no_sessions)
+
+    def _no_sessions(self, *settings: Any) -> Any:
+        raise NoSessionsError("this cloud takes single messages only")
+
+    def _open(self, *settings: Any, wish: Any = None) -> Any:
+        self.opened.append(settings)
+        return self
+
+    def __enter__(self) -> FakeCloud:
+        return self.served
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        code = cli.main(words)
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
