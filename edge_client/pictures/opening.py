@@ -16,7 +16,7 @@ from typing import Any
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from edge_client.pictures.geometry import Size
-from shared_protocol.errors import ImageError
+from shared_protocol.errors import ImageError, printable
 
 MAX_PIXELS = 40_000_000
 """Most pixels that are decoded: Pillow takes up to 4 bytes for each, twice while one is rotated."""
@@ -28,6 +28,7 @@ MAX_FILE_BYTES = 512 * 2**20
 MAX_ASPECT = 256
 """Beyond this, resizing the shorter side would inflate the longer one into gigabytes."""
 STDIN = Path("-")
+_CLIPBOARDS = ("clipboard", "clipboard:", "clip:", "pasteboard")
 
 _REMEDY = "use a PNG, JPEG or WebP picture"
 _READABLE = {
@@ -238,14 +239,21 @@ def _check_file(path: Path) -> None:
             f"{told} is an address, and only files are opened",
             "download the picture first, or pipe it: curl -L ADDRESS | edge-client … -",
         )
-    if told.lower() in ("clipboard", "clipboard:", "clip:", "pasteboard") and not path.exists():
+    if told.lower() in _CLIPBOARDS and not path.exists():
         raise ImageError(
             f"{told}: the clipboard is not read", "save the picture in a file, or pipe it into '-'"
         )
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        raise ImageError(f"there is no file {path}", "check the path") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"cannot read {printable(told, 80)}: {why}", "check the path") from error
     if path.is_dir():
         raise ImageError(f"{path} is a folder", "name a picture in it")
     if not path.exists():
-        raise ImageError(f"there is no file {path}", "check the path")
+        raise ImageError(f"{path} is a link to nothing", "check the path")
     if not path.is_file():
         raise ImageError(f"{path} is no regular file", "copy the picture into a file")
     size = path.stat().st_size

@@ -30,6 +30,7 @@ FORMATS = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg", "webp": ".webp"}
 STDOUT = Path("-")
 _FAST_FROM = 1 << 21
 """Pixels from which a PNG is packed fast instead of small."""
+_LONGEST_NAME = 240
 _JPEG_MODES = ("RGB", "L")
 _WEBP_MODES = ("RGB", "RGBA")
 
@@ -84,10 +85,14 @@ def check_output(path: Path) -> None:
 
 def check_folder(path: Path) -> None:
     """Raise `ImageError` unless a file could be written at `path`."""
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise ImageError(
+            f"the name {path.name[:40]}… has over {_LONGEST_NAME} bytes", "name a shorter one"
+        )
+    if "\0" in str(path):
+        raise ImageError("the name of the result has a NUL in it", "name another one")
     if path.is_dir():
         raise ImageError(f"{path} is a folder", "name a file in it")
-    if len(os.fsencode(path.name)) > 240:
-        raise ImageError(f"the name {path.name[:40]}… has over 240 bytes", "name a shorter one")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ImageError(f"cannot write into {path.parent}", "name an existing, writable folder")
 
@@ -152,6 +157,8 @@ def free_name(path: Path, beside: str = "") -> Path:
         path: with its suffix.
         beside: suffix of a second file of the same stem, which is to be new as well.
     """
+    room = _LONGEST_NAME - 20 - len(path.suffix)
+    path = path.with_name(os.fsencode(path.stem)[:room].decode(errors="ignore") + path.suffix)
     found, number = path, 1
     while found.exists() or (beside and found.with_suffix(beside).exists()):
         number += 1
