@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge_client.arguments import parse
 from edge_client.config import load_settings
+from edge_client.task_arguments import PickedSeed
 from shared_protocol.errors import (
     BadMessageError,
     CheckpointError,
@@ -100,6 +101,8 @@ def _show(outcome: Outcome, given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(outcome.data, indent=2, ensure_ascii=False))
         return
+    if given.quiet and isinstance(getattr(given, "seed", 0), PickedSeed):
+        print(f"seed {given.seed}", file=sys.stderr)
     # Where standard output holds a picture, words for people go beside it.
     out = sys.stderr if outcome.aside else sys.stdout
     if outcome.result:

@@ -178,10 +178,14 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class PickedSeed(int):
+    """A seed that nobody named, and that has to be told therefore."""
+
+
 def seed(text: str) -> int:
     """A seed as it is typed."""
     if text in ("random", "-1"):
-        return secrets.randbelow(2**32)
+        return PickedSeed(secrets.randbelow(2**32))
     try:
         return int(text)
     except ValueError:

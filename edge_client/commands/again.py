@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def again(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     """Make a result again, and compare."""
-    from edge_client.pictures.outputs import destination
+    from edge_client.pictures.outputs import destination, save_bytes
 
     told = told_by(given.file)
     task = parsed(told)
@@ -46,8 +46,8 @@ def again(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outco
             warnings += _reasons(told, settings)
         data["output"] = None
         if given.output is not None or not found["identical"]:
-            data["output"] = str(kept.path)
-            kept.path.write_bytes(made.read_bytes())
+            path, told_more = save_bytes(kept, made.read_bytes())
+            data["output"], warnings = str(path), [*warnings, *told_more]
     data["warnings"] = warnings
     result = _said(given.file, data)
     return replace(

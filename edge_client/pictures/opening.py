@@ -233,23 +233,7 @@ def _stranger(name: str, head: bytes) -> ImageError:
 
 
 def _check_file(path: Path) -> None:
-    told = str(path)
-    if "://" in told or told.startswith(("http:/", "https:/", "ftp:/", "data:")):
-        raise ImageError(
-            f"{told} is an address, and only files are opened",
-            "download the picture first, or pipe it: curl -L ADDRESS | edge-client … -",
-        )
-    if told.lower() in _CLIPBOARDS and not path.exists():
-        raise ImageError(
-            f"{told}: the clipboard is not read", "save the picture in a file, or pipe it into '-'"
-        )
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        raise ImageError(f"there is no file {path}", "check the path") from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"cannot read {printable(told, 80)}: {why}", "check the path") from error
+    _check_name(str(path), path)
     if path.is_dir():
         raise ImageError(f"{path} is a folder", "name a picture in it")
     if not path.exists():
@@ -261,6 +245,27 @@ def _check_file(path: Path) -> None:
         raise ImageError(f"{path.name} is empty", _REMEDY)
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{path.name} is {size:,} bytes, over {MAX_FILE_BYTES:,}", "shrink it")
+
+
+def _check_name(told: str, path: Path) -> None:
+    """Refuse what is no name of a file, with what to do instead."""
+    if "://" in told or told.startswith(("http:/", "https:/", "ftp:/", "data:")):
+        raise ImageError(
+            f"{printable(told, 100)} is an address, and only files are opened",
+            "download the picture first, or pipe it: curl -L ADDRESS | edge-client … -",
+        )
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        if told.lower() in _CLIPBOARDS:
+            raise ImageError(
+                f"{told}: the clipboard is not read",
+                "save the picture in a file, or pipe it into '-'",
+            ) from None
+        raise ImageError(f"there is no file {path}", "check the path") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"cannot read {printable(told, 80)}: {why}", "check the path") from error
 
 
 def _check_size(name: str, size: Size) -> None:

@@ -19,8 +19,9 @@ from shared_protocol.errors import InvalidInputError
 HELP = """Plain words are a question about the current picture. Commands:
   /open FILE               another picture, or a .umic file
   /new PROMPT              make a picture
-  /inpaint X,Y,W,H PROMPT  repaint a box of the picture, in its pixels
-  /outpaint SIDE N PROMPT  continue it by N token columns or rows; SIDE is left, right, up or down
+  /inpaint X,Y,W,H PROMPT  repaint a box of the picture, in its pixels; no prompt removes it
+  /outpaint SIDE N PROMPT  continue it by N token columns or rows, or 25% or 64px of the picture;
+                           SIDE is left, right, up or down, or N is a shape: /outpaint to 16:9
   /back                    the picture before
   /save FILE               write the current picture
   /history                 what was said
@@ -30,6 +31,7 @@ SIDES = ("left", "right", "up", "down")
 _NEEDS_MEMORY = re.compile(
     r"\b(it|its|he|she|they|them|that|this|those|these|again|before)\b", re.IGNORECASE
 )
+_COUNT = re.compile(r"\d+(px|%)?|\d+(\.\d+)?[:x]\d+(\.\d+)?")
 _BOX = re.compile(r"(-?\d+),(-?\d+),(\d+),(\d+)$")
 
 
@@ -105,7 +107,7 @@ class Chat:
         if head.startswith(("/open", "/save")):
             return sorted(_files(word))
         if head == "/outpaint":
-            return [f"{side} " for side in SIDES if side.startswith(word)]
+            return [f"{side} " for side in (*SIDES, "to") if side.startswith(word)]
         return []
 
     # Commands ------------------------------------------------------------------------------------
@@ -134,16 +136,14 @@ class Chat:
         if box is None:
             raise InvalidInputError(f"{where!r} is no box", f"write {usage}")
         x, y, width, height = (int(number) for number in box.groups())
-        prompt = _needed(prompt.strip(), usage)
         picture = self._current()
-        return self._made(picture.inpaint((x, y, width, height), prompt, **self._options))
+        return self._made(picture.inpaint((x, y, width, height), prompt.strip(), **self._options))
 
     def _outpaint(self, rest: str) -> Said:
         side, count, prompt = (*rest.split(None, 2), "", "", "")[:3]
         usage = "/outpaint SIDE N PROMPT"
-        if side not in SIDES or not count.isdecimal():
+        if side not in (*SIDES, "to") or not _COUNT.fullmatch(count):
             raise InvalidInputError(f"{side} {count} is no side and number", f"write {usage}")
-        prompt = _needed(prompt, usage)
         sides: dict[str, Any] = {side: count}
         return self._made(self._current().outpaint(prompt, **sides, **self._options))
 
