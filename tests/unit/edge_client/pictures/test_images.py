@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from edge_client.pictures.geometry import Fit, Geometry
 from edge_client.pictures.images import load_picture
 from edge_client.pictures.masks import box_mask, load_mask
+from edge_client.pictures.opening import open_photo
 from edge_client.pictures.outputs import check_folder, check_output, save_picture
 from shared_protocol.errors import ImageError, MaskError
 
@@ -278,3 +280,67 @@ def test_output_paths_are_checked_before_anything_is_sent(tmp_path: Path) -> Non
     (tmp_path / "b.umic").mkdir()
     with pytest.raises(ImageError, match="is a folder"):
         check_folder(tmp_path / "b.umic")
+
+
+def test_heic_pictures_are_read_with_the_extra(tmp_path: Path, gradient: Image.Image) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    path = saved(tmp_path, gradient, "photo.heic", quality=95)
+    picture = load_picture(path, 64, 96)
+    assert np.abs(picture.pixels.astype(int) - np.asarray(gradient).astype(int)).mean() < 6
+
+
+def test_heic_pictures_name_the_extra_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "photo.heic"
+    path.write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(64))
+    with pytest.raises(ImageError, match=r"HEIC picture.*pip install 'unimic\[heic\]'"):
+        load_picture(path, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"\x00\x00\x00\x20ftypisom", "a video"),
+        (b"8BPS\x00\x01", "a Photoshop document"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"\xef\xbb\xbf <!DOCTYPE HTML>", "a web page"),
+        (b"<?xml version='1.0'?>\n<svg xmlns=''/>", "a vector drawing"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+    ],
+)
+def test_what_a_stranger_is_is_said_where_it_can_be_told(
+    tmp_path: Path, head: bytes, what: str
+) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(head + bytes(100))
+    with pytest.raises(ImageError, match=what) as failure:
+        load_picture(path, 32, 32)
+    assert failure.value.remedy
+
+
+@pytest.mark.parametrize("path", ["nul\0byte.png", "x" * 300, "none.png", "a/b/c.png"])
+def test_odd_names_are_refused_as_names(path: str) -> None:
+    with pytest.raises(ImageError, match=r"there is no file|cannot read"):
+        load_picture(Path(path), 32, 32)
+
+
+def test_a_huge_jpeg_is_read_at_a_part_of_its_size_and_not_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradient: Image.Image
+) -> None:
+    big = gradient.resize((960, 640))
+    path = saved(tmp_path, big, "big.jpg")
+    whole = load_picture(path, 32, 32).pixels.astype(int)
+    monkeypatch.setattr("edge_client.pictures.opening.MAX_PIXELS", 200_000)
+    picture = load_picture(path, 32, 32)
+    assert "read at 480x320" in picture.description
+    assert picture.geometry.source == (960, 640)
+    assert np.abs(picture.pixels.astype(int) - whole).mean() < 2
+    with pytest.raises(ImageError, match="over 200,000 pixels, the most that are decoded"):
+        load_picture(saved(tmp_path, big, "big.png"), 32, 32)
+    monkeypatch.setattr("edge_client.pictures.opening.MAX_EDITED", 100_000)
+    with pytest.raises(ImageError, match=r"over 100,000 pixels.*full size.*--native"):
+        open_photo(path, whole=True)
