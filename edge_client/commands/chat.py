@@ -122,6 +122,6 @@ class _Talk:
             self._say(json.dumps(said.data or {"text": said.text}, ensure_ascii=False))
             return
         if said.picture is not None and self._inline is not None:
-            self._say(show(said.picture.pixels, self._inline).rstrip("\n"))
+            self._say(show(said.picture.thumbnail(), self._inline).rstrip("\n"))
         cost = f"  ({said.cost})" if said.cost and not self._given.quiet else ""
         self._say(said.text + cost)

@@ -118,6 +118,12 @@ class Picture:
         """(height, width, 3) uint8 RGB in full size: the photo with all edits in it."""
         return np.asarray(full_image(self.source)[0].convert("RGB"))
 
+    def thumbnail(self, side: int = 512) -> Pixels:
+        """(h, w, 3) uint8 RGB of all of it, its longer side `side` pixels at most."""
+        image = full_image(self.source)[0].convert("RGB")
+        image.thumbnail((side, side))
+        return np.asarray(image)
+
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels of the picture in full size."""
@@ -234,7 +240,7 @@ class Picture:
         return self.session.made(done, prompt, self, made, grown.warnings)
 
     def save(
-        self, path: str | Path, *, tokens: bool = True, native: bool = False, force: bool = True
+        self, path: str | Path, *, tokens: bool = True, native: bool = False, force: bool = False
     ) -> list[Path]:
         """Write the picture in full size, and its tokens in it and beside it.
 
