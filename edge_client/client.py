@@ -118,14 +118,14 @@ class EdgeClient:
         )
         self._tokenizer = bundle.image_tokenizer()
 
-    def t2i(self, prompt: str, options: Options | None = None) -> Interaction:
-        """A picture from a prompt.
+    def t2i(self, prompt: str, options: Options | None = None, negative: str = "") -> Interaction:
+        """A picture from a prompt, that shows nothing `negative`, as all three that make pictures.
 
         Raises:
             PromptError: the prompt is empty or too long.
             UnimicError: whatever else went wrong, typed; so do all four tasks.
         """
-        return self._interact(_Ask(Task.T2I, prompt), options)
+        return self._interact(_Ask(Task.T2I, prompt, negative=negative), options)
 
     def inpaint(
         self,
@@ -134,13 +134,14 @@ class EdgeClient:
         prompt: str = "",
         options: Options | None = None,
         budget: Budget | None = None,
+        negative: str = "",
     ) -> Interaction:
         """`picture` with what is under `mask` repainted; without a prompt it is removed.
 
         With a `budget` some tokens are not sent; the cloud fills in its own for its own use, and
         the result holds the edge's, here as in `outpaint`.
         """
-        ask = _Ask(Task.INPAINT, prompt, picture, mask=mask, budget=budget)
+        ask = _Ask(Task.INPAINT, prompt, picture, mask=mask, budget=budget, negative=negative)
         return self._interact(ask, options)
 
     def outpaint(
@@ -150,9 +151,12 @@ class EdgeClient:
         prompt: str = "",
         options: Options | None = None,
         budget: Budget | None = None,
+        negative: str = "",
     ) -> Interaction:
         """`picture`, continued by `extension` token columns and rows."""
-        ask = _Ask(Task.OUTPAINT, prompt, picture, extension=extension, budget=budget)
+        ask = _Ask(
+            Task.OUTPAINT, prompt, picture, extension=extension, budget=budget, negative=negative
+        )
         return self._interact(ask, options)
 
     def vqa(
@@ -170,11 +174,15 @@ class EdgeClient:
 
     def _interact(self, ask: _Ask, options: Options | None) -> Interaction:
         watch = Stopwatch()
-        text = self._words_to_tokens(ask)  # cheap, and refuses before anything is loaded
+        noun = TABLE[ask.task].text_name  # cheap, and refuses before anything is loaded
+        text = self._words_to_tokens(ask.text, noun, TABLE[ask.task].text_required)
+        negative = self._negative(ask, options)
         image = self._tokens_of(ask.picture, watch)
         if image is not None and ask.extension is not None:
             check_grid(*ask.extension.canvas(*image.shape))
-        request = Request(ask.task, text, image, ask.mask, ask.extension, options or Options())
+        request = Request(
+            ask.task, text, image, ask.mask, ask.extension, options or Options(), None, negative
+        )
         if ask.budget is not None:
             with watch("choose"):
                 request = within(ask.budget, request, self._bundle)
@@ -213,17 +221,26 @@ class EdgeClient:
             warnings=held.warnings,
         )
 
-    def _words_to_tokens(self, ask: _Ask) -> TextTokens:
-        noun = TABLE[ask.task].text_name
-        if not ask.text.strip() and TABLE[ask.task].text_required:
+    def _words_to_tokens(self, words: str, noun: str, required: bool) -> TextTokens:
+        if not words.strip() and required:
             raise PromptError(f"the {noun} is empty", "say what the picture should show, or ask")
-        tokens = self._bundle.text_tokenizer.encode(ask.text)
+        tokens = self._bundle.text_tokenizer.encode(words)
         limit = self._bundle.max_text_tokens
         if len(tokens) > limit:
             raise PromptError(
                 f"the {noun} has {len(tokens)} tokens, at most {limit} fit", "shorten it"
             )
         return tokens
+
+    def _negative(self, ask: _Ask, options: Options | None) -> TextTokens | None:
+        if not ask.negative.strip():
+            return None
+        if options is not None and options.guidance == 0:
+            raise PromptError(
+                "a negative prompt works through guidance, and guidance is 0",
+                "leave --guidance out, or set it above 0",
+            )
+        return self._words_to_tokens(ask.negative, "negative prompt", True)
 
     def _tokens_to_words(self, tokens: TextTokens) -> str:
         return self._bundle.text_tokenizer.decode(tokens).strip()
@@ -239,6 +256,7 @@ class _Ask:
     mask: TokenMask | None = None
     extension: Extension | None = None
     budget: Budget | None = None
+    negative: str = ""
 
 
 def _canvas(image: ImageTokens | None, stride: int) -> tuple[int, int]:

@@ -176,6 +176,9 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guidance", type=float, metavar="G", help="weight of the prompt [the bundle's]"
     )
+    parser.add_argument(
+        "--negative", default="", metavar="TEXT", help="what pictures are not to show"
+    )
 
 
 class PickedSeed(int):

@@ -83,6 +83,8 @@ class Request:
         options: see `Options`.
         dropped: tokens of the image that are not sent, to save bytes; the receiver reads them as
             code 0, fills them in for its own use, and does not send them back. None = all are sent.
+        negative: what the picture is not to show, without special tokens: the prompt of the pass
+            that guidance leads away from. None = the empty prompt.
 
     Raises:
         InvalidInputError: a part is missing or superfluous for the task.
@@ -97,8 +99,11 @@ class Request:
     extension: Extension | None = None
     options: Options = field(default_factory=Options)
     dropped: TokenMask | None = None
+    negative: TextTokens | None = None
 
     def __post_init__(self) -> None:
+        if self.negative is not None:
+            _check_negative(self.row, self.negative)
         for name, needed in (
             ("image", self.row.needs_image),
             ("mask", self.row.needs_mask),
@@ -157,6 +162,15 @@ class Request:
         if self.extension is not None:
             codes = self.extension.place(codes)
         return np.where(targets, 0, codes), targets
+
+
+def _check_negative(row: Row, negative: TextTokens) -> None:
+    if row.answers_in_words:
+        raise InvalidInputError(
+            "a question takes no negative prompt", "it steers pictures only: leave it out"
+        )
+    if not len(negative):
+        raise InvalidInputError("the negative prompt is empty", "leave it out instead")
 
 
 def _check_mask(image: ImageTokens, mask: TokenMask) -> None:

@@ -176,6 +176,7 @@ class Engine:
             self._vocabulary,
             [request.text_ids.astype(np.int64) for request in requests],
             guidance=[request.guidance for request in requests],
+            negatives=[_negative(request) for request in requests],
             eot_id=self._options.eot_id,
             max_text_len=self._options.max_text_len,
             tokens=codes.shape[1],
@@ -298,6 +299,12 @@ class _Place:
     def fill(self, row: NDArray[np.int64]) -> None:
         cells = self.codes
         cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
+
+
+def _negative(request: PictureWork) -> NDArray[np.int64]:
+    """Prompt ids of the pass that guidance leads away from; mostly none."""
+    ids = request.negative_ids
+    return np.zeros(0, dtype=np.int64) if ids is None else ids.astype(np.int64)
 
 
 def _start_codes(request: PictureWork, side: int) -> IntGrid:

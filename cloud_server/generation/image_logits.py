@@ -36,6 +36,7 @@ def guided_image_logits(  # noqa: PLR0913 - one numeric step, all of it named
     texts: Sequence[NDArray[np.int64]],
     *,
     guidance: Sequence[float],
+    negatives: Sequence[NDArray[np.int64]] = (),
     eot_id: int,
     max_text_len: int,
     tokens: int,
@@ -45,11 +46,13 @@ def guided_image_logits(  # noqa: PLR0913 - one numeric step, all of it named
     Args:
         texts: B prompts of text ids.
         guidance: B scales g; logits are (1+g) cond - g uncond.
+        negatives: B prompts of the uncond pass; none at all = empty ones, as Show-o's.
         tokens: N, the number of codes of a picture.
     """
     rows = [list(text.tolist()) for text in texts]
     guided = any(scale > 0 for scale in guidance)
-    prompts = [*rows, *([[]] * len(rows) if guided else [])]
+    free = [list(text.tolist()) for text in negatives] or [[]] * len(rows)
+    prompts = [*rows, *(free if guided else [])]
     return _PromptedImageLogits(
         backbone,
         vocabulary,

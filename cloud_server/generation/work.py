@@ -39,6 +39,7 @@ class PictureWork:
         guidance: classifier-free guidance; 0 is off; logits are (1+g) cond - g uncond.
         temperature: of the noise on the order in which cells are fixed.
         seed: of this request's own random generator.
+        negative_ids: (N,) prompt ids of the pass that guidance leads away from; None = empty.
         watch: told, after each step, the (H, W) codes as they are then, -1 where there are none.
     """
 
@@ -52,10 +53,13 @@ class PictureWork:
     guidance: float = 3.0
     temperature: float = 1.0
     seed: int = 0
+    negative_ids: AnyIntegers | None = None
     watch: Watch | None = None
 
     def __post_init__(self) -> None:
         _check_text_ids(self.text_ids)
+        if self.negative_ids is not None:
+            _check_text_ids(self.negative_ids)
         if self.steps < 1:
             raise InvalidInputError(f"steps must be at least 1, got {self.steps}")
         if self.guidance < 0 or self.temperature < 0:

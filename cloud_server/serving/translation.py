@@ -172,6 +172,7 @@ def to_work(request: Request, bundle: ServedBundle, watch: Watch | None = None) 
         steps=steps_of(request, bundle),
         guidance=default if options.guidance is None else options.guidance,
         seed=options.seed,
+        negative_ids=None if request.negative is None else request.negative.ids.astype(np.int64),
         watch=watch,
     )
 

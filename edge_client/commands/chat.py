@@ -66,7 +66,12 @@ class _Talk:
         self._say = say
         self._warn = warn
         self._inline = detect(os.environ, sys.stdout.isatty())
-        options = {"seed": given.seed, "steps": given.steps, "guidance": given.guidance}
+        options = {
+            "seed": given.seed,
+            "steps": given.steps,
+            "guidance": given.guidance,
+            "negative": given.negative,
+        }
         self._chat = Chat(session, lambda name: free_name(Path(name), ".umic"), options)
 
     def run(self, warnings: list[str]) -> None:

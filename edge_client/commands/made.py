@@ -17,7 +17,7 @@ from shared_protocol.errors import ImageError, InvalidInputError, printable
 if TYPE_CHECKING:
     from edge_client.commands.tasks import Item
 
-KEYS = ("Software", "prompt", "seed", "bundle", "command", "inputs", "bytes")
+KEYS = ("Software", "prompt", "negative", "seed", "bundle", "command", "inputs", "bytes")
 """Text chunks of a PNG, and metadata of a `.umic` file, in this order."""
 _VALUES = (
     "mask_threshold",
@@ -35,7 +35,6 @@ _VALUES = (
     "to",
     "steps",
     "guidance",
-    "negative",
     "size",
     "format",
 )
@@ -60,6 +59,7 @@ def made(
     told = {
         "Software": f"UniMIC {version()}",
         "prompt": given.prompt[:_MAX_TEXT],
+        "negative": given.negative[:_MAX_TEXT],
         "seed": str(item.seed),
         "bundle": fingerprint.hex(),
         "bytes": f"{sizes[0]} up, {sizes[1]} down",
@@ -77,6 +77,7 @@ def _words(given: Namespace, item: Item) -> list[str]:
         value = getattr(given, name, None)
         if value is not None and value != _DEFAULTS.get(name):
             words.append(f"--{name.replace('_', '-')}={value}")
+    words += [f"--negative={given.negative}"] if given.negative else []
     words += [f"--{name.replace('_', '-')}" for name in _SWITCHES if getattr(given, name, False)]
     for name in _REPEATED:
         words += [f"--{name}={value}" for value in getattr(given, name, [])]

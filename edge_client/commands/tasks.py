@@ -94,7 +94,7 @@ def ask(given: Namespace, item: Item, ends: Cloud) -> Done:
 def _t2i(given: Namespace, item: Item, ends: Cloud) -> Done:
     from edge_client.pictures.sources import of_tokens
 
-    done = ends.client.t2i(given.prompt, _options(given, item))
+    done = ends.client.t2i(given.prompt, _options(given, item), given.negative)
     assert done.response.image is not None, "the task makes a picture"
     return Done(done, of_tokens(done.response.image, ends.bundle, "t2i"))
 
@@ -108,7 +108,9 @@ def _inpaint(given: Namespace, item: Item, ends: Cloud) -> Done:
     seen = for_inpainting(source, mask, _look(given))
     picture, budget = seen.picture, _budget(given)
     options = _options(given, item)
-    done = ends.client.inpaint(_input(picture), seen.tokens, given.prompt, options, budget)
+    done = ends.client.inpaint(
+        _input(picture), seen.tokens, given.prompt, options, budget, given.negative
+    )
     assert done.pixels is not None, "the task makes a picture"
     assert done.response.image is not None, "the task makes a picture"
     warnings = list(seen.warnings)
@@ -133,7 +135,9 @@ def _outpaint(given: Namespace, item: Item, ends: Cloud) -> Done:
     wish = Wish(sides, None if given.to is None else parse_ratio(given.to))
     grown = for_outpainting(_source(given, item, ends.bundle), wish, _look(given))
     picture, options, budget = grown.picture, _options(given, item), _budget(given)
-    done = ends.client.outpaint(_input(picture), grown.extension, given.prompt, options, budget)
+    done = ends.client.outpaint(
+        _input(picture), grown.extension, given.prompt, options, budget, given.negative
+    )
     assert done.pixels is not None, "the task makes a picture"
     assert done.response.image is not None, "the task makes a picture"
     step, geometry = outpainted(

@@ -165,6 +165,7 @@ class Picture:
         *,
         around: float | None = None,
         edge: float | None = None,
+        negative: str = "",
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
@@ -176,6 +177,7 @@ class Picture:
             prompt: what it, or the whole picture, shows; none = what is there is removed.
             around: look only at the part and so much around it, as a share of its size.
             edge: width of the soft edge in pixels of the picture; None = half a token.
+            negative: what the new part is not to show.
             seed: equal seeds give equal results.
             steps: decoding steps; None = the bundle's.
             guidance: weight of the prompt; None = the bundle's.
@@ -192,7 +194,7 @@ class Picture:
         else:
             picture, flags, told = for_inpainting(self.source, mask, Look(around=around))
         given = picture.pixels if picture.tokens is None else picture.tokens
-        done = self.session.client.inpaint(given, flags, prompt, options)
+        done = self.session.client.inpaint(given, flags, prompt, options, None, negative)
         assert done.pixels is not None, "the task makes a picture"
         assert done.response.image is not None, "the task makes a picture"
         step = inpainted(done.pixels, picture, mask, flags, edge)
@@ -210,6 +212,7 @@ class Picture:
         down: int | str = 0,
         to: str | None = None,
         edge: float | None = None,
+        negative: str = "",
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
@@ -221,6 +224,7 @@ class Picture:
             left, right, up, down: token columns or rows, or "25%" or "64px" of the picture.
             to: the shape that is to come out instead, such as "16:9".
             edge: width of the soft edge in pixels of the picture; None = half a token.
+            negative: what the new part is not to show.
             seed: equal seeds give equal results.
             steps: decoding steps; None = the bundle's.
             guidance: weight of the prompt; None = the bundle's.
@@ -231,7 +235,7 @@ class Picture:
         wish = Wish(sides, None if to is None else parse_ratio(to))
         grown = for_outpainting(self.source, wish, Look())
         given = grown.picture.pixels if grown.picture.tokens is None else grown.picture.tokens
-        done = self.session.client.outpaint(given, grown.extension, prompt, options)
+        done = self.session.client.outpaint(given, grown.extension, prompt, options, None, negative)
         assert done.pixels is not None, "the task makes a picture"
         assert done.response.image is not None, "the task makes a picture"
         stride = self.session.bundle.stride

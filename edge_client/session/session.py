@@ -185,13 +185,14 @@ class Session:
         self,
         prompt: str,
         *,
+        negative: str = "",
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
     ) -> Picture:
-        """A picture from a prompt."""
+        """A picture from a prompt, that shows nothing `negative`."""
         options = Options(steps=steps, guidance=guidance, seed=seed)
-        done = self.client.t2i(prompt, options)
+        done = self.client.t2i(prompt, options, negative)
         assert done.response.image is not None, "the task makes a picture"
         made = of_tokens(done.response.image, self.bundle, prompt)
         return self.made(done, prompt, None, made)

@@ -57,7 +57,7 @@ class Limits:
 
     frame_bytes: int = 1 << 20
     parameters: int = 16
-    values: int = 8
+    values: int = 512
 
 
 DEFAULT_LIMITS = Limits()

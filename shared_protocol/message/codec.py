@@ -102,6 +102,8 @@ def encode_request(
     if known is not None:
         _check_known(request, known)
     content: dict[Part, npt.NDArray[Any]] = {Part.TEXT: _ids(request.text, scene)}
+    if request.negative is not None:
+        _ids(request.negative, scene)  # travels with the parameters, within the limits of a text
     if request.mask is not None:
         content[Part.MASK] = request.mask.flags
     if request.dropped is not None:
@@ -125,6 +127,8 @@ def decode_request(
         frame = _opened(data, bundle, Direction.UPLINK)
         grid, extension, options = parameters.from_map(frame.parameters, bundle.grid)
         _check_reply(options, frame.task, bundle)
+        size, limit = bundle.vocabulary.text_size, bundle.max_text_tokens
+        negative = parameters.negative_of(frame.parameters, size, limit)
         scene = _uplink(frame.task, bundle, grid, known)
         content, symbols = decode_parts(frame, scene)
         request = Request(
@@ -135,6 +139,7 @@ def decode_request(
             extension=extension,
             options=options,
             dropped=_flags(content, Part.DROPPED),
+            negative=negative,
         )
         return Decoded(request, anatomy_of(frame, len(data), symbols, bundle.vocabulary))
 

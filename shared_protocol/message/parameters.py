@@ -15,7 +15,7 @@ from shared_protocol.errors import BadMessageError
 from shared_protocol.message.bitstream import VERSION, Parameters, pack_parameters
 from shared_protocol.messages import GUIDANCE_UNIT, Options, Request
 from shared_protocol.tasks import Extension, Scenario
-from shared_protocol.tokens import check_grid
+from shared_protocol.tokens import TextTokens, check_grid
 
 
 class Parameter(IntEnum):
@@ -32,9 +32,11 @@ class Parameter(IntEnum):
     MAX_NEW_TOKENS = 5
     REPLY = 6
     """Scenario of the reply's image part."""
+    NEGATIVE = 7
+    """Text ids of the negative prompt."""
 
 
-RESERVED = {7: "negative prompt", 8: "mending"}
+RESERVED = {8: "mending"}
 """Keys that later versions use."""
 
 
@@ -58,13 +60,14 @@ def result_parameters(request: Request) -> dict[int, int | tuple[int, ...]]:
     Raises:
         TokenRangeError: the extended grid is too large.
     """
-    options, extension = request.options, request.extension
+    options, extension, negative = request.options, request.extension, request.negative
     found: dict[Parameter, int | tuple[int, ...] | None] = {
         Parameter.EXTENSION: None if extension is None else extension.sides,
         Parameter.STEPS: options.steps,
         Parameter.GUIDANCE: _units(options.guidance),
         Parameter.SEED: options.seed or None,
         Parameter.MAX_NEW_TOKENS: options.max_new_tokens,
+        Parameter.NEGATIVE: None if negative is None else tuple(negative.ids.tolist()),
     }
     if request.image is not None and extension is not None:
         check_grid(*extension.canvas(*request.image.shape))
@@ -92,7 +95,7 @@ def request_digest(request: Request) -> bytes:
 def from_map(
     extras: Parameters, native: tuple[int, int]
 ) -> tuple[tuple[int, int], Extension | None, Options]:
-    """The mirror of `to_map`: grid, extension, options.
+    """The mirror of `to_map`: grid, extension, options; `negative_of` reads the negative prompt.
 
     Raises:
         BadMessageError: a key or value that no request has.
@@ -122,6 +125,23 @@ def from_map(
         reply=None if reply is None else Scenario(reply),
     )
     return grid, extension, options
+
+
+def negative_of(extras: Parameters, text_size: int, limit: int) -> TextTokens | None:
+    """The negative prompt of a map, at most `limit` of `text_size` ids; None without one.
+
+    Raises:
+        BadMessageError: not a list of such ids.
+        TokenRangeError: an id that there is not.
+    """
+    if Parameter.NEGATIVE not in extras:
+        return None
+    value = extras[int(Parameter.NEGATIVE)]
+    if not isinstance(value, tuple) or not 1 <= len(value) <= limit:
+        raise BadMessageError(f"parameter negative is not a list of 1 to {limit} text ids")
+    if max(value) >= text_size:
+        raise BadMessageError(f"parameter negative has id {max(value)}, of {text_size}")
+    return TextTokens(np.array(value, dtype=np.int64), text_size)
 
 
 def _units(guidance: float | None) -> int | None:

@@ -131,6 +131,15 @@ def code_text(
     return (TextCoder.PRIOR if with_prior else TextCoder.PACKED), ids
 
 
+def code_negative(
+    port: Port, bundle: CodecBundle, ids: Codes | None, writing: bool
+) -> Codes | None:
+    """Ids of the negative prompt, coded like a text; None = there is none."""
+    if not code_flag(port, SELDOM, (ids is not None) if writing else None):
+        return None
+    return code_text(port, bundle, bundle.max_text_tokens, ids)[1]
+
+
 def _fits(ids: Codes, bundle: CodecBundle) -> bool:
     """Whether the prior can code `ids`, and in no more bytes than uniform coding."""
     prior = bundle.text_prior

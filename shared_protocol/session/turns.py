@@ -159,6 +159,11 @@ class _Body:
         )
         self.parameter_bits = port.bits - before
         text = self._text(None if given is None else given.text.ids)
+        negative = None
+        if not row.answers_in_words:
+            before = port.bits
+            negative = self._negative(given)
+            self.parameter_bits += port.bits - before
         mask = extension = dropped = image = None
         if row.needs_mask:
             flags = None if given is None or given.mask is None else given.mask.flags
@@ -177,7 +182,7 @@ class _Body:
             image = self._image(given, task, context, candidates)
         if given is not None:
             return given, reference
-        return Request(task, text, image, mask, extension, options, dropped), reference
+        return Request(task, text, image, mask, extension, options, dropped, negative), reference
 
     def _picture(
         self, task: Task, given: Request | None, reference: Reference | None
@@ -205,6 +210,12 @@ class _Body:
         self.ledger.text_coder = coder
         self.ledger.counts[Part.TEXT] = len(found)
         return TextTokens(found, bundle.vocabulary.text_size)
+
+    def _negative(self, given: Request | None) -> TextTokens | None:
+        bundle = self.bundle
+        ids = None if given is None or given.negative is None else given.negative.ids
+        found = fields.code_negative(self.port, bundle, ids, given is not None)
+        return None if found is None else TextTokens(found, bundle.vocabulary.text_size)
 
     def _mask(self, flags: Flags | None, grid: tuple[int, int]) -> Flags:
         with self.ledger.part(Part.MASK):
@@ -248,15 +259,16 @@ class _Body:
 
 def _check_request(request: Request, bundle: CodecBundle) -> None:
     vocabulary = bundle.vocabulary
-    if request.text.vocabulary_size != vocabulary.text_size:
-        raise InvalidInputError(
-            f"the text ids are of {request.text.vocabulary_size}, the bundle's of "
-            f"{vocabulary.text_size}"
-        )
-    if len(request.text) > bundle.max_text_tokens:
-        raise InvalidInputError(
-            f"the text has {len(request.text)} tokens", f"use at most {bundle.max_text_tokens}"
-        )
+    for text in (request.text, request.negative):
+        if text is not None and text.vocabulary_size != vocabulary.text_size:
+            raise InvalidInputError(
+                f"the text ids are of {text.vocabulary_size}, the bundle's of "
+                f"{vocabulary.text_size}"
+            )
+        if text is not None and len(text) > bundle.max_text_tokens:
+            raise InvalidInputError(
+                f"the text has {len(text)} tokens", f"use at most {bundle.max_text_tokens}"
+            )
     if request.image is not None and request.image.codebook_size != vocabulary.codebook_size:
         raise InvalidInputError(
             f"the image codes are of {request.image.codebook_size}, the bundle's of "

@@ -172,6 +172,18 @@ def test_a_picked_seed_is_always_told(run: Terminal) -> None:
     assert run("t2i", "a fox", "-q")[2] == ""
 
 
+def test_a_negative_prompt_is_sent_and_refused_where_nothing_guides(run: Terminal) -> None:
+    assert run("t2i", "a fox", "--negative", "a tree")[0] == 0
+    assert bytes(run.cloud.requests[0].negative.ids.tolist()) == b"a tree"
+    photo("a.png")
+    assert run("outpaint", "a.png", "--right", "1", "--negative", "a tree")[0] == 0
+    assert run.cloud.requests[1].negative is not None
+    code, _, err = run("t2i", "a fox", "--negative", "a tree", "--guidance", "0")
+    assert (code, "guidance is 0" in err) == (2, True)
+    code, _, err = run("t2i", "a fox", "--negative", "x" * 41)
+    assert (code, "the negative prompt has 41 tokens, at most 40 fit" in err) == (2, True)
+
+
 def test_size_and_format_change_the_result_only(run: Terminal) -> None:
     assert run("t2i", "a fox", "--size", "200", "-o", "a.png")[0] == 0
     assert size("a.png") == (200, 200)
@@ -217,6 +229,7 @@ def test_a_result_says_how_it_was_made_and_keeps_secrets(run: Terminal) -> None:
 @pytest.mark.parametrize(
     "words",
     [
+        ("t2i", "a fox", "--negative", "a tree, 'text'"),
         ("t2i", "--", "-1 fox, 'quoted' \"twice\""),
         ("inpaint", "in/a.png", "a fox", *BOX, "--edge", "3", "--invert-mask"),
         ("inpaint", "in/a.png", "--mask", "in/mask.png", "--ellipse", "60,60,50,50", "--native"),
@@ -239,6 +252,7 @@ def test_a_result_is_made_again_and_is_identical(run: Terminal, words: tuple[str
     assert (code, out.splitlines()[0]) == (0, "identical to in/out.png"), err
     again = run.cloud.requests[-1]
     assert (again.task, again.text, again.options) == (asked.task, asked.text, asked.options)
+    assert again.negative == asked.negative
     assert not Path("in/out-again.png").exists()
     told = json.loads(run("again", "in/out.png", "--json")[1])
     assert (told["identical"], told["output"]) == (True, None)

@@ -27,6 +27,7 @@ def _t2i(seed: int, text: np.ndarray = TEXT, guidance: float = 2.0) -> PictureWo
 
 BATCHES: dict[str, list[PictureWork]] = {
     "t2i": [_t2i(1), _t2i(2, np.arange(30)), _t2i(3, np.array([], dtype=np.int64), 0.0)],
+    "negative": [_t2i(1), replace(_t2i(1), negative_ids=np.arange(9)), _t2i(2, np.arange(30))],
     "inpaint": [
         PictureWork("inpaint", TEXT, CODES, MASK, steps=4, seed=4),
         PictureWork("inpaint", TEXT, CODES, ~MASK, steps=4, seed=5),
@@ -47,6 +48,18 @@ def test_batched_pictures_equal_unbatched_ones(kind: str) -> None:
     for first, second, third in zip(alone, together, reversed_order, strict=True):
         assert np.array_equal(first, second)
         assert np.array_equal(first, third)
+
+
+def test_a_negative_prompt_takes_the_place_of_the_empty_one() -> None:
+    engine = tiny_engine()
+    plain, none = _t2i(1), replace(_t2i(1), negative_ids=np.array([], dtype=np.int64))
+    other, unguided = replace(_t2i(1), negative_ids=np.arange(9)), _t2i(1, guidance=0.0)
+    codes = _codes(engine, [plain, none, other])
+    assert np.array_equal(codes[0], codes[1])
+    assert not np.array_equal(codes[0], codes[2])
+    # Led away from the very prompt that it is led to, nothing guides at all.
+    same = _codes(engine, [replace(_t2i(1), negative_ids=TEXT), unguided])
+    assert np.array_equal(same[0], same[1])
 
 
 @pytest.mark.parametrize("kind", BATCHES)

@@ -100,6 +100,7 @@ def all_tasks():
                 dropped=TokenMask(odd),
             ),
             Request(Task.VQA, text(2), image()),
+            Request(Task.T2I, text(11), negative=text(12, 300)),
         ],
     )
 
