@@ -92,9 +92,9 @@ def ask(given: Namespace, item: Item, ends: Cloud) -> Done:
 
 
 def _t2i(given: Namespace, item: Item, ends: Cloud) -> Done:
-    from edge_client.pictures.sources import of_tokens
-
     done = ends.client.t2i(given.prompt, _options(given, item), given.negative)
+    from edge_client.pictures.sources import of_tokens  # Pillow, once the prompt is on its way
+
     assert done.response.image is not None, "the task makes a picture"
     return Done(done, of_tokens(done.response.image, ends.bundle, "t2i"))
 
