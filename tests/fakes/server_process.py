@@ -66,7 +66,8 @@ class ServerProcess:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < give_up, "the server did not get ready"
             time.sleep(0.02)
-        web, bare = ready.read_text().split()
+        found = {url.partition(":")[0]: url for url in ready.read_text().split()}
+        web, bare = found["http"], found.get("tcp") or found["tls"]
         self.port, self.tcp = (int(url.rpartition(":")[2]) for url in (web, bare))
 
     def kill(self) -> None:
