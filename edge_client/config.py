@@ -26,6 +26,8 @@ ENVIRONMENT = {
     "ca_file": "UNIMIC_CA_FILE",
 }
 CONFIG_VARIABLE = "UNIMIC_CONFIG"
+CA_VARIABLES = (ENVIRONMENT["ca_file"], "SSL_CERT_FILE")
+"""What names the certificate authorities to trust, the first that is set before the others."""
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+|\d+e\d+)\s*([smh]?)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 86400

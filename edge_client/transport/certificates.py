@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import ssl
 
+from edge_client.config import CA_VARIABLES
 from shared_protocol.errors import ConfigError
 
-FILE_VARIABLE = "SSL_CERT_FILE"
-"""What every library of this process reads, the hub's included; `--ca-file` sets it."""
 FOLDER_VARIABLE = "SSL_CERT_DIR"
 ASK = "name the CA's PEM file with --ca-file, ca_file in the config file, or SSL_CERT_FILE"
+
+
+def named_file() -> str | None:
+    """The file of authorities that the environment names, where `--ca-file` is put, too."""
+    return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), None)
 
 
 def trusted() -> ssl.SSLContext:
@@ -22,7 +26,7 @@ def trusted() -> ssl.SSLContext:
     Raises:
         ConfigError: what it names cannot be used.
     """
-    file, folder = os.environ.get(FILE_VARIABLE), os.environ.get(FOLDER_VARIABLE)
+    file, folder = named_file(), os.environ.get(FOLDER_VARIABLE)
     if file:
         return _from_file(file, folder)
     context = ssl.create_default_context()
@@ -45,6 +49,6 @@ def _from_file(file: str, folder: str | None) -> ssl.SSLContext:
 
 def distrusted(server: str, reason: str) -> tuple[str, str]:
     """Fault and remedy where the certificate of a server does not convince."""
-    file = os.environ.get(FILE_VARIABLE)
+    file = named_file()
     told = f" (only {file} is trusted)" if file else ""
     return f"cannot reach {server}: {reason}{told}", f"check --server, or {ASK}"

@@ -69,14 +69,19 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         try:
             if self._file is not None:
-                stream = self._inner.connect_unix_socket(self._file, timeout)
-            else:
-                stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+                return _Stream(_file_stream(self._file, timeout), self._counter)
+            stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             if self._proxy is None:
                 raise
             raise proxies.dead(self._proxy, "the server", str(error) or "no answer") from error
         return _Stream(stream, self._counter)
+
+
+def _file_stream(path: str, timeout: float | None) -> httpcore.NetworkStream:
+    from edge_client.transport.socket_file import FileStream  # few servers are behind a file
+
+    return FileStream(path, timeout)
 
 
 class _Body(httpx.SyncByteStream):

@@ -111,6 +111,18 @@ def _wrapped(plain: socket.socket, host: str) -> socket.socket:
     return trusted().wrap_socket(plain, server_hostname=host)
 
 
+def connected(path: str, timeout: float | None) -> socket.socket:
+    """A connection to the server behind a file; raises `OSError`."""
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    plain.settimeout(timeout)
+    try:
+        plain.connect(path)
+    except OSError:
+        plain.close()
+        raise
+    return plain
+
+
 class CommandLink(_Frames):
     """See `Link`: exec:COMMAND starts a program whose input and output carry the frames.
 

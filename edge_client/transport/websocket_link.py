@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from edge_client.transport.base import LinkDownError, NoSessionsError
 from edge_client.transport.certificates import distrusted, trusted
 from edge_client.transport.proxies import dead, proxy_for, refused
+from edge_client.transport.stream_links import connected
 from shared_protocol.errors import (
     OverloadedError,
     TransportError,
@@ -91,7 +92,7 @@ class WebSocketLink:
             self._socket = self._open.enter_context(
                 connect(
                     url,
-                    sock=_socket_file(file, timeout) if file else None,
+                    sock=connected(file, timeout) if file else None,
                     ssl=trusted() if url.startswith("wss:") else None,
                     additional_headers=headers,
                     user_agent_header=None,
@@ -185,16 +186,3 @@ class WebSocketLink:
 
 def _reason(error: Exception) -> str:
     return printable(str(error) or type(error).__name__, 200)
-
-
-def _socket_file(path: str, timeout: float) -> socket.socket:
-    """A connection to a socket file."""
-    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    plain.settimeout(timeout)
-    try:
-        plain.connect(path)
-    except OSError:
-        plain.close()
-        raise
-    plain.settimeout(None)
-    return plain
