@@ -1,4 +1,7 @@
-"""A small reverse proxy: a prefix, taken away or not, with TLS or without, WebSockets included."""
+"""A small proxy: a prefix, taken away or not, with TLS or without, WebSockets included.
+
+As a forward proxy it leads to its own server, whatever address it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,13 @@ class FrontProxy:
         head, _, body = data.partition(b"\r\n\r\n")
         method, path, version = head.partition(b"\r\n")[0].split()
         self.seen.append(path.decode())
+        if method == b"CONNECT":
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            threading.Thread(target=pump, args=(client, server), daemon=True).start()
+            pump(server, client)
+            return
+        if path.startswith(b"http://"):
+            path = b"/" + path.split(b"/", 3)[3]
         if not path.startswith(self._prefix.encode()):
             client.sendall(
                 b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n"

@@ -22,6 +22,7 @@ class ServerProcess:
     Attributes:
         port: of HTTP and WebSocket; the same after a restart.
         tcp: of bare frames; the same after a restart.
+        socket: address of a socket file, noted by whoever asked for one.
     """
 
     def __init__(self, *flags: str) -> None:
@@ -30,6 +31,7 @@ class ServerProcess:
         self.log = Path(self._folder.name) / "log"
         self.port = 0
         self.tcp = 0
+        self.socket = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

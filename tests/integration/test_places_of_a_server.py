@@ -162,6 +162,22 @@ def test_the_documentation_is_found_below_the_prefix(server: ServerProcess) -> N
     assert said.json()["servers"] == [{"url": PREFIX}]
 
 
+# ---------------------------------------------------------------------------- forward proxies
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_every_way_leads_through_a_proxy(
+    server: ServerProcess, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FrontProxy(server.port) as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        check_every_way("http://192.0.2.1:8400")
+        assert "192.0.2.1:8400" in proxy.seen, "the WebSocket has a tunnel"
+        assert "http://192.0.2.1:8400/v1/t2i" in proxy.seen
+
+
 # ---------------------------------------------------------------------------- certificates
 
 
