@@ -255,7 +255,8 @@ def _check_names(envelope: _Envelope, bundle: PictureBundle) -> bytes | None:
             f"the file was coded by entropy model {envelope.entropy.hex()}, "
             f"the bundle {bundle.name} here has {found}",
             "name the bundle that it was written with by --bundle, get that of the server with "
-            "'edge-client fetch', or have it encoded again with --durable, which needs none",
+            "'edge-client fetch', or have it encoded again with --durable: durable files need no "
+            "entropy model",
         )
     return model
 
