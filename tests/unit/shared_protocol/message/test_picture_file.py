@@ -91,7 +91,7 @@ def test_a_durable_file_outlives_everything_but_the_tokenizer() -> None:
     without = ToyBundle(entropy_name=b"")
     assert read_picture(durable, without).image == image()
     with pytest.raises(
-        BundleMismatchError, match="the bundle toy here has none.*edge-client fetch"
+        BundleMismatchError, match=r"the bundle toy here has none.*edge-client fetch"
     ):
         read_picture(smallest, without)
 
