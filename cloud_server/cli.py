@@ -85,7 +85,7 @@ def _pipe(words: Sequence[str]) -> int:
         "--server",
         default=f"http://127.0.0.1:{_DEFAULTS.port}",
         metavar="URL",
-        help="http, https, tcp or tls address of the server [%(default)s]",
+        help="http, https, tcp or tls address of the server, or unix:FILE [%(default)s]",
     )
     given = parser.parse_args(words)
     from cloud_server.links.pipe import relay
@@ -152,6 +152,8 @@ def start_logging(level: str) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     values = vars(args)
     key = choose_api_key(values.pop("api_key"), values.pop("api_key_file"), os.environ)
+    if "port" not in values:
+        values["port"] = None if "unix" in values else _DEFAULTS.port
     return Settings(api_key=key, **values)
 
 
@@ -198,7 +200,18 @@ def _default(flag: str) -> Any:
 def _add_place(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where")
     _add(group, "--host", "address to listen on")
-    _add(group, "--port", "TCP port; 0 takes a free one and prints the URL", int)
+    group.add_argument(
+        "--port",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="TCP port; 0 takes a free one and prints the URL; with --unix there is none unless "
+        f"it is given (default: {_DEFAULTS.port})",
+    )
+    _add_path(
+        group, "--unix", "socket file to listen on; edges give --server unix:FILE, which may chat"
+    )
+    _add(group, "--root-path", "where a proxy shows this server, such as /unimic")
     _add_path(group, "--ready-file", "gets the URL once ready, each further address on a line")
     group.add_argument(
         "--tcp", type=int, metavar="PORT", help="also serve conversations as bare frames there"

@@ -20,6 +20,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SAMPLINGS = ("auto", "reference", "standard")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_ROOT = re.compile(r"(/[\w.~-]+)*", re.ASCII)
+_OWN_PATHS = ("v1", "healthz", "readyz", "metrics", "docs", "openapi.json")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -29,7 +31,10 @@ class Settings:
 
     Args:
         host: address to listen on.
-        port: TCP port; 0 lets the system choose one.
+        port: TCP port; 0 lets the system choose one, None opens none, which needs `unix`.
+        unix: file of a socket that serves what the port does; None = there is none.
+        root_path: where a proxy shows this server, such as "/unimic"; whether the proxy takes it
+            away from paths or not, they are understood. "" = at the root.
         bundle: "builtin", a published bundle such as "show-o", the name of an installed one, or a
             folder.
         backbone: file or folder with the transformer's weights; None = those of the bundle.
@@ -76,7 +81,9 @@ class Settings:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8400
+    port: int | None = 8400
+    unix: Path | None = None
+    root_path: str = ""
     bundle: str = "builtin"
     backbone: Path | None = None
     entropy: Path | None = None
@@ -117,6 +124,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
             _check_range(name, getattr(self, name), low, high)
+        object.__setattr__(self, "host", self.host.removeprefix("[").removesuffix("]"))
+        object.__setattr__(self, "root_path", _checked_root(self.root_path))
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device is {self.device!r}", "use auto, cpu, cuda or cuda:N")
         for name, choices in _CHOICES:
@@ -126,7 +135,7 @@ class Settings:
         if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
             raise ConfigError(
                 "the API key is empty or holds characters that no HTTP header can carry",
-                "use visible ASCII characters without spaces",
+                "use visible ASCII characters without spaces; to serve everybody, give no key",
             )
         _check_links(self)
         if self.max_inflight < self.max_queue:
@@ -138,7 +147,6 @@ class Settings:
 
 _CHOICES = (("log_level", LOG_LEVELS), ("dtype", DTYPES), ("sampling", SAMPLINGS))
 _RANGES: tuple[tuple[str, float, float], ...] = (
-    ("port", 0, 65535),
     ("threads", 0, 1024),
     ("max_batch", 0, 1024),
     ("max_queue", 1, 100_000),
@@ -166,12 +174,29 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 
 
 def _check_links(settings: Settings) -> None:
+    if settings.port is not None:
+        _check_range("port", settings.port, 0, 65535)
+    elif settings.unix is None:
+        raise ConfigError("the server has no port and no socket", "give --port or --unix")
     if settings.tcp is not None:
         _check_range("tcp", settings.tcp, 0, 65535)
     if settings.tls_cert is not None and settings.tcp is None:
         raise ConfigError("a certificate is of use with --tcp only", "add --tcp PORT")
     if settings.tls_key is not None and settings.tls_cert is None:
         raise ConfigError("a key needs its certificate", "add --tls-cert FILE")
+
+
+def _checked_root(path: str) -> str:
+    """A path that proxies may put in front, without a slash at its end."""
+    bare = path.rstrip("/")
+    if not _ROOT.fullmatch(bare):
+        raise ConfigError(f"root path is {path!r}", "write it like /unimic")
+    if bare.split("/")[1:2] and bare.split("/")[1] in _OWN_PATHS:
+        raise ConfigError(
+            f"root path is {path!r}, which is a path of the server's own",
+            "choose another, such as /unimic",
+        )
+    return bare
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -185,12 +210,19 @@ def choose_api_key(
     """The API key to ask of clients: the given one, else the file's, else the environment's.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ConfigError: the file cannot be read, or the variable is set and empty: whoever sets it
+            means a key.
     """
     if given is not None:
         return given
     if file is None:
-        return environment.get(API_KEY_VARIABLE) or None
+        key = environment.get(API_KEY_VARIABLE)
+        if key is not None and not key.strip():
+            raise ConfigError(
+                f"{API_KEY_VARIABLE} is set and empty, and would serve everybody",
+                f"put a key into it, or 'unset {API_KEY_VARIABLE}' to serve everybody",
+            )
+        return key
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_client.config import DEFAULT_SERVER, ENVIRONMENT
+from edge_client.addresses import DEFAULT_SERVER
+from edge_client.config import ENVIRONMENT
 from edge_client.task_arguments import (
     add_again,
     add_files,
@@ -93,6 +94,7 @@ def _build() -> _Parser:
         add("inspect", "show what a .umic file or a message is made of"),
     )
     add("info", "show what the server serves and whether both ends agree")
+    add("doctor", "check this device, the settings and the way to the server, line by line")
     _add_fetch(add("fetch", "get the bundle that the server holds, or a published one"))
     _add_evaluate(add("evaluate", "run the four tasks over the wire and print tables of results"))
     return parser
@@ -102,7 +104,11 @@ def _common() -> _Parser:
     """Options of every command, before or after its name (hence no defaults here)."""
     parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("settings")
-    group.add_argument("--server", metavar="URL", help=f"cloud server [{DEFAULT_SERVER}]")
+    group.add_argument(
+        "--server",
+        metavar="URL",
+        help=f"cloud server: http, https, tcp, tls, unix:FILE or exec:COMMAND [{DEFAULT_SERVER}]",
+    )
     group.add_argument(
         "--api-key", metavar="KEY", help="better in UNIMIC_API_KEY, which other users cannot see"
     )
@@ -112,7 +118,12 @@ def _common() -> _Parser:
         metavar="WHAT",
         help="auto, numpy, onnx, torch or cuda (which nobody has run yet) [auto]",
     )
-    group.add_argument("--timeout", metavar="S", help="seconds for one interaction in all [120]")
+    group.add_argument(
+        "--timeout", metavar="S", help="for one interaction in all: seconds, or 90s, 2m, 1h [120]"
+    )
+    group.add_argument(
+        "--ca-file", metavar="FILE", help="PEM file of the authorities to trust, and no others"
+    )
     group.add_argument("--json", action="store_true", help="print JSON and nothing else")
     group.add_argument(
         "-q", "--quiet", action="store_true", help="no progress and no table, only the result"

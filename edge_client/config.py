@@ -6,16 +6,16 @@ It does not know commands; it reads no file but the one it is told or the user's
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from edge_client.addresses import DEFAULT_SERVER, checked_server
 from shared_protocol.compute import Compute
 from shared_protocol.errors import ConfigError
 
-DEFAULT_SERVER = "http://127.0.0.1:8400"
 ENVIRONMENT = {
     "server": "UNIMIC_SERVER",
     "api_key": "UNIMIC_API_KEY",
@@ -23,10 +23,15 @@ ENVIRONMENT = {
     "timeout": "UNIMIC_TIMEOUT",
     "compute": "UNIMIC_COMPUTE",
     "history_days": "UNIMIC_HISTORY_DAYS",
+    "ca_file": "UNIMIC_CA_FILE",
 }
 CONFIG_VARIABLE = "UNIMIC_CONFIG"
-_BARE = ("tcp", "tls")
-_SCHEMES = ("http", "https", *_BARE)
+CA_VARIABLES = (ENVIRONMENT["ca_file"], "SSL_CERT_FILE")
+"""What names the certificate authorities to trust, the first that is set before the others."""
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+|\d+e\d+)\s*([smh]?)")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 86400
+_NUMBERS = ("timeout", "history_days")
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,14 @@ class Settings:
     """Whom to talk to, and how.
 
     Args:
-        server: address of the cloud server: http, https, tcp or tls, or "exec:COMMAND".
+        server: address of the cloud server: http, https, tcp or tls, "unix:FILE", or
+            "exec:COMMAND".
         api_key: sent as a bearer token; None = none.
         bundle: name or path of the bundle that both ends hold.
         timeout: seconds that one interaction may take in all, retries included.
         compute: what computes on this device, by name; see `shared_protocol.compute`.
         history_days: how long a conversation is kept on this device after its last turn.
+        ca_file: PEM file of the only certificate authorities to trust; None = the usual ones.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -51,11 +58,13 @@ class Settings:
     timeout: float = 120.0
     compute: str = Compute.AUTO.value
     history_days: float = 90.0
+    ca_file: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "server", _checked_server(self.server))
+        object.__setattr__(self, "server", checked_server(self.server))
         object.__setattr__(self, "timeout", _checked_timeout(self.timeout))
         object.__setattr__(self, "history_days", _checked_days(self.history_days))
+        object.__setattr__(self, "ca_file", _checked_file(self.ca_file))
         Compute.named(self.compute)
         if not self.bundle:
             raise ConfigError("the bundle's name is empty", "name one, such as builtin")
@@ -112,40 +121,43 @@ def _from_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
     for name, value in table.items():
         if name not in known:
             raise ConfigError(f"{path} sets {name!r}", f"known are {', '.join(known)}")
-        wanted = (int, float) if name in ("timeout", "history_days") else str
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        wanted = (int, float) if name in _NUMBERS else str
+        words = name == "timeout" and isinstance(value, str)
+        if not (words or isinstance(value, wanted)) or isinstance(value, bool):
             raise ConfigError(f"{path} sets {name} to {value!r}", "check its type")
     return dict(table)
 
 
-def _checked_server(server: str) -> str:
-    example = f"write it like {DEFAULT_SERVER}"
-    try:
-        parts = urlsplit(server)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{server!r} is no server address: {error}", example) from error
-    if parts.scheme == "exec":
-        return server
-    if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
-        raise ConfigError(f"{server!r} is no server address", example)
-    if parts.scheme in _BARE and port is None:
-        raise ConfigError(f"{server!r} names no port", f"write it like {parts.scheme}://host:8401")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(
-            "a server address holds no user, query or fragment", "pass a key with --api-key"
-        )
-    return server.rstrip("/")
+def seconds_of(text: float | str) -> float | None:
+    """Seconds that a duration means; None for what is none.
+
+    >>> seconds_of("2m"), seconds_of("90 s"), seconds_of(1.5), seconds_of("soon")
+    (120.0, 90.0, 1.5, None)
+    """
+    found = _DURATION.fullmatch(str(text).strip().lower())
+    return None if found is None else float(found[1]) * _UNITS[found[2] or "s"]
 
 
 def _checked_timeout(timeout: float | str) -> float:
-    try:
-        seconds = float(timeout)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 86400:
-        raise ConfigError(f"the timeout is {timeout}", "use seconds, more than 0 and at most 86400")
+    seconds = seconds_of(timeout)
+    if seconds is None or not 0 < seconds <= _LONGEST:
+        raise ConfigError(
+            f"the timeout is {timeout}",
+            "use seconds, such as 90, or 90s, 2m or 1h; more than 0 and at most 24h",
+        )
     return seconds
+
+
+def _checked_file(name: str | None) -> str | None:
+    if not name:
+        return None
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no CA file {path}",
+            "name a PEM file with --ca-file, ca_file in the config file, or UNIMIC_CA_FILE",
+        )
+    return str(path)
 
 
 def _checked_days(days: float | str) -> float:

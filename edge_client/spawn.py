@@ -85,7 +85,7 @@ def _await_urls(process: subprocess.Popen[bytes], ready: Path, log: Path) -> tup
             tail = "\n".join(["", "the end of its log:", *lines])
             raise TransportError(f"the server {what} before it was ready{tail}", f"see {log}")
         time.sleep(0.1)
-    return tuple(ready.read_text(encoding="utf-8").split())
+    return tuple(ready.read_text(encoding="utf-8").splitlines())
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

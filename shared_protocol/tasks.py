@@ -223,7 +223,8 @@ class Extension:
         if any(not 0 <= side <= MAX_GRID for side in sides) or not any(sides):
             raise InvalidInputError(
                 f"cannot extend by {sides} (left, right, up, down)",
-                f"each side is 0..{MAX_GRID} tokens and at least one is not 0",
+                f"each side is 0..{MAX_GRID} tokens, of 16 pixels with the usual tokenizer, and at "
+                "least one is not 0",
             )
 
     @property

@@ -47,7 +47,8 @@ def check_grid(height: int, width: int) -> None:
     """Raise `TokenRangeError` unless both sides are in 1..MAX_GRID."""
     if not (1 <= height <= MAX_GRID and 1 <= width <= MAX_GRID):
         raise TokenRangeError(
-            f"a token grid of {height}x{width} is not supported", f"use 1..{MAX_GRID} a side"
+            f"a picture of {height}x{width} tokens is not supported",
+            f"1 to {MAX_GRID} tokens a side are; a token is 16 pixels with the usual tokenizer",
         )
 
 

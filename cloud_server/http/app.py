@@ -53,6 +53,7 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        root_path=settings.root_path,
     )
     add_error_handlers(app)
     router = build_router(service)

@@ -11,8 +11,8 @@ import math
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cloud_server.http.app import create_app
 from cloud_server.links.listener import Listener
+from cloud_server.links.unix_socket import UnixSocket
 from cloud_server.serving.batcher import batching_queue
 from cloud_server.serving.conversation import Conversations
 from cloud_server.serving.loaded_model import LoadedModel
@@ -64,7 +65,7 @@ class Host(uvicorn.Server):
         config: uvicorn.Config,
         service: Service,
         settings: Settings,
-        url: str,
+        urls: Sequence[str],
         announce: Callable[[str], None],
         conversations: Conversations,
     ) -> None:
@@ -72,9 +73,8 @@ class Host(uvicorn.Server):
         self.service = service
         self.conversations = conversations
         self._listener: Listener | None = None
-        self._urls = [url]
+        self._urls = list(urls)
         self._settings = settings
-        self._url = url
         self._announce = announce
         self._watching: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
@@ -82,7 +82,8 @@ class Host(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, say so, and load in the background."""
         await super().startup(sockets)
-        self._announce(f"listening on {self._url}")
+        for url in self._urls:
+            self._announce(f"listening on {url}")
         try:
             await self._listen_to_frames()
         except ConfigError as error:
@@ -151,21 +152,39 @@ def serve(
         UnimicError: the model cannot be loaded.
     """
     asked = settings.api_key is not None or settings.api_keys is not None
-    if not asked and settings.host not in _LOOPBACK:
+    if not asked and settings.host not in _LOOPBACK and settings.port is not None:
         logger.warning("serving everybody on %s without an API key", settings.host)
-    listener = listen(settings.host, settings.port)
-    host = build_host(settings, load, url_of(listener, settings.host), announce)
-    _remove(settings.ready_file)
-    try:
-        host.run(sockets=[listener])
-    finally:
+    with _listening(settings) as found:
+        host = build_host(settings, load, [url for _, url in found], announce)
         _remove(settings.ready_file)
+        try:
+            host.run(sockets=[listener for listener, _ in found])
+        finally:
+            _remove(settings.ready_file)
     if host.failure is not None:
         raise host.failure
 
 
+@contextmanager
+def _listening(settings: Settings) -> Iterator[list[tuple[socket.socket, str]]]:
+    """The sockets to serve on, each with its address; let go of at the end."""
+    found = []
+    with ExitStack() as owned:
+        if settings.port is not None:
+            listener = owned.enter_context(listen(settings.host, settings.port))
+            found.append((listener, url_of(listener, settings.host)))
+        if settings.unix is not None:
+            file = UnixSocket(settings.unix, _BACKLOG)
+            owned.callback(file.remove)
+            found.append((file.listener, file.url))
+        yield found
+
+
 def build_host(
-    settings: Settings, load: Callable[[], LoadedModel], url: str, announce: Callable[[str], None]
+    settings: Settings,
+    load: Callable[[], LoadedModel],
+    urls: Sequence[str],
+    announce: Callable[[str], None],
 ) -> Host:
     """A server that has not begun; see `serve`."""
     service = Service(settings, load, partial(batching_queue, settings))
@@ -186,7 +205,7 @@ def build_host(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout) + _LAST_REPLIES_S,
     )
-    return Host(config, service, settings, url, announce, conversations)
+    return Host(config, service, settings, urls, announce, conversations)
 
 
 def listen(host: str, port: int) -> socket.socket:

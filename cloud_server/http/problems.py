@@ -23,7 +23,7 @@ from shared_protocol.errors import (
     UnimicError,
     error_to_wire,
 )
-from shared_protocol.http.contract import RETRY_AFTER
+from shared_protocol.http.contract import NO_PATH, RETRY_AFTER
 
 _AUTHENTICATE = "Bearer"
 
@@ -73,7 +73,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         response = error_response(NotFoundError(fault, "see /openapi.json"), 405)
         response.headers.update(error.headers or {})
         return response
-    return error_response(NotFoundError("there is nothing at this path", "see /openapi.json"), 404)
+    return error_response(NotFoundError(NO_PATH, "see /openapi.json"), 404)
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:

@@ -24,14 +24,14 @@ from shared_protocol.session.paths import SESSION_PATH
 
 _CHUNK = 1 << 14
 _CONNECT_S = 10.0
-_SCHEMES = ("http", "https", "tcp", "tls")
+_SCHEMES = ("http", "https", "tcp", "tls", "unix")
 
 
 def relay(server: str, given: IO[bytes] | None = None, taken: IO[bytes] | None = None) -> None:
     """Carry bytes both ways until either end is gone.
 
     Args:
-        server: http, https, tcp or tls address.
+        server: http, https, tcp or tls address, or unix:FILE.
         given, taken: streams to read and write; None = standard input and output.
 
     Raises:
@@ -40,11 +40,11 @@ def relay(server: str, given: IO[bytes] | None = None, taken: IO[bytes] | None =
     """
     scheme = urlsplit(server).scheme
     if scheme not in _SCHEMES:
-        raise ConfigError(f"{server!r} is no server", f"known are {', '.join(_SCHEMES)}://")
+        raise ConfigError(f"{server!r} is no server", f"known are {', '.join(_SCHEMES)}")
     source = given or sys.stdin.buffer
     sink = taken or sys.stdout.buffer
     try:
-        if scheme in ("http", "https"):
+        if scheme in ("http", "https", "unix"):
             _over_websocket(server, source, sink)
         else:
             _over_socket(server, source, sink)
@@ -54,9 +54,12 @@ def relay(server: str, given: IO[bytes] | None = None, taken: IO[bytes] | None =
 
 
 def _over_websocket(server: str, source: IO[bytes], sink: IO[bytes]) -> None:
-    url = "ws" + server.rstrip("/").removeprefix("http") + SESSION_PATH
+    plain = _socket_file(server.removeprefix("unix:")) if server.startswith("unix:") else None
+    base = server.rstrip("/") if plain is None else "http://localhost"
     with connect(
-        url,
+        "ws" + base.removeprefix("http") + SESSION_PATH,
+        sock=plain,
+        proxy=True if plain is None else None,
         user_agent_header=None,
         compression=None,
         open_timeout=_CONNECT_S,
@@ -68,6 +71,17 @@ def _over_websocket(server: str, source: IO[bytes], sink: IO[bytes]) -> None:
             if isinstance(message, bytes):
                 sink.write(framed(message))
                 sink.flush()
+
+
+def _socket_file(path: str) -> socket.socket:
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    plain.settimeout(_CONNECT_S)
+    try:
+        plain.connect(path.removeprefix("//"))
+    except OSError:
+        plain.close()
+        raise
+    return plain
 
 
 def _frames_up(source: IO[bytes], link: ClientConnection) -> None:

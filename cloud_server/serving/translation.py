@@ -100,7 +100,8 @@ def _check_grid(request: Request, bundle: ServedBundle, settings: Settings) -> N
     if max(height, width) > settings.max_grid:
         raise InvalidInputError(
             f"the picture would be {height}x{width} tokens",
-            f"this server makes at most {settings.max_grid} a side",
+            f"this server makes at most {settings.max_grid} a side; a token is 16 pixels with the "
+            "usual tokenizer",
         )
     if request.row.answers_in_words and (height, width) != tuple(bundle.grid):
         raise InvalidInputError(

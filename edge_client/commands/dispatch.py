@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "files:inspect",
     "info": "server:info",
     "fetch": "server:fetch",
+    "doctor": "doctor:doctor",
     "evaluate": "evaluate:evaluate",
 }
 """Command to module and function of this folder."""

@@ -26,7 +26,7 @@ class Outcome:
     """
 
     result: str
-    data: dict[str, Any]
+    data: Any
     details: str = ""
     warnings: tuple[str, ...] = field(default=())
     failed: bool = False

@@ -16,7 +16,7 @@ from shared_protocol.http.contract import Preferences
 from shared_protocol.messages import Request
 from shared_protocol.tokens import ImageTokens
 
-_POST = ("http", "https")
+_POST = ("http", "https", "unix")
 
 
 class BestExchange:

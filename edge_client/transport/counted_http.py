@@ -10,10 +10,13 @@ import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
-from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
+
+from edge_client.transport import proxies
+from edge_client.transport.certificates import trusted
+from edge_client.transport.proxies import Proxy
 
 
 class _Stream(httpcore.NetworkStream):
@@ -48,11 +51,13 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens such connections."""
+    """Opens such connections: to a proxy, to a socket file, or to wherever it is told."""
 
-    def __init__(self, counter: CountedHttp) -> None:
+    def __init__(self, counter: CountedHttp, proxy: Proxy | None, socket_file: str | None) -> None:
         self._inner = httpcore.SyncBackend()
         self._counter = counter
+        self._proxy = proxy
+        self._file = socket_file
 
     def connect_tcp(
         self,
@@ -62,8 +67,21 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        try:
+            if self._file is not None:
+                return _Stream(_file_stream(self._file, timeout), self._counter)
+            stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            if self._proxy is None:
+                raise
+            raise proxies.dead(self._proxy, "the server", str(error) or "no answer") from error
         return _Stream(stream, self._counter)
+
+
+def _file_stream(path: str, timeout: float | None) -> httpcore.NetworkStream:
+    from edge_client.transport.socket_file import FileStream  # few servers are behind a file
+
+    return FileStream(path, timeout)
 
 
 class _Body(httpx.SyncByteStream):
@@ -88,17 +106,21 @@ class CountedHttp(httpx.BaseTransport):
     Args:
         trust_env: use the proxies that the environment names.
         verify: load certificates; without, only plain HTTP can be spoken.
+        socket_file: where every connection goes, whatever the address says; None = by address.
     """
 
-    def __init__(self, trust_env: bool = True, verify: bool = True) -> None:
+    def __init__(
+        self, trust_env: bool = True, verify: bool = True, socket_file: str | None = None
+    ) -> None:
         self.sent = 0
         self.received = 0
         self._trust_env = trust_env
-        self._tls = httpx.create_ssl_context() if verify else None
-        self._pools: dict[str | None, httpcore.ConnectionPool] = {}
+        self._tls = trusted() if verify else None
+        self._file = socket_file
+        self._pools: dict[Proxy | None, httpcore.ConnectionPool] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; errors are httpx's."""
+        """Send a request; errors are httpx's, but for those of proxies, which are ours."""
         url = request.url
         asked = httpcore.Request(
             request.method,
@@ -109,8 +131,13 @@ class CountedHttp(httpx.BaseTransport):
             content=cast(Iterable[bytes], request.stream),
             extensions=request.extensions,
         )
-        with _translated():
-            reply = self._pool(self._proxy(url)).handle_request(asked)
+        proxy = proxies.proxy_for(str(url)) if self._trust_env else None
+        try:
+            with _translated():
+                reply = self._pool(proxy).handle_request(asked)
+        except httpx.ProxyError as error:
+            assert proxy is not None, "proxies raise this, and nothing else does"
+            raise proxies.refused(proxy, f"{url.scheme}://{url.host}", str(error)) from error
         body = _Body(cast(Iterable[bytes], reply.stream))
         return httpx.Response(
             reply.status, headers=reply.headers, stream=body, extensions=reply.extensions
@@ -121,25 +148,18 @@ class CountedHttp(httpx.BaseTransport):
         for pool in self._pools.values():
             pool.close()
 
-    def _proxy(self, url: httpx.URL) -> str | None:
-        """The proxy that the environment names for an address."""
-        if not self._trust_env or proxy_bypass(url.host):
-            return None
-        proxies = getproxies()
-        return proxies.get(url.scheme) or proxies.get("all")
-
-    def _pool(self, proxy: str | None) -> httpcore.ConnectionPool:
+    def _pool(self, proxy: Proxy | None) -> httpcore.ConnectionPool:
         if proxy not in self._pools:
             self._pools[proxy] = self._new_pool(proxy)
         return self._pools[proxy]
 
-    def _new_pool(self, proxy: str | None) -> httpcore.ConnectionPool:
-        backend = _Backend(self)
+    def _new_pool(self, proxy: Proxy | None) -> httpcore.ConnectionPool:
+        backend = _Backend(self, proxy, self._file)
         if proxy is None:
             return httpcore.ConnectionPool(ssl_context=self._tls, network_backend=backend)
-        given = httpx.Proxy(proxy)
+        given = httpx.Proxy(proxy.url)
         bare = str(given.url)
-        if given.url.scheme.startswith("socks"):
+        if proxy.socks:
             return httpcore.SOCKSProxy(
                 bare, given.raw_auth, ssl_context=self._tls, network_backend=backend
             )

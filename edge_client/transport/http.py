@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
-from urllib.request import getproxies
 
 import httpx
 
 from edge_client.transport.base import Reply, Sink
+from edge_client.transport.certificates import distrusted
 from edge_client.transport.counted_http import CountedHttp
 from edge_client.transport.http_answers import (
     CHECK,
@@ -29,6 +29,7 @@ from edge_client.transport.http_answers import (
     reason_of,
 )
 from edge_client.transport.loopback import is_loopback
+from edge_client.transport.proxies import proxy_for
 from shared_protocol.errors import ConfigError, ServerTimeoutError, TransportError
 from shared_protocol.http.contract import (
     ACCEPT_STREAM,
@@ -66,7 +67,7 @@ class HttpTransport:
     it has already done, so that a retry costs no second generation.
 
     Args:
-        server: address, such as "http://127.0.0.1:8400".
+        server: address, such as "http://127.0.0.1:8400" or "unix:/run/unimic.sock".
         api_key: sent as a bearer token.
         timeout: seconds for one exchange in all, waiting and retries included.
         wish: what to be told besides the result.
@@ -84,19 +85,21 @@ class HttpTransport:
         handler: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not server.startswith(("http://", "https://")):
+        if not server.startswith(("http://", "https://", "unix:")):
             raise ConfigError(
                 f"{server!r} carries conversations only",
-                "give the http or https address of that server with --server",
+                "give the http, https or unix address of that server with --server",
             )
         self.server = server.rstrip("/")
+        file = server.removeprefix("unix:") if server.startswith("unix:") else None
+        self._base = self.server if file is None else "http://localhost"
         self._timeout = timeout
         self._sleep = sleep
         trusts = not is_loopback(self.server)
         # Certificates take longer to load than all else; only plain HTTP without a proxy, which
         # might speak TLS itself, can do without.
-        plain = self.server.startswith("http://") and not (trusts and getproxies())
-        self._counter = handler or CountedHttp(trusts, verify=not plain)
+        plain = self._base.startswith("http://") and not (trusts and proxy_for(self._base))
+        self._counter = handler or CountedHttp(trusts, verify=not plain, socket_file=file)
         self._client = httpx.Client(transport=self._counter, trust_env=False)
         self._client.headers.clear()  # each costs more than many a message, and nobody reads them
         if api_key:
@@ -123,7 +126,7 @@ class HttpTransport:
         if self._wish.header:
             headers[PREFER] = self._wish.header
         before = self._moved()
-        call = Call("POST", self.server + task_path(task), headers, message, self._timeout)
+        call = self._call("POST", task_path(task), headers, message)
         try:
             data, timing = self._persist(call, lambda reply: read_message(reply, call, on_step))
         except (KeyboardInterrupt, ServerTimeoutError):
@@ -143,18 +146,17 @@ class HttpTransport:
     def cancel(self, key: str) -> None:
         """End the work under a key, if the server can be reached at once; never raises."""
         with suppress(httpx.HTTPError, httpx.InvalidURL):
-            self._client.delete(self.server + JOB_PATH.format(key=key), timeout=_CANCEL_S)
+            self._client.delete(self._base + JOB_PATH.format(key=key), timeout=_CANCEL_S)
 
     def info(self) -> dict[str, Any]:
         """See `Transport.info`."""
-        headers = {"Accept": JSON_TYPE}
-        call = Call("GET", self.server + INFO_PATH, headers, b"", self._timeout)
+        call = self._call("GET", INFO_PATH, {"Accept": JSON_TYPE})
         return self._persist(call, lambda reply: read_info(reply, call))
 
     def bundle(self, fingerprint: str) -> dict[str, Any]:
         """The listing of the bundle of that fingerprint, if the server holds it."""
-        url = self.server + BUNDLE_PATH.format(fingerprint=fingerprint)
-        call = Call("GET", url, {"Accept": JSON_TYPE}, b"", self._timeout)
+        path = BUNDLE_PATH.format(fingerprint=fingerprint)
+        call = self._call("GET", path, {"Accept": JSON_TYPE})
         return self._persist(call, lambda reply: read_info(reply, call))
 
     def download(self, fingerprint: str, file: str, sink: Sink, size: int) -> None:
@@ -163,10 +165,12 @@ class HttpTransport:
         The timeout is that of a connection which stands still; after progress, attempts are
         counted from one again.
         """
-        url = self.server + FILE_PATH.format(fingerprint=fingerprint, file=file)
-        call = Call("GET", url, {}, b"", self._timeout)
+        call = self._call("GET", FILE_PATH.format(fingerprint=fingerprint, file=file), {})
         go_on(call, sink)
         self._persist(call, lambda reply: read_file(reply, call, sink, size))
+
+    def _call(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Call:
+        return Call(method, self._base + path, headers, body, self._timeout, self.server)
 
     def _persist(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
         """Make the call up to ATTEMPTS times, as long as trying again is safe and in time."""
@@ -215,9 +219,14 @@ class HttpTransport:
 
     def _unreachable(self, error: Exception) -> Exception:
         reason = reason_of(error)
-        remedy = f"start it with cloud-server, or {CHECK}"
-        unreachable = TransportError(f"cannot reach {self.server}: {reason}", remedy)
-        return unreachable if "CERTIFICATE" in reason else AgainError(unreachable)
+        if "CERTIFICATE" in reason:
+            return TransportError(*distrusted(self.server, reason))
+        if "[SSL" in reason:
+            fault = f"{self.server} does not speak TLS as expected: {reason}"
+            return TransportError(fault, f"write http:// if it speaks plain HTTP, or {CHECK}")
+        flag = self.server.replace("unix:", " --unix ") if self._base != self.server else ""
+        remedy = f"start it with cloud-server{flag}, or {CHECK}"
+        return AgainError(TransportError(f"cannot reach {self.server}: {reason}", remedy))
 
     def _late(self) -> ServerTimeoutError:
         return ServerTimeoutError(

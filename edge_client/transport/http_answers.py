@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -26,6 +27,7 @@ from shared_protocol.errors import (
 from shared_protocol.http.contract import (
     MAX_REPLY_BYTES,
     MESSAGE_TYPE,
+    NO_PATH,
     RETRY_AFTER,
     SERVER_TIMING,
     STREAM_TYPE,
@@ -43,17 +45,41 @@ from shared_protocol.messages import OnStep
 
 CHECK = "check --server or UNIMIC_SERVER"
 _GATEWAY_STATUS = (502, 503, 504)
+_BEHIND = f"see that cloud-server runs behind the proxy, or {CHECK}"
+_MEANINGS = {
+    403: ("a proxy or a firewall in between forbids it", f"ask who runs it, or {CHECK}"),
+    407: (
+        "a proxy in between wants a user and a password",
+        "put both into HTTP_PROXY or HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
+    ),
+    413: (
+        "a proxy in between takes no body",
+        "raise its limit, such as nginx's client_max_body_size",
+    ),
+    502: ("a proxy in between does not reach the server", _BEHIND),
+    503: ("a proxy in between has no server to ask", _BEHIND),
+    504: (
+        "a proxy in between got no answer in its own time limit",
+        f"raise that limit, such as nginx's proxy_read_timeout, or {CHECK}",
+    ),
+}
+"""Status of what is no UniMIC server's answer to what it means, and the remedy."""
 
 
 @dataclass
 class Call:
-    """One exchange and what it has cost so far."""
+    """One exchange and what it has cost so far.
+
+    Args:
+        server: as people give it; `url` may say it otherwise.
+    """
 
     method: str
     url: str
     headers: dict[str, str]
     body: bytes
     timeout: float
+    server: str = ""
     sent: int = 0
     received: int = 0
     attempts: int = 0
@@ -62,6 +88,11 @@ class Call:
     def remaining(self) -> float:
         """Seconds left."""
         return self.started + self.timeout - time.monotonic()
+
+    @property
+    def told(self) -> str:
+        """The address for people."""
+        return self.url if self.url.startswith(self.server) else self.server
 
 
 class AgainError(Exception):
@@ -83,7 +114,7 @@ def _chunks(response: httpx.Response, call: Call, limit: int = MAX_REPLY_BYTES) 
         size += len(chunk)
         call.received += len(chunk)
         if size > limit:
-            raise TransportError(f"the reply from {call.url} is over {limit:,} bytes", CHECK)
+            raise TransportError(f"the reply from {call.told} is over {limit:,} bytes", CHECK)
         if call.remaining() <= 0:
             raise LateError
         yield chunk
@@ -108,7 +139,7 @@ def read_message(
     try:
         return _read_stream(response, call, timing, on_step)
     except MalformedReplyError as error:
-        raise TransportError(f"{call.url}: {printable(str(error))}", CHECK) from error
+        raise TransportError(f"{call.told}: {printable(str(error))}", CHECK) from error
     except (OverloadedError, DeadlineError) as error:
         raise AgainError(error) from None
 
@@ -130,7 +161,7 @@ def _read_stream(
             else:
                 timing = event
     if not reader.complete:
-        cut = TransportError(f"the reply from {call.url} ended early", "try again")
+        cut = TransportError(f"the reply from {call.told} ended early", "try again")
         raise AgainError(cut)
     return data, timing
 
@@ -168,7 +199,7 @@ def read_file(response: httpx.Response, call: Call, sink: Sink, size: int) -> No
     finally:
         go_on(call, sink)
     if sink.size < size:
-        raise AgainError(TransportError(f"{call.url} ended early", "run the command again"))
+        raise AgainError(TransportError(f"{call.told} ended early", "run the command again"))
 
 
 def check_status(response: httpx.Response, call: Call) -> None:
@@ -190,18 +221,39 @@ def _error_of(response: httpx.Response, call: Call) -> UnimicError:
     error = error_from_wire(body)
     if isinstance(error, UnauthorizedError):
         error.remedy = "set UNIMIC_API_KEY or give --api-key"
+    parts = urlsplit(call.server)
+    if error.message == NO_PATH and parts.path:
+        error.message = f"{error.message} below {call.server}"
+        error.remedy = f"leave out {parts.path}: --server {parts.scheme}://{parts.netloc}"
     return error
 
 
 def _foreign(response: httpx.Response, call: Call) -> TransportError:
     """Whatever answered is no UniMIC server."""
-    status, kind = response.status_code, printable(_media_type(response) or "no content type", 60)
     if response.is_redirect:
-        target = printable(response.headers.get("Location", "?"), 200)
-        return TransportError(f"{call.url} redirects to {target}", "use that address as --server")
-    return TransportError(
-        f"{call.url} answered {status} ({kind}), which is not how a UniMIC server answers", CHECK
+        return _elsewhere(response.headers.get("Location", "?"), call)
+    status, kind = response.status_code, printable(_media_type(response) or "no content type", 60)
+    fault = f"{call.told} answered {status} ({kind}), which is not how a UniMIC server answers"
+    meaning, remedy = _MEANINGS.get(status, ("", CHECK))
+    if status == 200 and kind == "text/html":
+        meaning = "a web page: another service, or the login of a network, is there"
+    elif status == 413:
+        meaning = f"{meaning} of {len(call.body):,} bytes"
+    return TransportError(f"{fault}: {meaning}" if meaning else fault, remedy)
+
+
+def _elsewhere(location: str, call: Call) -> TransportError:
+    """Where a redirect leads, and what to give as the server instead."""
+    target = urljoin(call.url, location)
+    path = call.url.removeprefix(call.server)
+    base = printable(target.partition("?")[0].removesuffix(path), 200)
+    fault = f"{call.told} redirects to {printable(target, 200)}"
+    if target.partition("?")[0].endswith(path) and base != call.server:
+        return TransportError(fault, f"give --server {base}")
+    remedy = (
+        f"another service, or the login of a network, is there: open it in a browser, or {CHECK}"
     )
+    return TransportError(fault, remedy)
 
 
 def _media_type(response: httpx.Response) -> str:

@@ -43,12 +43,18 @@ LINKS: dict[str, OpenLink] = {
     "tcp": _socket,
     "tls": _socket,
     "exec": _command,
+    "unix": _websocket,
 }
 """Scheme of an address to what opens a link there; another kind is one module and one row."""
 
 KEY_IN_HELLO = frozenset(("tcp", "tls", "exec"))
 """Schemes whose opening has no place for a key."""
-NAMES = {"http": "WebSocket", "https": "WebSocket", "tcp": "TCP", "tls": "TLS", "exec": "pipe"}
+NAMES = {
+    **dict.fromkeys(("http", "https", "unix"), "WebSocket"),
+    "tcp": "TCP",
+    "tls": "TLS",
+    "exec": "pipe",
+}
 """What people call the link of a scheme."""
 
 

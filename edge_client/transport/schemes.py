@@ -22,6 +22,7 @@ def _http(server: str, api_key: str | None, timeout: float, wish: Preferences) -
 SCHEMES: dict[str, Callable[[str, str | None, float, Preferences], OpenTransport]] = {
     "http": _http,
     "https": _http,
+    "unix": _http,
 }
 """Scheme of an address to what opens it; another kind of link is one module and one row."""
 
@@ -45,6 +46,6 @@ def open_transport(
     """
     scheme = urlsplit(server).scheme
     if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
+        known = ", ".join(f"{name}:" for name in SCHEMES)
         raise ConfigError(f"{server!r} is no address that can be opened", f"known are {known}")
     return SCHEMES[scheme](server, api_key, timeout, wish)

@@ -62,9 +62,12 @@ class SocketLink(_Frames):
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket = _wrapped(plain, parts.hostname) if parts.scheme == "tls" else plain
         except OSError as error:
-            fault = f"cannot reach {server}: {printable(str(error), 200)}"
-            if "CERTIFICATE" in fault:
-                raise TransportError(fault, "check --server, or set SSL_CERT_FILE") from error
+            reason = printable(str(error), 200)
+            if "CERTIFICATE" in reason:
+                from edge_client.transport.certificates import distrusted
+
+                raise TransportError(*distrusted(server, reason)) from error
+            fault = f"cannot reach {server}: {reason}"
             raise LinkDownError(fault, "start it with cloud-server --tcp PORT") from error
 
     def send(self, frame: bytes) -> None:
@@ -106,6 +109,18 @@ def _wrapped(plain: socket.socket, host: str) -> socket.socket:
     from edge_client.transport.certificates import trusted  # slow to read, and rarely needed
 
     return trusted().wrap_socket(plain, server_hostname=host)
+
+
+def connected(path: str, timeout: float | None) -> socket.socket:
+    """A connection to the server behind a file; raises `OSError`."""
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    plain.settimeout(timeout)
+    try:
+        plain.connect(path)
+    except OSError:
+        plain.close()
+        raise
+    return plain
 
 
 class CommandLink(_Frames):

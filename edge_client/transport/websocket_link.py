@@ -21,8 +21,9 @@ from websockets.exceptions import (
 from websockets.sync.client import ClientConnection, connect
 
 from edge_client.transport.base import LinkDownError, NoSessionsError
-from edge_client.transport.certificates import trusted
-from edge_client.transport.loopback import is_loopback
+from edge_client.transport.certificates import distrusted, trusted
+from edge_client.transport.proxies import dead, proxy_for, refused
+from edge_client.transport.stream_links import connected
 from shared_protocol.errors import (
     OverloadedError,
     TransportError,
@@ -34,6 +35,8 @@ from shared_protocol.session.paths import SESSION_PATH
 
 _CLOSE_S = 1.0
 _BUSY = (502, 503, 504)
+_DEAD = (ConnectionRefusedError, socket.gaierror)
+"""What connecting ends in where nobody listens; with a proxy before the server, it is the proxy."""
 
 
 class _CountingSocket:
@@ -69,7 +72,7 @@ class WebSocketLink:
     """See `Link`.
 
     Args:
-        server: http or https address of the server.
+        server: http or https address of the server, or unix:FILE.
         api_key: sent as a bearer token at the opening.
         timeout: seconds for the opening.
 
@@ -79,19 +82,22 @@ class WebSocketLink:
     """
 
     def __init__(self, server: str, api_key: str | None, timeout: float) -> None:
-        url = "ws" + server.removeprefix("http") + SESSION_PATH
+        file = server.removeprefix("unix:") if server.startswith("unix:") else None
+        url = "ws" + ("://localhost" if file else server.removeprefix("http")) + SESSION_PATH
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
         self._server = server
+        self._proxy = None if file else proxy_for(server)
         self._open = ExitStack()
         try:
             self._socket = self._open.enter_context(
                 connect(
                     url,
+                    sock=connected(file, timeout) if file else None,
                     ssl=trusted() if url.startswith("wss:") else None,
                     additional_headers=headers,
                     user_agent_header=None,
                     compression=None,
-                    proxy=None if is_loopback(server) else True,
+                    proxy=self._proxy.url if self._proxy else None,
                     open_timeout=timeout,
                     close_timeout=_CLOSE_S,
                     ping_interval=None,
@@ -99,19 +105,27 @@ class WebSocketLink:
                     create_connection=_CountingConnection,
                 )
             )
-        except InvalidStatus as error:
-            raise self._refused(error.response.status_code) from error
-        except (InvalidProxy, ProxyError) as error:
-            raise TransportError(f"the proxy: {_reason(error)}", "check HTTPS_PROXY") from error
-        except InvalidHandshake as error:
-            fault = f"{server} answered the opening of a conversation with something else"
-            raise NoSessionsError(f"{fault}: {_reason(error)}", "check --server") from error
-        except ssl.SSLCertVerificationError as error:
-            fault = f"cannot reach {server}: {_reason(error)}"
-            raise TransportError(fault, "check --server, or set SSL_CERT_FILE") from error
         except (OSError, WebSocketException) as error:
-            fault = f"cannot reach {server}: {_reason(error)}"
-            raise LinkDownError(fault, "start it with cloud-server, or check --server") from error
+            raise self._not_open(error) from error
+
+    def _not_open(self, error: Exception) -> Exception:
+        """What an error at the opening means."""
+        server, reason = self._server, _reason(error)
+        if isinstance(error, InvalidStatus):
+            return self._refused(error.response.status_code)
+        if isinstance(error, (InvalidProxy, ProxyError)) and self._proxy is not None:
+            tunnel = refused(self._proxy, server, reason)  # plain HTTP may need none
+            return NoSessionsError(tunnel.message, tunnel.remedy)
+        if isinstance(error, InvalidHandshake):
+            fault = f"{server} answered the opening of a conversation with something else"
+            return NoSessionsError(f"{fault}: {reason}", "check --server")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return TransportError(*distrusted(server, reason))
+        if self._proxy is not None and isinstance(error, _DEAD):
+            return dead(self._proxy, server, reason)
+        flag = server.replace("unix:", " --unix ") if server.startswith("unix:") else ""
+        remedy = f"start it with cloud-server{flag}, or check --server"
+        return LinkDownError(f"cannot reach {server}: {reason}", remedy)
 
     @property
     def sent(self) -> int:

@@ -37,6 +37,8 @@ READY_PATH = "/readyz"
 BUNDLE_PATH = "/v1/bundles/{fingerprint}"
 JOB_PATH = "/v1/jobs/{key}"
 FILE_PATH = "/v1/bundles/{fingerprint}/{file}"
+NO_PATH = "there is nothing at this path"
+"""What a server says, as not_found, of a path that is none of its own."""
 
 MAX_REPLY_BYTES = 1 << 20
 """Longest reply that a client reads."""

@@ -73,6 +73,10 @@ class PictureBundle(Protocol):
     """What reading and writing files needs of a bundle; `bundles.Bundle` is one."""
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """The unified id space."""
 
@@ -238,8 +242,9 @@ def _check_names(envelope: _Envelope, bundle: PictureBundle) -> bytes | None:
     if envelope.tokenizer != ours[:NAME_BYTES]:
         raise BundleMismatchError(
             f"the file was written with image tokenizer {envelope.tokenizer.hex()}, "
-            f"this bundle has {ours[:NAME_BYTES].hex()}",
-            "name the bundle that it was written with, --bundle",
+            f"the bundle {bundle.name} here has {ours[:NAME_BYTES].hex()}",
+            "name the bundle that it was written with by --bundle; 'edge-client fetch' gets that "
+            "of the server",
         )
     if envelope.entropy is None:
         return None
@@ -248,8 +253,10 @@ def _check_names(envelope: _Envelope, bundle: PictureBundle) -> bytes | None:
         found = "none" if model is None else model[:NAME_BYTES].hex()
         raise BundleMismatchError(
             f"the file was coded by entropy model {envelope.entropy.hex()}, "
-            f"this bundle has {found}",
-            "name the bundle that it was written with; durable files need no entropy model",
+            f"the bundle {bundle.name} here has {found}",
+            "name the bundle that it was written with by --bundle, get that of the server with "
+            "'edge-client fetch', or have it encoded again with --durable: durable files need no "
+            "entropy model",
         )
     return model
 

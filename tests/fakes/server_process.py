@@ -22,6 +22,7 @@ class ServerProcess:
     Attributes:
         port: of HTTP and WebSocket; the same after a restart.
         tcp: of bare frames; the same after a restart.
+        socket: address of a socket file, noted by whoever asked for one.
     """
 
     def __init__(self, *flags: str) -> None:
@@ -30,6 +31,7 @@ class ServerProcess:
         self.log = Path(self._folder.name) / "log"
         self.port = 0
         self.tcp = 0
+        self.socket = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,7 +68,8 @@ class ServerProcess:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < give_up, "the server did not get ready"
             time.sleep(0.02)
-        web, bare = ready.read_text().split()
+        found = {url.partition(":")[0]: url for url in ready.read_text().split()}
+        web, bare = found["http"], found.get("tcp") or found["tls"]
         self.port, self.tcp = (int(url.rpartition(":")[2]) for url in (web, bare))
 
     def kill(self) -> None:

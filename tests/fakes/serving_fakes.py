@@ -237,11 +237,11 @@ class LiveServer:
     """A real server on a loopback port, in a thread of this process."""
 
     def __init__(self, settings: Settings, runner: Any = None, **changes: Any) -> None:
-        self._listener = listen(settings.host, settings.port)
+        self._listener = listen(settings.host, settings.port or 0)
         self.url = url_of(self._listener, settings.host)
         self.port: int = self._listener.getsockname()[1]
         self._host = build_host(
-            settings, lambda: fake_model(runner, **changes), self.url, lambda line: None
+            settings, lambda: fake_model(runner, **changes), [self.url], lambda line: None
         )
         self._thread = threading.Thread(
             target=self._host.run, kwargs={"sockets": [self._listener]}, daemon=True

@@ -87,6 +87,7 @@ def toy_mask_prior() -> MaskPrior:
 class ToyBundle:
     """Satisfies `CodecBundle` and `PictureBundle`."""
 
+    name: str = "toy"
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(TEXT_SIZE, CODEBOOK))
     fingerprint: bytes = hashlib.sha256(b"toy").digest()
     tokenizer_fingerprint: bytes = hashlib.sha256(b"toy tokenizer").digest()

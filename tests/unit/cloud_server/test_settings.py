@@ -61,7 +61,34 @@ def test_a_given_key_wins_over_a_file_and_a_file_over_the_environment(tmp_path):
     assert choose_api_key(None, file, environment) == "from-file"
     assert choose_api_key(None, None, environment) == "from-environment"
     assert choose_api_key(None, None, {}) is None
-    assert choose_api_key(None, None, {API_KEY_VARIABLE: ""}) is None
+
+
+@pytest.mark.parametrize("key", ["", " "])
+def test_an_empty_key_in_the_environment_does_not_serve_everybody(key):
+    with pytest.raises(ConfigError, match="unset UNIMIC_API_KEY"):
+        choose_api_key(None, None, {API_KEY_VARIABLE: key})
+
+
+def test_a_host_in_brackets_is_the_host():
+    assert Settings(host="[::1]").host == "::1"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("", ""), ("/", ""), ("/unimic/", "/unimic"), ("/a/b-c", "/a/b-c")]
+)
+def test_a_root_path_is_kept_without_its_last_slash(given, kept):
+    assert Settings(root_path=given).root_path == kept
+
+
+@pytest.mark.parametrize("path", ["unimic", "/a b", "/a?b", "/v1", "/v1/x", "/healthz"])
+def test_a_root_path_that_cannot_be_told_from_other_paths_is_refused(path):
+    with pytest.raises(ConfigError, match=r"(such as|like) /unimic"):
+        Settings(root_path=path)
+
+
+def test_a_server_needs_a_port_or_a_socket():
+    with pytest.raises(ConfigError, match="--port or --unix"):
+        Settings(port=None)
 
 
 def test_a_key_file_that_cannot_be_read_is_refused(tmp_path):

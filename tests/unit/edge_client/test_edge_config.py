@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.config import DEFAULT_SERVER, Settings, config_path, load_settings
+from edge_client.addresses import DEFAULT_SERVER
+from edge_client.config import Settings, config_path, load_settings
 from shared_protocol.errors import ConfigError
 
 

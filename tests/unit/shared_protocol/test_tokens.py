@@ -61,3 +61,11 @@ def test_values_compare_by_content() -> None:
 def test_the_largest_grid_is_accepted() -> None:
     check_grid(64, 64)
     assert ImageTokens(np.zeros((64, 64), dtype=int), 2).shape == (64, 64)
+
+
+def test_a_grid_that_is_too_large_is_told_with_the_limit_and_in_pixels() -> None:
+    with pytest.raises(TokenRangeError) as caught:
+        check_grid(4, 67)
+    assert "4x67 tokens" in caught.value.message
+    assert "1 to 64 tokens a side" in caught.value.remedy
+    assert "16 pixels" in caught.value.remedy

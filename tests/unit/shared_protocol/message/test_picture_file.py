@@ -90,7 +90,9 @@ def test_a_durable_file_outlives_everything_but_the_tokenizer() -> None:
         read_picture(smallest, retrained)
     without = ToyBundle(entropy_name=b"")
     assert read_picture(durable, without).image == image()
-    with pytest.raises(BundleMismatchError, match="this bundle has none"):
+    with pytest.raises(
+        BundleMismatchError, match=r"the bundle toy here has none.*edge-client fetch"
+    ):
         read_picture(smallest, without)
 
 
@@ -101,6 +103,8 @@ def test_a_file_of_another_tokenizer_is_refused_by_both_names() -> None:
             read_picture(data, other)
         for bundle in (BUNDLE, other):
             assert bundle.tokenizer_fingerprint[:4].hex() in str(caught.value)
+        assert "the bundle toy here" in caught.value.message
+        assert "--bundle; 'edge-client fetch'" in caught.value.remedy
 
 
 def test_a_tokenizer_with_the_same_first_bytes_is_found_out_by_the_checksum() -> None:
