@@ -36,6 +36,8 @@ from shared_protocol.messages import OnStep, Options, Request, Response
 from shared_protocol.tasks import TABLE, Extension, Task
 from shared_protocol.tokenizers.image import ImageTokenizer, Pixels
 from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask, check_grid
+from shared_protocol.words.known import KnownWords, unknown_warning
+from shared_protocol.words.plain import plain_prompt, plain_question
 
 
 class Words(Protocol):
@@ -54,6 +56,14 @@ class EdgeBundle(NamedBundle, PictureBundle, Protocol):
     @property
     def text_tokenizer(self) -> Words:
         """Text to ids and back."""
+
+    @property
+    def reads_plain_text(self) -> bool:
+        """Whether text is brought to plain form before it becomes ids."""
+
+    @property
+    def known_words(self) -> KnownWords | None:
+        """What the bundle's models know; None if it does not say."""
 
     def image_tokenizer(self) -> ImageTokenizer:
         """Pixels to codes and back."""
@@ -99,7 +109,8 @@ class Interaction:
 class EdgeClient:
     """One user's way to a cloud.
 
-    A picture comes as pixels (H, W, 3) uint8, or as the tokens that it is made of already.
+    A picture comes as pixels (H, W, 3) uint8, or as the tokens that it is made of already. Text is
+    brought to plain form where the bundle says so, and words that its models lack are warned of.
 
     Args:
         bundle: must be the server's, too.
@@ -174,8 +185,9 @@ class EdgeClient:
 
     def _interact(self, ask: _Ask, options: Options | None) -> Interaction:
         watch = Stopwatch()
-        noun = TABLE[ask.task].text_name  # cheap, and refuses before anything is loaded
-        text = self._words_to_tokens(ask.text, noun, TABLE[ask.task].text_required)
+        row = TABLE[ask.task]  # cheap, and refuses before anything is loaded
+        words = self._read(ask.text, asks=row.answers_in_words)
+        text = self._words_to_tokens(words, row.text_name, row.text_required)
         negative = self._negative(ask, options)
         image = self._tokens_of(ask.picture, watch)
         if image is not None and ask.extension is not None:
@@ -189,7 +201,7 @@ class EdgeClient:
 
         held = self._exchange.hold(request, watch)
 
-        return self._interaction(request, image, held, watch)
+        return self._interaction(request, image, held, watch, self._unknown(ask))
 
     def _tokens_of(
         self, picture: Pixels | ImageTokens | None, watch: Stopwatch
@@ -200,7 +212,12 @@ class EdgeClient:
             return self._tokenizer.tokenize(picture)
 
     def _interaction(
-        self, request: Request, image: ImageTokens | None, held: Held, watch: Stopwatch
+        self,
+        request: Request,
+        image: ImageTokens | None,
+        held: Held,
+        watch: Stopwatch,
+        warnings: tuple[str, ...],
     ) -> Interaction:
         response, tokenizer = held.response, self._tokenizer
         with watch("detokenise"):
@@ -218,7 +235,7 @@ class EdgeClient:
             progress=held.progress,
             pixels=pixels,
             answer=answer,
-            warnings=held.warnings,
+            warnings=(*warnings, *held.warnings),
         )
 
     def _words_to_tokens(self, words: str, noun: str, required: bool) -> TextTokens:
@@ -240,7 +257,24 @@ class EdgeClient:
                 "a negative prompt works through guidance, and guidance is 0",
                 "leave --guidance out, or set it above 0",
             )
-        return self._words_to_tokens(ask.negative, "negative prompt", True)
+        return self._words_to_tokens(self._read(ask.negative), "negative prompt", True)
+
+    def _read(self, typed: str, *, asks: bool = False) -> str:
+        """Words in the form that the bundle's models were taught."""
+        if not self._bundle.reads_plain_text:
+            return typed
+        if asks:
+            return plain_question(typed)
+        known, prompt = self._bundle.known_words, plain_prompt(typed)
+        return prompt if known is None else known.with_articles(prompt)
+
+    def _unknown(self, ask: _Ask) -> tuple[str, ...]:
+        """A warning of words that the models do not know, if the bundle says which they know."""
+        known = self._bundle.known_words
+        if known is None:
+            return ()
+        named = dict.fromkeys((*known.unknown(ask.text), *known.unknown(ask.negative)))
+        return unknown_warning(tuple(named), self._bundle.name)
 
     def _tokens_to_words(self, tokens: TextTokens) -> str:
         return self._bundle.text_tokenizer.decode(tokens).strip()

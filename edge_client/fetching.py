@@ -7,6 +7,7 @@ for each. It does not know what is inside the files.
 
     /v1/info ─► fingerprint ─► listing ─► bundle.json (its SHA-256 is the fingerprint)
                                              └─► digests ─► files ─► verified ─► installed
+                                   └─► how text is typed, which the fingerprint does not cover
 
 Files that another variant of the same bundle has here already are not fetched again.
 """
@@ -26,8 +27,16 @@ from typing import Any, Protocol
 from edge_client.transport.base import Sink
 from shared_protocol.bundles.digests import cache_folder, digest_of
 from shared_protocol.bundles.find import load_bundle
-from shared_protocol.bundles.manifest import BUILTIN, MANIFEST, Manifest, manifest_from
+from shared_protocol.bundles.manifest import (
+    BUILTIN,
+    MANIFEST,
+    TYPING,
+    Manifest,
+    canonical_json,
+    manifest_from,
+)
 from shared_protocol.errors import CheckpointError, ConfigError, TransportError
+from shared_protocol.files import write_atomically
 from shared_protocol.messages import OnStep
 
 MAX_BYTES = 8 * 2**30
@@ -135,7 +144,8 @@ def _installed(name: str, fingerprint: str) -> Path | None:
         bundle = load_bundle(name)
         if bundle.fingerprint.hex() != fingerprint:
             return None
-        for file in bundle.manifest.sha256:
+        world = bundle.manifest.typing.world
+        for file in (*bundle.manifest.sha256, *([world] if world else [])):
             bundle.file(file)
     except ConfigError:
         return None
@@ -143,7 +153,8 @@ def _installed(name: str, fingerprint: str) -> Path | None:
 
 
 def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fetched:
-    sizes = _sizes(source.bundle(fingerprint))
+    listing = source.bundle(fingerprint)
+    sizes = _sizes(listing)
     staging = cache_folder() / _PLACE / f".{fingerprint[:32]}"
     staging.mkdir(parents=True, exist_ok=True)
     total = sum(sizes.values())
@@ -168,13 +179,28 @@ def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fe
     manifest = _manifest(get(MANIFEST, fingerprint))
     _take_over(manifest, staging)
     _check_room(staging, total)
+    complete = _with_typing(manifest, listing.get(TYPING))
     for file, digest in manifest.sha256.items():
         get(file, digest)
+    if complete.typing.world and complete.typing.sha256:
+        get(complete.typing.world, complete.typing.sha256)
+    write_atomically(staging / MANIFEST, canonical_json(complete.content()))
     place = cache_folder() / _PLACE / name
     if place.exists():
         shutil.rmtree(place)
     staging.rename(place)
     return Fetched(name, fingerprint, place, received)
+
+
+def _with_typing(manifest: Manifest, typing: Any) -> Manifest:
+    """The manifest with what a server says of typed text, which may be nothing."""
+    try:
+        complete = manifest_from({**manifest.content(), TYPING: typing or {}})
+    except ConfigError as error:
+        raise TransportError("the server's listing makes no sense", "update the server") from error
+    if complete.typing.world and complete.typing.world.startswith("."):
+        raise TransportError(f"the listing names {complete.typing.world}", "do not trust it")
+    return complete
 
 
 def _check_room(staging: Path, total: int) -> None:

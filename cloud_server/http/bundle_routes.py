@@ -38,6 +38,10 @@ class BundleListing(BaseModel):
     name: str
     fingerprint: str = Field(description="64 hex digits; the SHA-256 of bundle.json")
     files: list[BundleFile] = Field(description="bundle.json first")
+    typing: dict[str, str] = Field(
+        default_factory=dict,
+        description="how text that a person types is read; the fingerprint does not cover it",
+    )
 
 
 def add_bundle(
@@ -91,7 +95,12 @@ def listing(model: LoadedModel) -> BundleListing:
         BundleFile(name=name, size=file.path.stat().st_size, sha256=file.sha256)
         for name, file in sorted(model.files.items())
     ]
-    return BundleListing(name=model.bundle.name, fingerprint=fingerprint, files=[manifest, *others])
+    return BundleListing(
+        name=model.bundle.name,
+        fingerprint=fingerprint,
+        files=[manifest, *others],
+        typing=dict(model.typing),
+    )
 
 
 def _model_of(service: Service, fingerprint: str) -> LoadedModel:

@@ -75,6 +75,7 @@ def load_model(settings: Settings) -> LoadedModel:
         entropy=check_entropy(bundle),
         manifest=bundle.manifest.canonical,
         files=shared_files(bundle),
+        typing=bundle.manifest.typing.content(),
     )
     warm(model, bundle)
     return model
@@ -97,7 +98,10 @@ def shared_files(bundle: Bundle) -> dict[str, SharedFile]:
     Raises:
         CheckpointError: a file is missing or changed.
     """
-    digests = bundle.manifest.sha256
+    manifest = bundle.manifest
+    digests = dict(manifest.sha256)
+    if manifest.typing.world and manifest.typing.sha256:
+        digests[manifest.typing.world] = manifest.typing.sha256
     return {name: SharedFile(bundle.file(name), digest) for name, digest in digests.items()}
 
 

@@ -79,6 +79,7 @@ class LoadedModel:
         entropy: what /v1/info says about the entropy models.
         manifest: the bundle's manifest, the bytes that its fingerprint is the SHA-256 of.
         files: what the manifest names, for edges that lack it.
+        typing: what the bundle tells edges beyond its fingerprint, see `bundles.manifest.Typing`.
     """
 
     bundle: ServedBundle
@@ -89,3 +90,4 @@ class LoadedModel:
     entropy: Mapping[str, Any]
     manifest: bytes = b""
     files: Mapping[str, SharedFile] = field(default_factory=dict)
+    typing: Mapping[str, str] = field(default_factory=dict)

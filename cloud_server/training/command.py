@@ -16,6 +16,7 @@ from shared_protocol.errors import ConfigError
 RECIPES = {
     "scenes": (".scenes.contact_sheet", "a sheet of scenes to look at"),
     "text-tokenizer": (".recipes.text.tokenizer", "byte-level BPE and its prior"),
+    "world-words": (".recipes.text.world_words", "the words that the models know"),
     "image-tokenizer": (".recipes.image_tokenizer.recipe", "pixels to codes and back"),
     "token-cache": (".tokens.token_cache", "scenes as codes, made once"),
     "photo-tokens": (".tokens.photo_tokens", "photographs as codes, made once"),

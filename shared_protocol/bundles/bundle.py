@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_protocol.bundles.digests import digest_of
-from shared_protocol.bundles.manifest import Manifest
+from shared_protocol.bundles.manifest import PLAIN, Manifest
 from shared_protocol.coding.mask_codec import MaskPrior, load_mask_prior
 from shared_protocol.coding.text_codec import TextPrior, load_text_prior
 from shared_protocol.compute import Compute
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokenizers.text import TextTokenizer
+from shared_protocol.words.known import KnownWords
 
 if TYPE_CHECKING:
     from shared_protocol.entropy.coder import EntropyModels
@@ -36,6 +37,7 @@ class Bundle:
 
     Attributes:
         compute: what computes tokenizers and entropy models; set it before the first use.
+        reads_plain_text: whether a prompt is brought to plain form before it becomes ids.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Bundle:
         self.defaults = manifest.defaults
         self.fingerprint = manifest.fingerprint
         self.tokenizer_fingerprint = manifest.tokenizer_fingerprint
+        self.reads_plain_text = manifest.typing.text == PLAIN
         self._verified: dict[str, Path] = {}
 
     def path(self, role: str) -> Path:
@@ -73,7 +76,9 @@ class Bundle:
         """
         if name not in self._verified:
             path = self._paths.get(name, self.folder / name)
-            _verify(path, self.manifest.sha256.get(name, ""))
+            typing = self.manifest.typing
+            other = typing.sha256 if name == typing.world else None
+            _verify(path, self.manifest.sha256.get(name, other or ""))
             self._verified[name] = path
         return self._verified[name]
 
@@ -92,6 +97,16 @@ class Bundle:
                 "use the tokenizer that belongs to it",
             )
         return tokenizer
+
+    @cached_property
+    def known_words(self) -> KnownWords | None:
+        """What the bundle's models know; None if the bundle does not say.
+
+        Raises:
+            CheckpointError: the file is missing, changed, or no list of words.
+        """
+        world = self.manifest.typing.world
+        return None if world is None else KnownWords.load(self.file(world))
 
     @property
     def eot_id(self) -> int:

@@ -7,14 +7,17 @@ bundle: the server then serves the folder, too.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shared_protocol.bundles.bundle import Bundle
-from shared_protocol.bundles.manifest import MANIFEST, read_manifest, write_manifest
+from shared_protocol.bundles.manifest import (
+    MANIFEST,
+    canonical_json,
+    read_manifest,
+    write_manifest,
+)
 from shared_protocol.bundles.weight_files import SAFE
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.files import write_atomically
@@ -55,9 +58,9 @@ def export_edge(bundle: Bundle, folder: Path) -> Exported:
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror}", "name another") from error
     if converted is None:
-        write_atomically(folder / MANIFEST, bundle.manifest.canonical)
+        write_atomically(folder / MANIFEST, canonical_json(bundle.manifest.content()))
     else:
-        content: dict[str, Any] = json.loads(bundle.manifest.canonical)
+        content = bundle.manifest.content()
         del content["sha256"]
         content["files"][_TOKENIZER] = converted
         write_manifest(folder, content)
@@ -69,7 +72,8 @@ def export_edge(bundle: Bundle, folder: Path) -> Exported:
 def _write_files(bundle: Bundle, folder: Path) -> str | None:
     """Copy or convert every file; the new name of the image tokenizer's, if it was converted."""
     converted = None
-    for name in sorted(set(bundle.manifest.files.values())):
+    world = bundle.manifest.typing.world
+    for name in sorted({*bundle.manifest.files.values(), *([world] if world else [])}):
         source = bundle.file(name)
         if name != bundle.manifest.files[_TOKENIZER] or _numpy_reads(source):
             shutil.copyfile(source, folder / name)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parents[1] / "weights" / BUILTIN
 IMAGE_KINDS = ("compact", "magvitv2")
 """The image tokenizers that there are; `shared_protocol.tokenizers.load` opens them."""
+AS_TYPED, PLAIN = TEXTS = ("as_typed", "plain")
+"""How text becomes ids: as it is, or in the plain form of `shared_protocol.words.plain`."""
+TYPING = "typing"
+"""The one field of a manifest that the fingerprint does not cover, see `Typing`."""
 _MAX_TEXT = 4096
 _MAX_IDS = 1 << 22
 _MAX_STRIDE = 64
@@ -56,6 +60,39 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class Typing:
+    """How a device reads what a person types; no part of the fingerprint.
+
+    It is over before there are ids, so that ends that differ in it still understand each other.
+
+    Args:
+        text: one of `TEXTS`.
+        world: a file with the words that the bundle's models know; None means all that there are.
+        sha256: hex digest of that file.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    text: str = AS_TYPED
+    world: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.text not in TEXTS:
+            raise ValueError(f"text is {self.text!r}, not one of {TEXTS}")
+        if self.world is not None:
+            _plain_name(self.world)
+        if (self.world is None) != (self.sha256 is None):
+            raise ValueError("a file of words and its digest come together")
+
+    def content(self) -> dict[str, str]:
+        """The field of the manifest; empty where nothing is said."""
+        told = {"text": self.text, "world": self.world, "sha256": self.sha256}
+        return {} if self == Typing() else {name: said for name, said in told.items() if said}
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The checked content of a bundle's `bundle.json`.
 
@@ -70,7 +107,8 @@ class Manifest:
             and entropy_<scenario>.
         sha256: file name -> hex digest.
         defaults: see `Defaults`.
-        canonical: the manifest as canonical JSON, see `canonical_json`.
+        canonical: the manifest but for `typing` as canonical JSON, see `canonical_json`.
+        typing: see `Typing`.
     """
 
     name: str
@@ -83,6 +121,7 @@ class Manifest:
     sha256: Mapping[str, str]
     defaults: Defaults
     canonical: bytes
+    typing: Typing = field(default_factory=Typing)
 
     @property
     def fingerprint(self) -> bytes:
@@ -106,6 +145,12 @@ class Manifest:
             "sha256": self.digest("image_tokenizer"),
         }
         return hashlib.sha256(canonical_json(said)).digest()
+
+    def content(self) -> dict[str, Any]:
+        """All fields, as `bundle.json` has them."""
+        content: dict[str, Any] = json.loads(self.canonical)
+        typing = self.typing.content()
+        return {**content, TYPING: typing} if typing else content
 
     def digest(self, role: str) -> str | None:
         """The digest of the file that plays `role`; None if the bundle has none."""
@@ -154,10 +199,12 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> Path:
 
     Args:
         folder: holds every file that `content["files"]` names.
-        content: all manifest fields but `sha256`.
+        content: all manifest fields but `sha256`, that of `typing` included.
     """
     names = sorted(set(content["files"].values()))
     complete = {**content, "sha256": {name: digest_of(folder / name) for name in names}}
+    if world := content.get(TYPING, {}).get("world"):
+        complete[TYPING] = {**content[TYPING], "sha256": digest_of(folder / world)}
     _parse(complete)
     path = folder / MANIFEST
     write_atomically(path, json.dumps(complete, indent=2, sort_keys=True) + "\n")
@@ -178,6 +225,9 @@ def _parse(content: dict[str, Any]) -> Manifest:
         _check(name, value, 1, high)
     vocabulary = Vocabulary(**content["vocabulary"])
     _check("number of ids", vocabulary.size, 1, _MAX_IDS)
+    typing = Typing(**content.get(TYPING, {}))
+    if typing.world in (MANIFEST, *content["sha256"]):
+        raise ValueError(f"{typing.world} is another file of the bundle already")
     return Manifest(
         name=str(content["name"]),
         vocabulary=vocabulary,
@@ -188,7 +238,8 @@ def _parse(content: dict[str, Any]) -> Manifest:
         files={str(role): _plain_name(file) for role, file in content["files"].items()},
         sha256={str(file): str(digest) for file, digest in content["sha256"].items()},
         defaults=Defaults(**content["defaults"]),
-        canonical=canonical_json(content),
+        canonical=canonical_json({key: content[key] for key in content if key != TYPING}),
+        typing=typing,
     )
 
 

@@ -9,7 +9,6 @@ same file; the bundle keeps its name, and an edge that holds another variant fet
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from shared_protocol.bundles.bundle import Bundle
@@ -30,7 +29,7 @@ def with_entropy(bundle: Bundle, file: Path) -> Bundle:
         CheckpointError: no entropy models there, or models of another alphabet than the bundle's.
     """
     _check_fit(bundle, file)
-    content = json.loads(bundle.manifest.canonical)
+    content = bundle.manifest.content()
     kept = {role: name for role, name in content["files"].items() if role not in _ROLES}
     names = set(kept.values())
     content["files"] = kept | dict.fromkeys(_ROLES, ENTROPY_FILE)

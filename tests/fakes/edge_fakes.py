@@ -108,6 +108,8 @@ class FakeBundle:
     text_prior = None
     mask_prior = None
     text_tokenizer = FakeWords()
+    reads_plain_text = False
+    known_words: Any = None
 
     def __init__(
         self,

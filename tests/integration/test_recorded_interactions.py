@@ -79,6 +79,7 @@ def sample(number: int) -> Pixels:
 @pytest.mark.parametrize("case", RECORDED, ids=lambda case: f"{case['task']}-{case['seed']}")
 def test_an_interaction_is_the_recorded_one(case: dict[str, Any], compute: Compute) -> None:
     bundle = load_bundle(compute=compute)
+    bundle.reads_plain_text = False  # text travelled as it was typed when they were recorded
     replay = Replay(bytes.fromhex(case["reply"]))
     done = again(case, EdgeClient(bundle, replay))
     assert replay.message.hex() == case["request"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared_protocol.bundles.find import bundle_folder, load_bundle
-from shared_protocol.bundles.manifest import BUILTIN, write_manifest
+from shared_protocol.bundles.manifest import BUILTIN, TYPING, write_manifest
 from shared_protocol.errors import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "bundle.toml"
@@ -37,8 +37,8 @@ def seal(folder: Path, recipe: dict[str, Any]) -> Path:
     """Write the manifest of the files in `folder` and return its path.
 
     Args:
-        folder: holds the files named by `recipe["files"]`; roles in `recipe["optional"]` may be
-            absent and are then left out.
+        folder: holds the files named by `recipe["files"]`; roles in `recipe["optional"]`, and
+            the words of the world, may be absent and are then left out.
         recipe: the manifest's fields, plus `optional`.
 
     Raises:
@@ -50,4 +50,7 @@ def seal(folder: Path, recipe: dict[str, Any]) -> Path:
     if missing:
         raise ConfigError(f"{folder} lacks {', '.join(sorted(missing))}", "train those parts first")
     content = {key: value for key, value in recipe.items() if key != "optional"}
-    return write_manifest(folder, {**content, "files": present})
+    typing = dict(recipe.get(TYPING, {}))
+    if not (folder / typing.get("world", "")).is_file():
+        typing.pop("world", None)
+    return write_manifest(folder, {**content, "files": present, TYPING: typing})

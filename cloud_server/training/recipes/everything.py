@@ -106,6 +106,7 @@ def plan(args: argparse.Namespace, cache: Path) -> list[Step]:
         _step("image-tokenizer", "--out", out / "image_tokenizer", "--export", tokenizer,
               *pictures, *kept, *run_, *resume),
         _step("text-tokenizer", "--out", bundle, *smoke),
+        _step("world-words", "--out", bundle, *(["--easy-vqa"] if args.easy_vqa else [])),
         _step("mask-prior", "--out", bundle, *smoke),
         _step("token-cache", "--tokenizer", tokenizer, "--out", tokens, *kept, *smoke),
         _step("token-cache", "--tokenizer", tokenizer, "--out", tokens, "--split", "test",

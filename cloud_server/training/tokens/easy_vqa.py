@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 SIDE_PIXELS = 256
 SPLITS = ("train", "test")
 SHAPES = ("circle", "rectangle", "triangle")
+COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SMOKE_PICTURES = 8
 
 

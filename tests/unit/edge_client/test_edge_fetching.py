@@ -74,6 +74,53 @@ def test_a_bundle_is_installed_under_its_name(cache: Path) -> None:
     assert [path.name for path in cache.iterdir()] == ["theirs"]
 
 
+def typed_server() -> Server:
+    """It says how text is read, and has a list of words."""
+    server, words = Server(), b'{"words": ["fox"], "phrases": {}}'
+    server.files["world.json"] = words
+    server.listing["files"].append({"name": "world.json", "size": len(words)})
+    digest = hashlib.sha256(words).hexdigest()
+    server.listing["typing"] = {"text": "plain", "world": "world.json", "sha256": digest}
+    return server
+
+
+def test_what_a_server_says_of_typed_text_comes_along() -> None:
+    server = typed_server()
+    server.fetch()
+    bundle = load_bundle("theirs")
+    assert bundle.fingerprint.hex() == server.fingerprint
+    assert bundle.reads_plain_text
+    assert bundle.known_words is not None
+    again = typed_server()
+    again.files = {}
+    assert again.fetch().received == 0
+    (bundle.folder / "world.json").write_text("{}")
+    assert typed_server().fetch().received > 0
+    assert load_bundle("theirs").known_words is not None
+
+
+@pytest.mark.parametrize(
+    ("typing", "error"),
+    [
+        ({"text": "loud"}, TransportError),
+        ([1], TransportError),
+        ({"world": "text.json", "sha256": "aa"}, TransportError),
+        ({"world": "../x", "sha256": "aa"}, TransportError),
+        ({"world": ".hidden", "sha256": "aa"}, TransportError),
+        ({"world": "none.json", "sha256": "aa"}, TransportError),
+        ({"world": "world.json", "sha256": "aa"}, CheckpointError),
+    ],
+)
+def test_what_makes_no_sense_of_typed_text_is_refused(
+    typing: Any, error: type[Exception], cache: Path
+) -> None:
+    server = typed_server()
+    server.listing["typing"] = typing
+    with pytest.raises(error):
+        server.fetch()
+    assert not (cache / "theirs").exists()
+
+
 def test_a_bundle_that_is_here_costs_nothing() -> None:
     Server().fetch()
     again = Server()

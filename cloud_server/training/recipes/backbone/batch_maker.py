@@ -29,6 +29,7 @@ from cloud_server.training.recipes.backbone.hidden_tokens import TokenHider
 from cloud_server.training.recipes.backbone.word_coder import Turn, WordCoder
 from cloud_server.training.scenes.language import QA, caption, describe, phrase, questions
 from cloud_server.training.scenes.scene_grid import Rectangle, SceneGrid
+from cloud_server.training.scenes.typed_forms import typed_form
 from cloud_server.training.scenes.word_lists import PHRASES
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.easy_vqa import SHAPES, QuestionedImage
@@ -123,12 +124,20 @@ class BatchMaker:
             text = describe(scene)
         else:
             text = caption(scene, rng, "train")
+        text = self._typed(text, rng, asks=False)
         return text_block(
             self._noisy(self.coder.encode(text), rng),
             self.vocabulary,
             eot_id=self.coder.eot_id,
             max_text_len=self.max_text_len,
         )
+
+    def _typed(self, text: str, rng: np.random.Generator, *, asks: bool) -> str:
+        """The text, now and then as people type it; draws nothing where none is to be typed."""
+        share = self.config.typed_share
+        if not text or not share or rng.random() >= share:
+            return text
+        return typed_form(text, rng, asks=asks)
 
     def _noisy(self, ids: list[int], rng: np.random.Generator) -> list[int]:
         """The ids, now and then with up to three stray ones in between."""
@@ -225,13 +234,15 @@ class BatchMaker:
         return [asked[int(i)] for i in rng.permutation(len(asked))]
 
     def turns(self, asked: Sequence[QA], rng: np.random.Generator | None = None) -> list[Turn]:
-        """Questions and answers as ids; with `rng`, some questions with stray words."""
+        """Questions and answers as ids; with `rng`, some typed as people do or with stray words."""
         return [self._turn(qa, rng) for qa in asked]
 
     def _turn(self, qa: QA, rng: np.random.Generator | None) -> Turn:
-        question = self.coder.encode(qa.question)
-        if rng is not None:
-            question = self._noisy(question, rng)
+        if rng is None:
+            question = self.coder.encode(qa.question)
+        else:
+            asked = self._typed(qa.question, rng, asks=True)
+            question = self._noisy(self.coder.encode(asked), rng)
         return Turn(
             (self.coder.eot_id, *self.coder.before, *question, *self.coder.after),
             (*self.coder.encode(f" {qa.answer}"), self.coder.eot_id),

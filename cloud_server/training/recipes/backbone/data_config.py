@@ -32,6 +32,8 @@ class DataConfig:
         window: side of the rectangles, in tokens, of the window curriculum.
         noise_share: share of prompts and questions with stray text tokens, so that words that
             were never trained on do not matter.
+        typed_share: share of prompts and questions that are spelled as people type them, see
+            `scenes.typed_forms`; at 0 no random number is drawn for it.
         crowded_share: share of the scenes for questions that must hold several objects.
     """
 
@@ -48,6 +50,7 @@ class DataConfig:
     background_weight: float = 0.6
     window: int = 8
     noise_share: float = 0.0
+    typed_share: float = 0.0
     crowded_share: float = 0.0
 
     def hiding(self) -> HidingConfig:

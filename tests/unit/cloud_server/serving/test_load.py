@@ -34,6 +34,7 @@ from cloud_server.serving.load import (
 )
 from cloud_server.serving.service import Service
 from cloud_server.serving.translation import to_work
+from shared_protocol.bundles.manifest import Typing
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.codec import decode_response, encode_request
 from shared_protocol.messages import Options, Request
@@ -80,7 +81,9 @@ class TinyBundle(FakeBundle):
     defaults: FakeDefaults = field(default_factory=lambda: FakeDefaults(steps=3))
     text_tokenizer: Any = field(default_factory=ByteTokenizer)
     folder: Path = Path("nowhere")
-    manifest: Any = field(default_factory=lambda: SimpleNamespace(canonical=b"{}", sha256={}))
+    manifest: Any = field(
+        default_factory=lambda: SimpleNamespace(canonical=b"{}", sha256={}, typing=Typing())
+    )
 
 
 BUNDLE = TinyBundle()

@@ -160,6 +160,10 @@ def test_chat_turns_lines_into_turns(cloud: FakeCloud, tmp_path: Path) -> None:
         assert asked.warnings == ()
         assert "remembers no words" in chat.take("is it red?").warnings[-1]
         assert chat.take("is it blue?").warnings == ()
+        assert chat.take("/inpaint 16,16,16,16").picture is not None
+        assert chat.take("/outpaint right 1").picture is not None
+        assert chat.take("/back").picture is not None
+        assert chat.take("/back").picture is not None
         made = chat.take("/inpaint 16,16,16,16 an owl")
         assert (tmp_path / "chat.png").exists()
         assert made.picture is session.picture
