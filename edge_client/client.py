@@ -29,6 +29,7 @@ from edge_client.exchange.coded_exchange import (
 )
 from edge_client.rate_control import Budget, within
 from edge_client.transport.base import Transport
+from shared_protocol.bundles.manifest import Defaults
 from shared_protocol.errors import PromptError
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.picture_file import PictureBundle
@@ -56,6 +57,10 @@ class EdgeBundle(NamedBundle, PictureBundle, Protocol):
     @property
     def text_tokenizer(self) -> Words:
         """Text to ids and back."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """Of what a request leaves out."""
 
     @property
     def reads_plain_text(self) -> bool:
@@ -252,7 +257,8 @@ class EdgeClient:
     def _negative(self, ask: _Ask, options: Options | None) -> TextTokens | None:
         if not ask.negative.strip():
             return None
-        if options is not None and options.guidance == 0:
+        guidance = None if options is None else options.guidance
+        if (self._bundle.defaults.guidance if guidance is None else guidance) == 0:
             raise PromptError(
                 "a negative prompt works through guidance, and guidance is 0",
                 "leave --guidance out, or set it above 0",

@@ -285,7 +285,7 @@ def _fit_memory(name: str, image: Image.Image, whole: bool) -> None:
     if width * height <= MAX_PIXELS:
         return
     told = f"{name} is {width}x{height}, over {MAX_PIXELS:,} pixels, the most that are decoded"
-    if image.format != "JPEG" or width * height > MAX_REDUCED:
+    if image.format not in ("JPEG", "MPO") or width * height > MAX_REDUCED:
         raise ImageError(told, "scale it down first")
     part = 2
     while part < 8 and width * height > MAX_PIXELS * part**2:

@@ -124,7 +124,8 @@ class Chat:
 
     def _open(self, path: str) -> Said:
         picture = self._session.open(_needed(path, "/open FILE"))
-        return Said(f"{picture.name}, {picture.size[0]}x{picture.size[1]}", picture, {"open": path})
+        text = f"{picture.name}, {picture.size[0]}x{picture.size[1]}"
+        return Said(text, picture, {"open": path}, warnings=picture.warnings)
 
     def _new(self, prompt: str) -> Said:
         return self._made(self._session.new(_needed(prompt, "/new PROMPT"), **self._options))

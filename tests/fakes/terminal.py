@@ -46,3 +46,26 @@ class Terminal:
         code = cli.main(words)
         said = self._capsys.readouterr()
         return code, said.out, said.err
+
+
+def cloud_of_sessions(monkeypatch: pytest.MonkeyPatch, bundle: FakeBundle) -> FakeCloud:
+    """The cloud in memory that every `Session` talks to from now on, by single messages."""
+    served = FakeCloud(FakeBundle())
+
+    class Transport:
+        def __init__(self, *settings: object, wish: object = None) -> None:
+            pass
+
+        def __enter__(self) -> FakeCloud:
+            return served
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def refuse(*settings: object) -> object:
+        raise NoSessionsError("this cloud takes single messages only")
+
+    monkeypatch.setattr("edge_client.session.session.load_bundle", lambda *given: bundle)
+    monkeypatch.setattr("edge_client.transport.http.HttpTransport", Transport)
+    monkeypatch.setattr("edge_client.exchange.best.open_link", refuse)
+    return served

@@ -127,6 +127,7 @@ def requests() -> dict[str, Request]:
     return {
         "t2i": Request(Task.T2I, words),
         "t2i_tuned": Request(Task.T2I, words, options=tuned),
+        "t2i_negative": Request(Task.T2I, words, negative=text(12, 300, 0)),
         "t2i_empty": Request(Task.T2I, text()),
         "inpaint": Request(Task.INPAINT, words, image(), half_mask()),
         "inpaint_oblong": Request(Task.INPAINT, words, image(9, 20), half_mask(9, 20)),

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_fakes import ANSWER, FakeBundle, FakeCloud
+from terminal import cloud_of_sessions
 
 from edge_client import Answer, Picture, Session
 from edge_client.pictures.outputs import save_picture
 from edge_client.session.chat import Chat
-from edge_client.transport.base import NoSessionsError
 from shared_protocol.errors import BundleMismatchError, InvalidInputError, MaskError
 
 GREY = np.full((64, 64, 3), 77, dtype=np.uint8)
@@ -26,27 +26,9 @@ class NamedBundle(FakeBundle):
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCloud:
-    served = FakeCloud(FakeBundle())
-
-    class Transport:
-        def __init__(self, *settings: object, wish: object = None) -> None:
-            pass
-
-        def __enter__(self) -> FakeCloud:
-            return served
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    def refuse(*settings: object) -> object:
-        raise NoSessionsError("this cloud takes single messages only")
-
-    monkeypatch.setattr("edge_client.session.session.load_bundle", lambda *given: NamedBundle())
-    monkeypatch.setattr("edge_client.transport.http.HttpTransport", Transport)
-    monkeypatch.setattr("edge_client.exchange.best.open_link", refuse)
     monkeypatch.setenv("UNIMIC_HISTORY", str(tmp_path / "kept"))
     monkeypatch.chdir(tmp_path)
-    return served
+    return cloud_of_sessions(monkeypatch, NamedBundle())
 
 
 def test_pictures_and_answers_follow_each_other(cloud: FakeCloud, tmp_path: Path) -> None:

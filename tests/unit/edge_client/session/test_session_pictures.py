@@ -8,35 +8,17 @@ import numpy as np
 import pytest
 from edge_fakes import FakeBundle, FakeCloud
 from PIL import Image
+from terminal import cloud_of_sessions
 
 from edge_client import Session
-from edge_client.transport.base import NoSessionsError
 from shared_protocol.errors import ImageError, InvalidInputError, MaskError
 from shared_protocol.tokens import TokenMask
 
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCloud:
-    served = FakeCloud(FakeBundle())
-
-    class Transport:
-        def __init__(self, *settings: object, wish: object = None) -> None:
-            pass
-
-        def __enter__(self) -> FakeCloud:
-            return served
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    def refuse(*settings: object) -> object:
-        raise NoSessionsError("this cloud takes single messages only")
-
-    monkeypatch.setattr("edge_client.session.session.load_bundle", lambda *given: FakeBundle())
-    monkeypatch.setattr("edge_client.transport.http.HttpTransport", Transport)
-    monkeypatch.setattr("edge_client.exchange.best.open_link", refuse)
     monkeypatch.chdir(tmp_path)
-    return served
+    return cloud_of_sessions(monkeypatch, FakeBundle())
 
 
 def noise(size: tuple[int, int] = (400, 300)) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from toy_bundle import GOLDEN, ToyBundle, half_mask, image, text
+from toy_bundle import ToyBundle, half_mask, image, text
 
 from shared_protocol.errors import BadMessageError, InvalidInputError, PromptError, TokenRangeError
 from shared_protocol.message.bitstream import pack, unpack
@@ -43,11 +43,6 @@ def test_it_goes_there_and_back(name: str) -> None:
     plain = replace(request, negative=None)
     assert len(encode_request(plain, BUNDLE).data) <= len(sent.data) - 2 * len(NEGATIVE)
     assert len(encode_turn(plain, state, BUNDLE)[0].data) <= len(up.data) - 3
-
-
-def test_its_bytes_never_change() -> None:
-    path = GOLDEN / "bitstream" / "t2i_negative.uplink.hex"
-    assert encode_request(REQUESTS["t2i"], BUNDLE).data.hex() == path.read_text().strip()
 
 
 def test_it_decides_the_result() -> None:
