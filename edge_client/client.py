@@ -38,7 +38,7 @@ from shared_protocol.tasks import TABLE, Extension, Task
 from shared_protocol.tokenizers.image import ImageTokenizer, Pixels
 from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask, check_grid
 from shared_protocol.words.known import KnownWords, unknown_warning
-from shared_protocol.words.plain import plain_prompt, plain_question
+from shared_protocol.words.plain import MOST_CHARACTERS, plain_prompt, plain_question
 
 
 class Words(Protocol):
@@ -267,7 +267,7 @@ class EdgeClient:
 
     def _read(self, typed: str, *, asks: bool = False) -> str:
         """Words in the form that the bundle's models were taught."""
-        if not self._bundle.reads_plain_text:
+        if not self._bundle.reads_plain_text or len(typed) > MOST_CHARACTERS:
             return typed
         if asks:
             return plain_question(typed)
@@ -277,7 +277,7 @@ class EdgeClient:
     def _unknown(self, ask: _Ask) -> tuple[str, ...]:
         """A warning of words that the models do not know, if the bundle says which they know."""
         known = self._bundle.known_words
-        if known is None:
+        if known is None or len(ask.text) > MOST_CHARACTERS:
             return ()
         named = dict.fromkeys((*known.unknown(ask.text), *known.unknown(ask.negative)))
         return unknown_warning(tuple(named), self._bundle.name)

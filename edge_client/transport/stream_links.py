@@ -20,6 +20,7 @@ from shared_protocol.session.framing import FrameCutter, framed
 
 _CHUNK = 1 << 14
 _STOP_S = 2.0
+_ENDING_S = 0.5
 
 
 class _Frames:
@@ -196,6 +197,8 @@ class CommandLink(_Frames):
             self._process.stdout.close()
 
     def _broken(self) -> LinkDownError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING_S)  # its output closes a moment before it is gone
         code = self._process.poll()
         ended = "closed its output" if code is None else f"ended with exit code {code}"
         return LinkDownError(f"{self._command!r} {ended}", "run it by hand to see why")

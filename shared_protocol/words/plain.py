@@ -23,6 +23,8 @@ _TYPOGRAPHY = str.maketrans(
         **dict.fromkeys("\u00ad\u200b\u2060\ufeff", ""),
     }
 )
+MOST_CHARACTERS = 4_000
+"""Longer text is no prompt of any model, and would take a while: leave it as it is."""
 _END = " .,;:!?-"
 _VERBS = r"(?:draw|paint|sketch|show|make|create|generate|render|give|produce)"
 _ORDERS = (
