@@ -12,7 +12,7 @@ EVAL_OUT ?= eval_out
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
 	@echo "make test     everything CI runs: format, lint, types, import contracts, tests"
-	@echo "make quick    the same without the slow tests: under two minutes on two cores"
+	@echo "make quick    the same without the slow tests: under three minutes on two cores"
 	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
