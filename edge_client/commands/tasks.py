@@ -190,8 +190,9 @@ def _looks(given: Namespace, source: Source) -> list[tuple[str, Look]]:
     width, height = source.size
     count = -(-max(width, height) // min(width, height))
     places = [number / max(1, count - 1) for number in range(count)]
-    across = width >= height
-    named = [f"{'left to right' if across else 'top to bottom'} {at:.0%}: " for at in places]
+    side, longer, axis = min(width, height), max(width, height), "x" if width >= height else "y"
+    starts = [round((longer - side) * at) for at in places]
+    named = [f"{axis} {start} to {start + side}: " for start in starts]
     return [(name, replace(look, at=at)) for name, at in zip(named, places, strict=True)]
 
 
