@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge_client.arguments import parse
-from edge_client.config import CA_VARIABLES, Settings, load_settings
+from edge_client.config import Settings, export_ca_file, load_settings
 from edge_client.task_arguments import PickedSeed
 from shared_protocol.errors import (
     BadMessageError,
@@ -64,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     # `doctor` reads the settings itself: what is wrong with them is what it is asked for.
     settings = Settings() if given.command == "doctor" else load_settings(vars(given), os.environ)
-    if settings.ca_file is not None:  # under the name that every library reads, the hub's, too
-        os.environ.update(dict.fromkeys(CA_VARIABLES, settings.ca_file))
+    export_ca_file(settings)
     if given.command == "chat" or getattr(given, "what", "") == "resume":
         return _chat(given, settings)
     from edge_client.commands.dispatch import run  # after parsing: help needs nothing of it

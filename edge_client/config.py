@@ -97,6 +97,12 @@ def load_settings(
     return Settings(**values)
 
 
+def export_ca_file(settings: Settings) -> None:
+    """Name the CA file in this process's environment, where every library looks, the hub's, too."""
+    if settings.ca_file is not None:
+        os.environ.update(dict.fromkeys(CA_VARIABLES, settings.ca_file))
+
+
 def config_path(environ: Mapping[str, str]) -> Path:
     """The user's config file, which need not exist."""
     if environ.get(CONFIG_VARIABLE):

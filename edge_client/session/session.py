@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from edge_client.client import EdgeClient, Interaction
-from edge_client.config import load_settings
+from edge_client.config import export_ca_file, load_settings
 from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import OnPreview, Wishes
 from edge_client.pictures.geometry import Fit, Geometry
@@ -90,6 +90,7 @@ class Session:
             "compute": compute,
         }
         settings = load_settings(flags, os.environ)
+        export_ca_file(settings)
         self.bundle: Bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
         wants = on_step is not None or on_preview is not None
         wishes = Wishes(on_step, reports if wants else 0, on_preview)

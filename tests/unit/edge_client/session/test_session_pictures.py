@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import certifi
 import numpy as np
 import pytest
 from edge_fakes import FakeBundle, FakeCloud
@@ -105,3 +107,14 @@ def test_parts_can_be_named_in_every_way(cloud: FakeCloud, tmp_path: Path) -> No
 def test_arrays_that_are_no_pictures_are_named(cloud: FakeCloud, pixels: np.ndarray) -> None:
     with Session("http://h") as session, pytest.raises(InvalidInputError, match="uint8 of shape"):
         session.open(pixels)
+
+
+def test_a_ca_file_of_the_config_file_holds_for_programs_too(
+    cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(f'ca_file = "{certifi.where()}"')
+    monkeypatch.setenv("UNIMIC_CONFIG", str(tmp_path / "config.toml"))
+    for name in ("SSL_CERT_FILE", "UNIMIC_CA_FILE"):
+        monkeypatch.setenv(name, "")  # so that what is set here ends with the test
+    with Session("http://h"):
+        assert os.environ["SSL_CERT_FILE"] == certifi.where()
