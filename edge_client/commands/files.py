@@ -110,6 +110,8 @@ def _description(path: Path, picture: Picture) -> Metadata:
 def _read(path: Path) -> bytes:
     """A file, read no further than it may be long."""
     try:
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{path} is no regular file", "name a .umic file or a message")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:

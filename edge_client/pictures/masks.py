@@ -124,9 +124,10 @@ def _nothing(mask: Mask, picture: Picture, lost: float, error: MaskError) -> Mas
     if mask.brightest < mask.threshold:
         faint = "" if mask.brightest < 16 else f", or lower --mask-threshold to {mask.brightest}"
         invert = "; if black is to be repainted, add --invert-mask" if mask.brightest < 16 else ""
+        known = "".join(f"; {told}" for told in mask.warnings)
         return MaskError(
             f"{mask.name} selects nothing to regenerate: its brightest value is {mask.brightest}, "
-            f"and {mask.threshold} to 255 is repainted",
+            f"and {mask.threshold} to 255 is repainted{known}",
             f"paint it white (255){faint}{invert}",
         )
     if lost > 1 - _NOTICEABLE:

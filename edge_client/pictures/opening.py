@@ -108,7 +108,7 @@ def open_photo(path: Path, whole: bool = False) -> Photo:
     Raises:
         ImageError: no picture that can be read, or one that is too large or too narrow.
     """
-    _check_file(path)
+    check_file(path)
     return _open(path.name, path, path, whole)
 
 
@@ -226,13 +226,27 @@ def _stranger(name: str, head: bytes) -> ImageError:
     for start, what, remedy in _STRANGERS:
         if blank.startswith(start):
             return ImageError(f"{name} is {what}, not a picture that can be read", remedy)
+    if _is_text(head):
+        return ImageError(
+            f"{name} is a text file, not a picture that can be read",
+            "a failed download often leaves one: look into it, and fetch the picture again",
+        )
     readable = ", ".join(_READABLE)
     return ImageError(
         f"{name} is not a picture that can be read", f"{_REMEDY}; known are {readable} and HEIC"
     )
 
 
-def _check_file(path: Path) -> None:
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head[:-4].decode()  # the end may be cut in the middle of a character
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(char.isprintable() or char.isspace() for char in text)
+
+
+def check_file(path: Path) -> None:
+    """Raise `ImageError`, with a remedy, unless `path` is a regular file of a usable size."""
     _check_name(str(path), path)
     if path.is_dir():
         raise ImageError(f"{path} is a folder", "name a picture in it")
@@ -249,6 +263,11 @@ def _check_file(path: Path) -> None:
 
 def _check_name(told: str, path: Path) -> None:
     """Refuse what is no name of a file, with what to do instead."""
+    if told.startswith("file:/"):
+        raise ImageError(
+            f"{printable(told, 100)} is an address, and only files are opened",
+            f"name the file itself: {printable('/' + told[5:].lstrip('/'), 100)}",
+        )
     if "://" in told or told.startswith(("http:/", "https:/", "ftp:/", "data:")):
         raise ImageError(
             f"{printable(told, 100)} is an address, and only files are opened",

@@ -20,6 +20,7 @@ from edge_client.pictures.opening import (
     MAX_FILE_BYTES,
     STDIN,
     Photo,
+    check_file,
     open_bytes,
     open_photo,
     too_large_to_edit,
@@ -162,6 +163,7 @@ def open_source(
     """
     if path == STDIN:
         return _from_bytes(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), bundle, whole)
+    check_file(path)
     if _is_token_file(path):
         return _from_tokens(path, bundle, whole, photo)
     opened = open_photo(path, whole)

@@ -64,7 +64,7 @@ def test_a_folder_is_done_one_by_one_and_an_interrupted_run_goes_on(run: Termina
     assert code == 1, "one of them could not be done"
     done = [f"in-inpaint/{number}-inpaint.png" for number in range(3)]
     assert out.splitlines()[:3] == done
-    assert "bad.png is not a picture" in err
+    assert "bad.png is a text file, not a picture" in err
     assert "2 of 4: in-inpaint/1-inpaint.png" in err
     Path(done[1]).unlink()
     sent = len(run.cloud.messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 import zlib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_fakes import FakeBundle
 from PIL import Image
 
 from edge_client.pictures.geometry import Fit, Geometry
@@ -16,6 +18,7 @@ from edge_client.pictures.images import load_picture
 from edge_client.pictures.masks import box_mask, load_mask
 from edge_client.pictures.opening import open_photo
 from edge_client.pictures.outputs import check_folder, check_output, save_picture
+from edge_client.pictures.sources import open_source
 from shared_protocol.errors import ImageError, MaskError
 
 
@@ -195,7 +198,12 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"", "is empty"), (b"hello, I am text", "not a picture"), (b"%!PS-Adobe-3.0", "not a pic")],
+    [
+        (b"", "is empty"),
+        (b"hello, I am text", "is a text file"),
+        (b'{"error": "not found"}', "is a text file"),
+        (bytes(range(256)), "is not a picture"),
+    ],
 )
 def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     path = tmp_path / "photo.png"
@@ -344,3 +352,20 @@ def test_a_huge_jpeg_is_read_at_a_part_of_its_size_and_not_edited(
     monkeypatch.setattr("edge_client.pictures.opening.MAX_EDITED", 100_000)
     with pytest.raises(ImageError, match=r"over 100,000 pixels.*full size.*--native"):
         open_photo(path, whole=True)
+
+
+def test_a_pipe_a_device_and_a_dead_link_are_told_and_never_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "dead.png").symlink_to("nowhere.png")
+    for path in (tmp_path / "fifo.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="is no regular file"):
+            open_source(path, FakeBundle())
+    with pytest.raises(ImageError, match="is a link to nothing"):
+        open_source(tmp_path / "dead.png", FakeBundle())
+
+
+@pytest.mark.parametrize("name", ["file:///tmp/a.png", "https://e.org/a.png", "data:image/png;x"])
+def test_addresses_are_told_with_what_to_do(name: str) -> None:
+    with pytest.raises(ImageError, match="is an address") as failure:
+        open_source(Path(name), FakeBundle())
+    assert failure.value.remedy
