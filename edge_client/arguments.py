@@ -30,8 +30,8 @@ from shared_protocol.errors import ConfigError
 _DESCRIPTION = """Create, edit, extend and ask about pictures with a cloud model. Tokens travel
 instead of pixels: a picture costs a few hundred bytes."""
 _EPILOG = f"""Settings come from flags, then the environment ({", ".join(ENVIRONMENT.values())}),
-then ~/.config/unimic/config.toml, then defaults. Exit codes: 0 done, 1 the service failed,
-2 the input or a setting is wrong, 130 interrupted."""
+then ~/.config/unimic/config.toml, then defaults. Exit codes: 0 done, 1 the service failed, or
+not all was done, 2 the input or a setting is wrong, 130 interrupted."""
 
 
 class _Parser(argparse.ArgumentParser):
