@@ -41,6 +41,9 @@ class Span(NamedTuple):
         """Square pixels; 0 where nothing is inside."""
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
+    def __str__(self) -> str:
+        return f"x {self.left:.0f} to {self.right:.0f}, y {self.top:.0f} to {self.bottom:.0f}"
+
     def clipped(self, size: Size) -> Span:
         """The part that lies on a picture of `size`."""
         width, height = size

@@ -59,7 +59,8 @@ class Picture:
         if loss.share > MOST_LOST:
             told.append(
                 f"{loss.share:.0%} of {self.name} ({loss.tokens} of {loss.of} tokens) lies outside "
-                f"the part that the model sees; {remedy}"
+                f"the part that the model sees, {self.geometry.seen} of "
+                f"{self.geometry.source[0]}x{self.geometry.source[1]}; {remedy}"
             )
         return told
 

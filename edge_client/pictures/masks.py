@@ -131,11 +131,10 @@ def _nothing(mask: Mask, picture: Picture, lost: float, error: MaskError) -> Mas
             f"paint it white (255){faint}{invert}",
         )
     if lost > 1 - _NOTICEABLE:
-        seen = picture.geometry.seen
-        where = f"x {seen.left:.0f} to {seen.right:.0f}, y {seen.top:.0f} to {seen.bottom:.0f}"
         return MaskError(
-            f"{mask.name} lies outside the part of {picture.name} that the model sees ({where} of "
-            f"{picture.geometry.source[0]}x{picture.geometry.source[1]} pixels)",
+            f"{mask.name} lies outside the part of {picture.name} that the model sees "
+            f"({picture.geometry.seen} of {picture.geometry.source[0]}x"
+            f"{picture.geometry.source[1]} pixels)",
             "use --fit pad, which shows all of it, or --around, which looks at the mask",
         )
     return MaskError(f"{mask.name}: {error.message}", error.remedy)
