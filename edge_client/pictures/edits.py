@@ -22,6 +22,8 @@ from shared_protocol.tokens import MAX_GRID, ImageTokens, TokenMask
 MARGIN = 0.5
 """What `--around` shows on each side of the masked part, as a share of its longer side."""
 SIDES = ("left", "right", "up", "down")
+_NEAR = 1 / 8
+"""What is shown around a mask at least, as a share of the crop, for context and the soft edge."""
 _PLACES = {"left": 0.0, "top": 0.0, "start": 0.0, "middle": 0.5, "centre": 0.5, "center": 0.5,
            "right": 1.0, "bottom": 1.0, "end": 1.0}  # fmt: skip
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(px|%|)")
@@ -196,10 +198,11 @@ def _geometry_for(source: Source, look: Look, span: Span) -> Geometry:
     if look.around is not None:
         return around(span, source.size, source.target, look.around)
     known = source.geometry if source.tokens is not None else None
-    if look == Look() and known is not None and known.seen.holds(span):
+    near = span.grown(_NEAR * min(source.size)).clipped(source.size)
+    if look == Look() and known is not None and known.seen.holds(near):
         return known
     fresh = _plain(source, look)
-    return fresh.showing(span) if fresh.fit is Fit.CROP and look.at is None else fresh
+    return fresh.showing(near) if fresh.fit is Fit.CROP and look.at is None else fresh
 
 
 def _plain(source: Source, look: Look) -> Geometry:

@@ -54,6 +54,12 @@ class Span(NamedTuple):
             max(min(self.bottom, height), 0.0),
         )
 
+    def grown(self, margin: float) -> Span:
+        """The rectangle with so much more on each side."""
+        return Span(
+            self.left - margin, self.top - margin, self.right + margin, self.bottom + margin
+        )
+
     def holds(self, other: Span) -> bool:
         """Whether all of `other` is inside, give or take a pixel."""
         return (

@@ -36,7 +36,7 @@ def run(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     save_picture(tmp_path / "photo.png", np.full((128, 160, 3), 77, dtype=np.uint8))
     mask = Image.new("L", (160, 128))
-    mask.paste(255, (16, 0, 80, 64))
+    mask.paste(255, (48, 0, 112, 64))
     mask.save(tmp_path / "mask.png")
     return Terminal(monkeypatch, capsys)
 
@@ -67,15 +67,15 @@ def test_results_get_a_new_name_unless_one_is_given(run: Runner) -> None:
         ["inpaint", "photo.png", "--mask", "mask.png", "a ball"],
         ["inpaint", "--mask", "mask.png", "photo.png", "a ball"],
         ["--quiet", "inpaint", "photo.png", "a ball", "--mask", "mask.png"],
-        ["inpaint", "photo.png", "--box", "16,0,64,64", "a ball"],
-        ["inpaint", "photo.png", "--box", "16,0,32,64", "a ball", "--box=48,0,32,64"],
+        ["inpaint", "photo.png", "--box", "48,0,64,64", "a ball"],
+        ["inpaint", "photo.png", "--box", "48,0,32,64", "a ball", "--box=80,0,32,64"],
     ],
 )
 def test_inpaint_takes_its_words_in_any_order(run: Runner, words: list[str]) -> None:
     code, out, _ = run(*words)
     assert (code, out.splitlines()[0]) == (0, "photo-inpaint.png")
     mask = run.cloud.requests[0].mask
-    assert mask.flags.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
+    assert mask.flags.tolist() == [[False, True, True, False]] * 2 + [[False] * 4] * 2
 
 
 def test_what_was_done_to_the_photo_is_said(run: Runner) -> None:

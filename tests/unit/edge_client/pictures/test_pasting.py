@@ -242,3 +242,12 @@ def test_a_token_file_finds_the_photo_beside_it(tmp_path: Path) -> None:
     assert (alone.base, alone.size) == (None, (256, 256))
     named = open_source(saved.tokens, BUNDLE, photo=tmp_path / "elsewhere.png")
     assert named.size == (640, 480)
+
+
+@pytest.mark.parametrize("x", [0, 100, 120, 600, 1180])
+def test_the_crop_shows_what_is_around_a_mask_where_the_photo_has_any(x: int) -> None:
+    source = source_of(noise(1280, 400))
+    mask = draw_shapes([Shape("box", (x, 150, 100, 100))], source.name, source.size)
+    seen = for_inpainting(source, mask, ALL).picture.geometry.seen
+    assert seen.left <= max(0, x - 50) + 2
+    assert seen.right >= min(1280, x + 150) - 2
