@@ -249,8 +249,10 @@ class EdgeClient:
         tokens = self._bundle.text_tokenizer.encode(words)
         limit = self._bundle.max_text_tokens
         if len(tokens) > limit:
+            count = len(words.split())
             raise PromptError(
-                f"the {noun} has {len(tokens)} tokens, at most {limit} fit", "shorten it"
+                f"the {noun} has {len(tokens)} tokens, at most {limit} fit",
+                f"shorten it: of its {count} words some {max(1, count * limit // len(tokens))} fit",
             )
         return tokens
 

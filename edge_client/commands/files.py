@@ -5,6 +5,7 @@ It does not print. `inspect` answers without Pillow, HTTP or torch, so imports a
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ def decode(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outc
     from shared_protocol.message.picture_file import read_picture
 
     data = _read(given.file)
-    target = destination(given.output, Path(f"{given.file.stem}.png"), (given.file,), given.force)
+    stem = "stdin" if str(given.file) == "-" else given.file.stem
+    target = destination(given.output, Path(f"{stem}.png"), (given.file,), given.force)
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     stored = read_picture(data, bundle)
     source = of_tokens(stored.image, bundle, given.file.name)
@@ -108,7 +110,9 @@ def _description(path: Path, picture: Picture) -> Metadata:
 
 
 def _read(path: Path) -> bytes:
-    """A file, read no further than it may be long."""
+    """A file, or standard input, read no further than it may be long."""
+    if str(path) == "-":
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:
         if path.exists() and not path.is_file():
             raise ImageError(f"{path} is no regular file", "name a .umic file or a message")

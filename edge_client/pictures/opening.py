@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ MAX_FILE_BYTES = 512 * 2**20
 MAX_ASPECT = 256
 """Beyond this, resizing the shorter side would inflate the longer one into gigabytes."""
 STDIN = Path("-")
+STDIN_NAME = "standard input"
 _CLIPBOARDS = ("clipboard", "clipboard:", "clip:", "pasteboard")
 
 _REMEDY = "use a PNG, JPEG or WebP picture"
@@ -108,8 +110,22 @@ def open_photo(path: Path, whole: bool = False) -> Photo:
     Raises:
         ImageError: no picture that can be read, or one that is too large or too narrow.
     """
+    if path == STDIN:
+        return open_bytes(read_stdin(), STDIN_NAME, whole)
     check_file(path)
     return _open(path.name, path, path, whole)
+
+
+def read_stdin() -> bytes:
+    """All of standard input, up to the size of a picture's file.
+
+    Raises:
+        ImageError: there is more.
+    """
+    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{STDIN_NAME} has over {MAX_FILE_BYTES:,} bytes", "shrink the picture")
+    return data
 
 
 def open_bytes(data: bytes, name: str, whole: bool = False) -> Photo:

@@ -5,7 +5,6 @@ It does not know tasks or the network.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +16,13 @@ from edge_client.pictures.carried_tokens import photo_of, tokens_with
 from edge_client.pictures.geometry import CENTRE, Fit, Geometry, Size
 from edge_client.pictures.images import Picture, view
 from edge_client.pictures.opening import (
-    MAX_FILE_BYTES,
     STDIN,
+    STDIN_NAME,
     Photo,
     check_file,
     open_bytes,
     open_photo,
+    read_stdin,
     too_large_to_edit,
 )
 from edge_client.pictures.pasting import Step, rendered
@@ -162,7 +162,7 @@ def open_source(
             tokenizer.
     """
     if path == STDIN:
-        return _from_bytes(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), bundle, whole)
+        return _from_bytes(read_stdin(), bundle, whole)
     check_file(path)
     if _is_token_file(path):
         return _from_tokens(path, bundle, whole, photo)
@@ -190,11 +190,9 @@ def _kept(picture: Picture) -> tuple[str, ...]:
 
 
 def _from_bytes(data: bytes, bundle: SourceBundle, whole: bool) -> Source:
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(f"standard input has over {MAX_FILE_BYTES:,} bytes", "shrink the picture")
     if data.startswith(MAGIC):
-        return of_tokens(read_picture(data, bundle).image, bundle, "standard input")
-    return Source("standard input", bundle, open_bytes(data, "standard input", whole))
+        return of_tokens(read_picture(data, bundle).image, bundle, STDIN_NAME)
+    return Source(STDIN_NAME, bundle, open_bytes(data, STDIN_NAME, whole))
 
 
 def _from_tokens(path: Path, bundle: SourceBundle, whole: bool, photo: Path | None) -> Source:

@@ -112,7 +112,9 @@ def test_an_empty_prompt_is_refused_before_anything_is_sent(prompt: str) -> None
 
 def test_a_prompt_too_long_names_count_and_limit() -> None:
     cloud = FakeCloud(FakeBundle())
-    with pytest.raises(PromptError, match=r"question has 41 tokens, at most 40 fit \(shorten it\)"):
+    with pytest.raises(
+        PromptError, match=r"question has 41 tokens, at most 40 fit \(shorten it: of its 1 words"
+    ):
         session(cloud).vqa(GREY, "x" * 41)
     assert cloud.messages == []
 

@@ -137,6 +137,18 @@ def test_a_picture_comes_in_by_a_pipe_and_goes_out_by_one(
     assert bytes(run.cloud.requests[-1].text.ids.tolist()) == b"a fox on a beach"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert "standard input is empty" in run("vqa", "-", "what?")[2]
+    run("encode", "a.png")
+    tokens = Path("a.umic").read_bytes()
+    for command, told in (("decode", "stdin.png"), ("inspect", "picture of 4x4 tokens")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(tokens)))
+        assert run(command, "-")[1].startswith(told)
+    mask = Image.new("L", (120, 120))
+    mask.paste(255, (20, 20, 80, 80))
+    mask.save("mask.png")
+    data = Path("mask.png").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert run("inpaint", "a.png", "a fox", "--mask", "-", "-o", "c.png")[0] == 0
+    assert run.cloud.requests[-1].mask.count == 4
     assert "cannot both come from" in run("inpaint", "-", "-", *BOX)[2]
 
 
