@@ -68,7 +68,8 @@ def _check(proxy: Proxy) -> None:
     parts = urlsplit(proxy.url)
     around = f"correct or unset {proxy.variable}, or name the server in NO_PROXY"
     if parts.scheme not in _KINDS or not parts.hostname:
-        fault = f"{proxy.variable} names {printable(proxy.url, 60)!r}, which is no proxy"
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # never a password
+        fault = f"{proxy.variable} names {printable(shown, 60)!r}, which is no proxy"
         raise ConfigError(fault, f"write it like http://proxy:3128; {around}")
     lacking = [name for module, name in _SOCKS.items() if find_spec(module) is None]
     if proxy.socks and lacking:
