@@ -103,7 +103,7 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.negative is not None:
-            _check_negative(self.row, self.negative)
+            _check_negative(self.row, self.negative, self.options)
         for name, needed in (
             ("image", self.row.needs_image),
             ("mask", self.row.needs_mask),
@@ -164,13 +164,18 @@ class Request:
         return np.where(targets, 0, codes), targets
 
 
-def _check_negative(row: Row, negative: TextTokens) -> None:
+def _check_negative(row: Row, negative: TextTokens, options: Options) -> None:
     if row.answers_in_words:
         raise InvalidInputError(
             "a question takes no negative prompt", "it steers pictures only: leave it out"
         )
     if not len(negative):
         raise InvalidInputError("the negative prompt is empty", "leave it out instead")
+    if options.guidance == 0:
+        raise InvalidInputError(
+            "a negative prompt works through guidance, and guidance is 0",
+            "leave guidance out, or set it above 0",
+        )
 
 
 def _check_mask(image: ImageTokens, mask: TokenMask) -> None:

@@ -11,7 +11,7 @@ from shared_protocol.errors import BadMessageError, InvalidInputError, PromptErr
 from shared_protocol.message.bitstream import pack, unpack
 from shared_protocol.message.codec import decode_request, encode_request
 from shared_protocol.message.parameters import Parameter, request_digest
-from shared_protocol.messages import Request
+from shared_protocol.messages import Options, Request
 from shared_protocol.session.kinds import UP_ODDS
 from shared_protocol.session.port import Reader
 from shared_protocol.session.state import SessionState
@@ -57,6 +57,8 @@ def test_a_question_and_an_empty_one_are_refused() -> None:
         Request(Task.VQA, text(5), image(), negative=NEGATIVE)
     with pytest.raises(InvalidInputError, match="the negative prompt is empty"):
         Request(Task.T2I, text(5), negative=text())
+    with pytest.raises(InvalidInputError, match="guidance is 0"):
+        Request(Task.T2I, text(5), options=Options(guidance=0.0), negative=NEGATIVE)
 
 
 def test_ids_of_another_vocabulary_and_too_many_of_them_are_refused() -> None:
