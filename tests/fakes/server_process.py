@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from edge_client.spawn import program
 
@@ -89,3 +90,16 @@ class ServerProcess:
         text = httpx.get(f"{self.url}/metrics").text
         rows = [line for line in text.splitlines() if line.startswith(f"unimic_{name}")]
         return sum(float(row.rpartition(" ")[2]) for row in rows)
+
+
+def make_certificate(folder: Path) -> Path:
+    """A certificate of this host's own in `folder`, cert.pem and key.pem, made by openssl."""
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip("openssl is not installed")
+    return folder

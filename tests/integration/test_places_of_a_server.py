@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from front_proxy import FrontProxy
-from server_process import ServerProcess
+from server_process import ServerProcess, make_certificate
 
 from edge_client.cli import main
 from edge_client.exchange.best import BestExchange
@@ -60,16 +60,7 @@ def check_every_way(server: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a certificate of this host's own, made by the openssl command."""
-    place = tmp_path_factory.mktemp("p")
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(place / "key.pem"), "-out", str(place / "cert.pem")],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if made.returncode:
-        pytest.skip("openssl is not installed")
-    return place
+    return make_certificate(tmp_path_factory.mktemp("p"))
 
 
 @pytest.fixture(scope="module")
