@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,14 @@ class Terminal:
         code = cli.main(words)
         said = self._capsys.readouterr()
         return code, said.out, said.err
+
+
+def leave_home(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Run in `folder`, without the settings of whoever runs the tests."""
+    monkeypatch.chdir(folder)
+    for name in ("UNIMIC_SERVER", "UNIMIC_API_KEY", "UNIMIC_BUNDLE", "UNIMIC_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
 
 
 def cloud_of_sessions(monkeypatch: pytest.MonkeyPatch, bundle: FakeBundle) -> FakeCloud:

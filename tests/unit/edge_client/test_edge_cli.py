@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from edge_fakes import ANSWER, FailingCloud, FakeBundle, FakeCloud, FakeWords
 from PIL import Image
-from terminal import Terminal
+from terminal import Terminal, leave_home
 
 from edge_client import cli
 from edge_client.pictures.outputs import save_picture
@@ -30,10 +30,7 @@ Runner = Any
 def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    for name in ("UNIMIC_SERVER", "UNIMIC_API_KEY", "UNIMIC_BUNDLE", "UNIMIC_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    leave_home(monkeypatch, tmp_path)
     save_picture(tmp_path / "photo.png", np.full((128, 160, 3), 77, dtype=np.uint8))
     mask = Image.new("L", (160, 128))
     mask.paste(255, (48, 0, 112, 64))

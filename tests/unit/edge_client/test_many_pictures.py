@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from terminal import Terminal
+from terminal import Terminal, leave_home
 
 from shared_protocol.errors import OverloadedError
 
@@ -22,10 +22,7 @@ BOX = ("--box", "8,8,40,40")
 def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    for name in ("UNIMIC_SERVER", "UNIMIC_API_KEY", "UNIMIC_BUNDLE", "UNIMIC_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    leave_home(monkeypatch, tmp_path)
     return Terminal(monkeypatch, capsys)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from terminal import Terminal
+from terminal import Terminal, leave_home
 
 CASES = Path(__file__).parents[2] / "cases"
 BOX = ("--box", "64,64,96,96")
@@ -162,8 +162,7 @@ TABLE = [
 def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    leave_home(monkeypatch, tmp_path)
     return Terminal(monkeypatch, capsys, grid=(16, 16))
 
 
