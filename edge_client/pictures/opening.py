@@ -206,7 +206,7 @@ def _heif(name: str, head: bytes) -> list[str]:
     except ImportError:
         raise ImageError(
             f"{name} is a HEIC picture, which needs a further package",
-            "pip install 'unimic[heic]', or save it as a JPEG",
+            "pip install pillow-heif, or save it as a JPEG",
         ) from None
     pillow_heif.register_heif_opener()
     return ["HEIF"]

@@ -304,7 +304,7 @@ def test_heic_pictures_name_the_extra_where_it_is_missing(
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = tmp_path / "photo.heic"
     path.write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(64))
-    with pytest.raises(ImageError, match=r"HEIC picture.*pip install 'unimic\[heic\]'"):
+    with pytest.raises(ImageError, match=r"HEIC picture.*pip install pillow-heif"):
         load_picture(path, 32, 32)
 
 
