@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from edge_client.rate_control import Budget
     from shared_protocol.bundles.bundle import Bundle
     from shared_protocol.messages import Options
-    from shared_protocol.tokenizers.image import Pixels
-    from shared_protocol.tokens import ImageTokens
 
 _ALL_REPORTS, _FEW_REPORTS = 15, 4
 """Progress reports a turn where a terminal watches, and where none does."""
@@ -109,7 +107,7 @@ def _inpaint(given: Namespace, item: Item, ends: Cloud) -> Done:
     picture, budget = seen.picture, _budget(given)
     options = _options(given, item)
     done = ends.client.inpaint(
-        _input(picture), seen.tokens, given.prompt, options, budget, given.negative
+        picture.content, seen.tokens, given.prompt, options, budget, given.negative
     )
     assert done.pixels is not None, "the task makes a picture"
     assert done.response.image is not None, "the task makes a picture"
@@ -136,7 +134,7 @@ def _outpaint(given: Namespace, item: Item, ends: Cloud) -> Done:
     grown = for_outpainting(_source(given, item, ends.bundle), wish, _look(given))
     picture, options, budget = grown.picture, _options(given, item), _budget(given)
     done = ends.client.outpaint(
-        _input(picture), grown.extension, given.prompt, options, budget, given.negative
+        picture.content, grown.extension, given.prompt, options, budget, given.negative
     )
     assert done.pixels is not None, "the task makes a picture"
     assert done.response.image is not None, "the task makes a picture"
@@ -169,7 +167,7 @@ def answers(given: Namespace, item: Item, ends: Cloud) -> Iterator[tuple[str, Do
             from shared_protocol.messages import Options
 
             options = Options(seed=item.seed, max_new_tokens=given.max_new_tokens)
-            done = ends.client.vqa(_input(picture), question, options, budget)
+            done = ends.client.vqa(picture.content, question, options, budget)
             notes = [picture.description, *_dropped(done, ends.bundle)]
             yield f"{name}{question}", Done(done, None, notes, warnings)
             budget = None  # the tokens are there now, but for those that were left out
@@ -202,10 +200,6 @@ def _source(given: Namespace, item: Item, bundle: Bundle) -> Source:
     assert item.image is not None, "the task starts from a picture"
     whole = given.command != "vqa" and not given.native
     return open_source(item.image, bundle, whole, getattr(given, "photo", None))
-
-
-def _input(picture: Picture) -> Pixels | ImageTokens:
-    return picture.pixels if picture.tokens is None else picture.tokens
 
 
 def _mask(given: Namespace, item: Item, source: Source) -> Mask:

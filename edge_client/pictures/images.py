@@ -53,6 +53,11 @@ class Picture:
         head = f"{self.name} {width}x{height}"
         return ", ".join([head, *self.notes, str(self.geometry)])
 
+    @property
+    def content(self) -> Pixels | ImageTokens:
+        """What a client is given: the tokens where they are known, else the pixels."""
+        return self.pixels if self.tokens is None else self.tokens
+
     def lost(self, stride: int, remedy: str = "--fit pad shows all of it") -> list[str]:
         """Warnings about what of the photo the model does not see, with the remedy."""
         told, loss = self.told(stride), self.geometry.loss(stride)

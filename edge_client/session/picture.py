@@ -193,8 +193,7 @@ class Picture:
             told: list[str] = []
         else:
             picture, flags, told = for_inpainting(self.source, mask, Look(around=around))
-        given = picture.pixels if picture.tokens is None else picture.tokens
-        done = self.session.client.inpaint(given, flags, prompt, options, None, negative)
+        done = self.session.client.inpaint(picture.content, flags, prompt, options, None, negative)
         assert done.pixels is not None, "the task makes a picture"
         assert done.response.image is not None, "the task makes a picture"
         step = inpainted(done.pixels, picture, mask, flags, edge)
@@ -234,8 +233,8 @@ class Picture:
         sides = {"left": str(left), "right": str(right), "up": str(up), "down": str(down)}
         wish = Wish(sides, None if to is None else parse_ratio(to))
         grown = for_outpainting(self.source, wish, Look())
-        given = grown.picture.pixels if grown.picture.tokens is None else grown.picture.tokens
-        done = self.session.client.outpaint(given, grown.extension, prompt, options, None, negative)
+        seen, extension = grown.picture.content, grown.extension
+        done = self.session.client.outpaint(seen, extension, prompt, options, None, negative)
         assert done.pixels is not None, "the task makes a picture"
         assert done.response.image is not None, "the task makes a picture"
         stride = self.session.bundle.stride
@@ -275,9 +274,8 @@ class Picture:
         (height, width), native = self.tokens.shape, self.session.bundle.grid
         if (height, width) == native and corner is None:
             picture, told = for_question(self.source, Look())
-            given = picture.pixels if picture.tokens is None else picture.tokens
             # What falls away was told when the picture was opened.
-            return given, None, [line for line in told if line not in self.warnings]
+            return picture.content, None, [line for line in told if line not in self.warnings]
         top, left = corner or ((height - native[0]) // 2, (width - native[1]) // 2)
         if not (0 <= top <= height - native[0] and 0 <= left <= width - native[1]):
             raise InvalidInputError(
