@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from edge_client.pictures.colour import like, to_rgb
 from edge_client.pictures.edits import Look, Wish, for_inpainting, for_outpainting
 from edge_client.pictures.mask_files import Shape, draw_shapes
 from edge_client.pictures.opening import Photo, open_photo
@@ -146,6 +147,29 @@ def test_a_mode_without_room_for_new_colours_is_changed_and_that_is_noted(
     assert (shown.mode, notes) == (becomes, [note])
 
 
+def exchanged_profile() -> bytes:
+    """sRGB's profile with red and blue exchanged, under another name."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name in ("sRGB".encode("utf-16-be"), b"sRGB"):
+        data = data.replace(name, name.replace(b"s", b"t", 1))
+    return data.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+
+
+def test_colours_are_read_and_written_by_a_photos_own_profile() -> None:
+    profile, red = exchanged_profile(), Image.new("RGB", (300, 300), (220, 30, 30))
+    seen, notes = to_rgb(red, profile)
+    assert (seen.getpixel((0, 0)), notes) == ((30, 30, 220), ["its colour profile applied"])
+    assert like(Image.new("RGB", (8, 8), (220, 30, 30)), "RGB", profile).getpixel((0, 0)) == (
+        30,
+        30,
+        220,
+    )
+    after = inpaint(source_of(red, profile), Shape("box", (100, 100, 100, 100)))
+    shown, kept, _ = rendered(after.base, after.steps)
+    assert kept == profile
+    assert shown.getpixel((9, 9)) == (220, 30, 30)
+
+
 def test_transparency_stays_outside_and_what_is_new_is_opaque() -> None:
     image = Image.new("RGBA", (300, 300), (10, 20, 30, 0))
     after = pixels_of(inpaint(source_of(image), Shape("box", (100, 100, 100, 100))))
@@ -153,7 +177,7 @@ def test_transparency_stays_outside_and_what_is_new_is_opaque() -> None:
     assert after[20, 20].tolist() == [10, 20, 30, 0]
 
 
-def test_a_colour_profile_stays_and_the_new_part_is_brought_into_it(tmp_path: Path) -> None:
+def test_a_colour_profile_stays(tmp_path: Path) -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = tmp_path / "photo.jpg"
     noise(300, 300).save(path, icc_profile=lab)
