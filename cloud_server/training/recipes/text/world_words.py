@@ -1,5 +1,6 @@
 """Writes the words that a bundle's models know, so that a device can name those that they do not.
 
+The same file tells a server what the models can draw, and in which words: `things` and `places`.
 Knows the word lists of scenes and the world, no model. Everyday words that name no thing are left
 out, since nobody misses them; see `shared_protocol.words.known`.
 `cloud-server train world-words --out DIR --easy-vqa`
@@ -12,9 +13,15 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cloud_server.training.scenes import word_lists
-from cloud_server.training.scenes.language import background_noun, phrase, split_background
+from cloud_server.training.scenes.language import (
+    background_noun,
+    canonical_place,
+    phrase,
+    split_background,
+)
 from cloud_server.training.scenes.wordings import QUESTIONS, ZONES
 from cloud_server.training.scenes.world import World
 from cloud_server.training.tokens.easy_vqa import COLOURS, SHAPES
@@ -34,9 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the list; returns the process's exit status."""
     args.out.mkdir(parents=True, exist_ok=True)
-    known = world_words(World.load(args.world), easy_vqa=args.easy_vqa)
-    write_atomically(args.out / NAME, json.dumps(known.content(), indent=1) + "\n")
+    content = world_content(World.load(args.world), easy_vqa=args.easy_vqa)
+    write_atomically(args.out / NAME, json.dumps(content, indent=1) + "\n")
     return 0
+
+
+def world_content(world: World, *, easy_vqa: bool) -> dict[str, Any]:
+    """What the file holds: the words, what can be drawn, and the places that it can be drawn at."""
+    known = world_words(world, easy_vqa=easy_vqa).content()
+    things = {name: word_lists.PHRASES.get(name, (phrase(name),)) for name in world.names}
+    places = {canonical_place(name): _said_of_place(name) for name in world.backgrounds}
+    return {**known, "things": things, "places": places}
 
 
 def world_words(world: World, *, easy_vqa: bool) -> KnownWords:
@@ -63,6 +78,21 @@ def _phrases(world: World) -> dict[str, str]:
             known.setdefault(thing, told)
     known |= {name: phrase(name) for name in world.names if " of " in phrase(name)}
     return known | {"background": "a background", "wall": "a wall"}
+
+
+def _said_of_place(background: str) -> dict[str, list[str]]:
+    """Its wordings, and how its time of day is said; "" where nothing need be said of it."""
+    place, time = split_background(background)
+    if time is None:
+        colour = place.removeprefix("studio_")
+        wordings = [said.format(colour=colour) for said in word_lists.STUDIO_WORDINGS]
+    else:
+        wordings = list(word_lists.PLACES[place][0])
+    times = dict.fromkeys(("",) if time is None else word_lists.TIMES[time])
+    return {
+        "wordings": [said for said in wordings if said != word_lists.HELD_OUT],
+        "times": list(times),
+    }
 
 
 def _objects(world: World) -> Iterator[str]:
