@@ -58,7 +58,8 @@ class Binder:
     _ahead: list[Item] = field(default_factory=list)  # zones and relations before their thing
     _host: int = -1  # the thing before "with"
     _doubts: set[int] = field(default_factory=set)
-    _fronted: bool = False
+    _fronted: bool = False  # zones have come before their things so far
+    _again: bool = False  # the last thing was named before, and so what follows speaks of it
 
     def bind(self, items: Sequence[Item]) -> tuple[tuple[Thing, ...], tuple[Relation, ...]]:
         """What all the items say.
@@ -98,8 +99,12 @@ class Binder:
         self._link = item.kind
 
     def _name(self, item: Item) -> None:
+        if item.kind == "it" and not self._entries:
+            return  # "it is night"
+        count = len(self._entries)
         number = self._number_of(item)
         entry = self._entries[number]
+        self._again = self._open is None and number < count
         if self._open:
             first, word = self._open
             self._open = None
@@ -198,6 +203,8 @@ class Binder:
         """The entry that a relation or zone speaks of; -1 if that is not plain."""
         if self._link in ("comma", "and", "stop", "near", "with"):
             return self._coordinated()
+        if self._again:
+            return self._last
         entry = self._entries[self._last]
         before = self._entries[entry.before] if entry.before >= 0 else None
         if self._link == "which" or before is None or entry.link in ("", "comma", "stop"):

@@ -20,6 +20,10 @@ _WORD = re.compile(r"'s\b|\d+(?:[.,]\d+)+|[^\W_]+(?:-[^\W_]+)*(?:'(?!s\b)[^\W_]+
 _ORDERS = phrases(tables.ORDERS)
 _SHOWS = phrases(tables.SHOWS)
 _LISTED = phrases(tables.LISTED)
+_SWALLOWING = phrases(tables.SWALLOWING)
+_NOT_SHOWN = phrases(tables.NOT_SHOWN)
+_PARTS = tables.SPLIT_AT_HYPHENS
+_WHOLE = frozenset(("night-time", "day-time", "day-light", "close-up"))
 _SIDE_ENDS = phrases(text for text in tables.SIDE_ENDS if text)
 
 
@@ -58,10 +62,6 @@ def words_of(text: str) -> Words:
         kept.append(split[place])
         place += 1
     return Words(tuple(kept))
-
-
-_PARTS = tables.SPLIT_AT_HYPHENS
-_WHOLE = frozenset(("night-time", "day-time", "day-light", "close-up"))
 
 
 class Scanner:
@@ -126,8 +126,9 @@ class Scanner:
 
 
 def _says_more(thing: Item, other: Item) -> bool:
-    """Whether a name is to be preferred; "desert scene with" is a place in a picture."""
-    return thing.length > other.length and not (thing.kind == "noise" and other.kind == "place")
+    """Whether a name is to be preferred; "beach sunset" names no thing."""
+    grounded = thing.kind != "thing" and other.kind in ("place", "time")
+    return thing.length > other.length and not grounded
 
 
 def _silent_at(words: Words, place: int) -> Item | None:
@@ -162,9 +163,8 @@ def _single(words: Words, place: int) -> Item:
     """A word that fits nothing else; the longest of those that speak of another thing."""
     if words.at(place) in tables.PRONOUNS:
         return Item("it", 1)
+    if apart := _NOT_SHOWN.length_at(words, place):
+        return Item("noise", apart, clear=False)
     if swallowing := _SWALLOWING.length_at(words, place):
         return Item("swallow", swallowing, clear=False)
     return Item("noise", 1, clear=False)
-
-
-_SWALLOWING = phrases(tables.SWALLOWING)

@@ -56,7 +56,9 @@ def zone_at(words: Words, place: int) -> Item | None:
     tail = _AFTER.length_at(words, end)
     end += tail
     end += _OF_PICTURE.length_at(words, end)
-    if words.at(end) == "of" or (words.at(start) in ("upper", "lower") and length + tail < 2):
+    if words.at(end) == "of":  # "at the top of the tree": no part of the picture
+        return Item("noise", end + 1 - place, clear=False)
+    if words.at(start) in ("upper", "lower") and length + tail < 2:
         return None
     clear = not (words.at(start + length) == "corner" and " " not in zone)
     return Item("zone", end - place, zone, clear)

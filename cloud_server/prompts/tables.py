@@ -82,7 +82,8 @@ ORDERS: Final = _rows(
 BEING: Final = _split(
     "is are be being was stands stand standing sits sit sitting lies lie lying located placed "
     "positioned situated seen shown put set floats float floating flies fly flying "
-    "hovers hovering appears resting rests rest visible should must can will drawn painted find found"
+    "hovers hovering appears resting rests rest visible should must can will drawn painted find "
+    "found"
 )
 """They say that something is there, which a picture cannot but show."""
 NEVER_VERBS: Final = _split("present")
@@ -102,6 +103,13 @@ WHICH: Final = _rows("which|that|who|which is|that is|who is|which are|that are"
 PRONOUNS: Final = _split("it him them he she they")
 SWALLOWING: Final = _rows("of|like|shaped like|such as|looks like|than|as|from|made of|into")
 """The thing behind one of these is not itself in the picture."""
+
+NOT_SHOWN: Final = _rows(
+    "in front of|in back of|inside of|outside of|out of|at the foot of|at the base of|at the edge "
+    "of|on the edge of|on the roof of|on the head of|on the back of|at the side of|at the end of|"
+    "in the shade of|in the shadow of|to the side of|at the door of|at the feet of|because of"
+)
+"""How things stand to each other that no relation says; the other thing is there all the same."""
 
 SIDES: Final = _rows("left|right")
 RELATIONS: Final = {
@@ -194,7 +202,7 @@ OTHER_FUNCTION_WORDS: Final = _split(
 )
 NO_VERBS: Final = _split(
     "building painting drawing clothing parking string spring morning evening ceiling wedding "
-    "pudding dressing plushie earring racing housing stuffing topping keyring printing"
+    "news pudding dressing plushie earring racing housing stuffing topping keyring"
 )
 """They end like something that is done, and name things."""
 NOT_OF_A_KIND: Final = ("hot air balloon", "house of cards", "water balloon", "tree house")
