@@ -135,9 +135,8 @@ class Binder:
             UnclearError: it is named again with another number, or without saying that it is.
         """
         if item.kind == "it":
-            real = [at for at, _ in enumerate(self._entries)]
-            if len(real) == 1:
-                return real[0]
+            if len(self._entries) == 1:
+                return 0
             self.clear = False
             return self._new(Item("other", 1))
         known = [at for at, entry in enumerate(self._entries) if entry.name == item.word]
@@ -196,7 +195,7 @@ class Binder:
             return item.ground
         if self._host >= 0 and self._host != subject:
             return self._host
-        others = [at for at, _ in enumerate(self._entries) if at != subject]
+        others = [at for at in range(len(self._entries)) if at != subject]
         return others[0] if len(others) == 1 else -1
 
     def _subject(self, *, for_zone: bool) -> int:
@@ -221,7 +220,9 @@ class Binder:
         entry = self._entries[self._last]
         if self._link == "and":
             return entry.before if entry.link == "relation" else self._last
-        if len(self._entries) == 1 or self._link == "stop":
+        before = self._entries[entry.before] if entry.before >= 0 else None
+        alone = entry.link in ("", "comma", "stop") and (before is None or before.settled)
+        if alone or self._link == "stop":
             return self._last
         self.clear = False
         return -1

@@ -57,8 +57,7 @@ class TaughtWorld:
     Attributes:
         nouns: the things, in singular and plural.
         grounds: the places.
-        places: words for a place to its number in `grounds` and to whether they need no
-            preposition.
+        places: words for a place to its number in `grounds`.
         befores: what may stand before these words.
         times: the times of day that some place has.
     """
@@ -118,16 +117,15 @@ class TaughtWorld:
 def _check(things: Any, places: Any) -> None:
     if not isinstance(things, dict) or not isinstance(places, dict):
         raise TypeError("things or places are no table")
-    lists = [*things.values()]
-    for said in places.values():
-        lists += [said["wordings"], said["times"]]
-    for texts in lists:
+    named = [*things.values(), *([name] for name in things)]
+    named += [said["wordings"] for said in places.values()]
+    for texts in [*named, *(said["times"] for said in places.values())]:
         if type(texts) is not list or not all(isinstance(text, str) for text in texts):
             raise TypeError("a list holds something else than words")
-    if not all(text.split() for texts in things.values() for text in texts):
-        raise ValueError("a thing goes by nothing")
-    if not all(name.split() for name in things) or not all(things.values()):
-        raise ValueError("a thing goes by nothing")
+        if not texts:
+            raise ValueError("a list is empty")
+    if not all(text.split() for texts in named for text in texts):
+        raise ValueError("something goes by no word")
 
 
 def _nouns(name: str, phrases: Sequence[str]) -> Iterator[tuple[Words, Noun]]:
