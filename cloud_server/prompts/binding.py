@@ -84,8 +84,9 @@ class Binder:
             self._put(item, rest)
         elif item.kind not in ("noise", "swallow"):
             self._join(item)
-        elif self._open:
+        else:
             self._open = None  # "left of the very old ...": whatever it is, it is not what follows
+            self._link = self._link or "noise"
 
     def _join(self, item: Item) -> None:
         if self._open:
@@ -112,6 +113,7 @@ class Binder:
             entry.link, entry.before = "relation", first
         elif entry.before < 0 and number != self._last:
             entry.link, entry.before = self._link, self._last
+            self.clear &= self._last < 0 or self._link != "" or bool(self._ahead)
             tight = self._link == "and" and self._last >= 0
             if tight and self._entries[self._last].link == "relation":
                 self._doubts.add(number)
@@ -218,8 +220,10 @@ class Binder:
     def _coordinated(self) -> int:
         """Who is meant by "and above a house" or ", at the top"."""
         entry = self._entries[self._last]
-        if self._link == "and":
-            return entry.before if entry.link == "relation" else self._last
+        if self._link == "and" and entry.link == "relation":
+            return entry.before
+        if self._link == "and" and entry.settled:
+            return self._last
         before = self._entries[entry.before] if entry.before >= 0 else None
         alone = entry.link in ("", "comma", "stop") and (before is None or before.settled)
         if alone or self._link == "stop":

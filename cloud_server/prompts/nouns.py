@@ -81,6 +81,8 @@ class NounFinder:
         if end == place + 1 and _is_verb(words, place):
             return None
         phrase, clear = _phrase(noun, words.all[start:begin])
+        if not noun.plural and amount.count > 1 and begin > start:
+            raise UnclearError("a two story house is one house")
         count = _count(noun, amount, words.at(place))
         return Item(
             "thing", end - place, noun.name, clear and amount.clear, phrase, count, amount.mention
@@ -139,7 +141,7 @@ class NounFinder:
     def _is_taught(self, words: Words, place: int) -> bool:
         """Whether a name like "bunch of grapes" stands there."""
         found = self._nouns.at(words, place)
-        return bool(found) and "of" in words.all[place : place + found[0]] if found else False
+        return found is not None and "of" in words.all[place : place + found[0]]
 
 
 def _counted(words: Words, place: int) -> _Amount:

@@ -9,6 +9,7 @@ it did not understand makes a reading incomplete.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cloud_server.prompts.asked import Asked
 from cloud_server.prompts.binding import Binder
@@ -55,6 +56,10 @@ class PromptReader:
     def _place(self, items: Sequence[Item]) -> tuple[str | None, bool]:
         """The canonical place, and whether all that is said of it is in that."""
         clear = all(item.clear for item in items if item.kind in ("place", "time"))
+        clear &= not any(
+            before.kind in ("near", "noise") and item.kind == "place"
+            for before, item in pairwise(items)
+        )
         grounds = {item.ground for item in items if item.kind == "place"}
         times = {item.word for item in items if item.kind in ("place", "time") and item.word}
         if len(grounds) != 1:

@@ -24,7 +24,7 @@ _SWALLOWING = phrases(tables.SWALLOWING)
 _NOT_SHOWN = phrases(tables.NOT_SHOWN)
 _PARTS = tables.SPLIT_AT_HYPHENS
 _WHOLE = frozenset(("night-time", "day-time", "day-light", "close-up"))
-_SIDE_ENDS = phrases(text for text in tables.SIDE_ENDS if text)
+_SIDE_ENDS = phrases(tables.SIDE_ENDS)
 
 
 def _joins() -> Lexicon[Kind]:

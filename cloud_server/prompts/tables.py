@@ -37,18 +37,16 @@ AMOUNTS: Final = {
 }  # fmt: skip
 POINTERS: Final = _split("the this that these those")
 OWNERS: Final = _split("my your his her their our its someone's")
-UNSURE: Final = (
-    *_rows(
-        "many|some|several|few|a few|quite a few|a lot of|lots of|plenty of|numerous|various|"
-        "multiple|countless|dozens of|hundreds of|thousands of|tons of|loads of|any|more|most|all"
-        "|every|each|a number of|a group of|groups of|a bunch of|bunches of|a herd of|a flock of|a "
-        "school of|a pack of|a crowd of|a pile of|a row of|an army of|a family of|a set of|all the",
-        "at least|at most|up to|more than|less than|"
-        "fewer than|approximately|a handful of|a swarm of|a colony of|a collection of|enough|much|"
-        "a variety of|half|half a|half an|part of a|too many|so many|a million|a hundred|a thousand"
-        "|hundred|thousand|million|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|thirteen|"
-        "fourteen|fifteen|sixteen|seventeen|eighteen|nineteen",
-    ),
+UNSURE: Final = _rows(
+    "many|some|several|few|a few|quite a few|a lot of|lots of|plenty of|numerous|various|"
+    "multiple|countless|dozens of|hundreds of|thousands of|tons of|loads of|any|more|most|all"
+    "|every|each|a number of|a group of|groups of|a bunch of|bunches of|a herd of|a flock of|a "
+    "school of|a pack of|a crowd of|a pile of|a row of|an army of|a family of|a set of|all the",
+    "at least|at most|up to|more than|less than|"
+    "fewer than|approximately|a handful of|a swarm of|a colony of|a collection of|enough|much|"
+    "a variety of|half|half a|half an|part of a|too many|so many|a million|a hundred|a thousand"
+    "|hundred|thousand|million|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|thirteen|"
+    "fourteen|fifteen|sixteen|seventeen|eighteen|nineteen",
 )
 """Before a thing, they leave open how many there are."""
 ROUGH: Final = _split("about around roughly nearly almost")
@@ -105,6 +103,7 @@ SWALLOWING: Final = _rows("of|like|shaped like|such as|looks like|than|as|from|m
 """The thing behind one of these is not itself in the picture."""
 
 NOT_SHOWN: Final = _rows(
+    "from left to right|from right to left|from top to bottom|from bottom to top|left to right|"
     "in front of|in back of|inside of|outside of|out of|at the foot of|at the base of|at the edge "
     "of|on the edge of|on the roof of|on the head of|on the back of|at the side of|at the end of|"
     "in the shade of|in the shadow of|to the side of|at the door of|at the feet of|because of"
@@ -116,7 +115,7 @@ RELATIONS: Final = {
     "above": _rows(
         "above|over|on top of|atop|higher than|higher up than|up above|further up than|above of|"
         "farther up than|at a higher place than|at a higher position than|at a higher spot than|"
-        "in a higher place than|on the top of the"
+        "in a higher place than"
     ),
     "below": _rows(
         "below|under|beneath|underneath|lower than|lower down than|down below|further down than|"
@@ -138,7 +137,7 @@ OWN_SIDES: Final = _rows(
 DANGLING: Final = {"above": _rows("on top|above|overhead"), "below": _rows("below|underneath")}
 """Relations to what was spoken of last, if anything."""
 EXACTLY: Final = _split("right just directly immediately straight")
-SIDE_ENDS: Final = _rows("hand side|side| ")
+SIDE_ENDS: Final = _rows("hand side|side")
 """After "to the fox's left"."""
 
 ZONE_BEFORE: Final = _rows("at|in|on|to|toward|towards|near|at the very|in the very|by|into")

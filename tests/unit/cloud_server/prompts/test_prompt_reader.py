@@ -141,6 +141,8 @@ def test_every_thing_of_the_world_is_read_by_its_name() -> None:
         ("a fox to the left of very green and a car", []),
         ("a fox, a car. It is left of a tree", []),
         ("a tree to the fox's left", []),
+        ("a rocket flying to the moon above a house", []),
+        ("a frog holding an umbrella above a pig", []),
         ("two foxes, a fox and a tree to the fox's left", []),
     ],
 )
@@ -167,6 +169,8 @@ def test_only_certain_relations_are_given(prompt: str, relations: list[str]) -> 
         ("a fox in the top-left corner of the picture", ["top left"]),
         ("two foxes, one on the left and one on the right", [None]),
         ("a fox which is at the bottom", ["bottom"]),
+        ("a fox and a car on the left and right", [None, None]),
+        ("from left to right: a fox, a car", [None, None]),
     ],
 )
 def test_only_certain_zones_are_given(prompt: str, zones: list[str | None]) -> None:
