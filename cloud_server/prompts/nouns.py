@@ -118,6 +118,9 @@ class NounFinder:
                 return found[1], place, end + 1
             if not self.goes_on(words, end) and not self.noun_at(words, end):
                 return found[1], place, end
+            following = self.noun_at(words, end)
+            if following and following[1].name == found[1].name:
+                raise UnclearError("the same thing again and again")
             place = end
         return None
 

@@ -18,6 +18,7 @@ _OPEN = meanings(
 _OWN = meanings({said.format(side): side for side in tables.SIDES for said in tables.OWN_SIDES})
 _DANGLING = meanings({said: word for word, row in tables.DANGLING.items() for said in row})
 _BEFORE = phrases(tables.ZONE_BEFORE)
+_DIRECTIONS = ("to", "toward", "towards", *tables.SIDES)
 _AFTER = phrases(tables.ZONE_AFTER)
 _OF_PICTURE = phrases(tables.OF_PICTURE)
 
@@ -56,12 +57,20 @@ def zone_at(words: Words, place: int) -> Item | None:
     tail = _AFTER.length_at(words, end)
     end += tail
     end += _OF_PICTURE.length_at(words, end)
+    turned = _is_turned(words.at(place - 1)) and words.at(place) in _DIRECTIONS
+    if turned:
+        return Item("noise", end - place, clear=False)
     if words.at(end) == "of":  # "at the top of the tree": no part of the picture
         return Item("noise", end + 1 - place, clear=False)
     if words.at(start) in ("upper", "lower") and length + tail < 2:
         return None
     clear = not (words.at(start + length) == "corner" and " " not in zone)
     return Item("zone", end - place, zone, clear)
+
+
+def _is_turned(word: str) -> bool:
+    """Whether a side behind this word says where something goes or looks."""
+    return word in tables.TURNED or (word.endswith("ing") and word not in tables.BEING)
 
 
 def _name_at(words: Words, place: int) -> tuple[int, str] | None:

@@ -145,6 +145,8 @@ DOWN: Final = {"top": "top", "upper": "top", "bottom": "bottom", "lower": "botto
 ACROSS: Final = {"left": "left", "right": "right"}
 MIDDLE: Final = _split("center middle")
 CENTERED: Final = _split("centered")
+TURNED: Final = _split("looks turns drives goes moves points faces runs walks swims sails heads")
+"""Whoever does this, or something else that ends in -ing, to the left, is not yet at the left."""
 ZONE_AFTER: Final = _rows(
     "corner|side|half|part|edge|area|third|end|section|portion|border|hand side|hand corner|"
     "hand half|region|hand part|quarter|quadrant"
