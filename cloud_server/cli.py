@@ -18,6 +18,7 @@ from cloud_server.settings import (
     DTYPES,
     LOG_LEVELS,
     SAMPLINGS,
+    SETTLINGS,
     Settings,
     choose_api_key,
 )
@@ -244,6 +245,25 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--sampling",
         SAMPLINGS,
         "order of decoding; auto = reference for Show-o's weights, else standard",
+    )
+    _add(
+        group,
+        "--mend",
+        "how often a picture that does not show what was asked is mended at most: auto, off or a "
+        "number; auto = 3 for weights that can point at things, 0 for others",
+    )
+    _add_choice(
+        group,
+        "--settle",
+        SETTLINGS,
+        "passes of a second look at every token; auto = 4 with the order standard, else none",
+    )
+    _add(
+        group,
+        "--best-of",
+        "draw at most so many pictures until the model says that one shows what was asked; for "
+        "weights that cannot be mended, such as Show-o's",
+        int,
     )
     _add(group, "--device", "auto, cpu, cuda or cuda:N")
     _add(group, "--threads", "CPU threads of the model; 0 = automatic", int)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared_protocol.errors import ConfigError
-from shared_protocol.messages import MAX_NEW_TOKENS, MAX_STEPS
+from shared_protocol.messages import MAX_MENDS, MAX_NEW_TOKENS, MAX_STEPS
 from shared_protocol.tokens import MAX_GRID
 
 API_KEY_VARIABLE = "UNIMIC_API_KEY"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SAMPLINGS = ("auto", "reference", "standard")
+SETTLINGS = ("auto", "off", "4", "8", "16")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _ROOT = re.compile(r"(/[\w.~-]+)*", re.ASCII)
 _OWN_PATHS = ("v1", "healthz", "readyz", "metrics", "docs", "openapi.json")
@@ -43,6 +44,12 @@ class Settings:
             weights and bfloat16 for Show-o's.
         sampling: the order in which picture tokens are fixed, one of `SAMPLINGS`; "auto" takes
             "standard" for compact weights and "reference", exactly Show-o's, for Show-o's.
+        mend: how often a picture is mended at most where a request does not say it: "auto", "off"
+            or a number; "auto" is 3 for weights that were taught to point at things, 0 for others.
+        settle: in how many passes a picture is settled: "auto", "off", "4", "8" or "16"; "auto" is
+            4 with the order "standard", 0 with "reference".
+        best_of: how many pictures are drawn at most, until the model says that one shows what was
+            asked; for weights that cannot be mended.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads of the model; 0 leaves the choice to torch.
         api_key: key that clients must present; None serves everybody.
@@ -89,6 +96,9 @@ class Settings:
     entropy: Path | None = None
     dtype: str = "auto"
     sampling: str = "auto"
+    mend: str = "auto"
+    settle: str = "auto"
+    best_of: int = 1
     device: str = "auto"
     threads: int = 0
     api_key: str | None = field(default=None, repr=False)
@@ -132,6 +142,8 @@ class Settings:
             if getattr(self, name) not in choices:
                 said = f"{name.replace('_', ' ')} is {getattr(self, name)!r}"
                 raise ConfigError(said, f"use one of {choices}")
+        if self.mend not in ("auto", "off", *map(str, range(MAX_MENDS + 1))):
+            raise ConfigError(f"mend is {self.mend!r}", f"use auto, off or 0..{MAX_MENDS}")
         if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
             raise ConfigError(
                 "the API key is empty or holds characters that no HTTP header can carry",
@@ -145,9 +157,15 @@ class Settings:
             )
 
 
-_CHOICES = (("log_level", LOG_LEVELS), ("dtype", DTYPES), ("sampling", SAMPLINGS))
+_CHOICES = (
+    ("log_level", LOG_LEVELS),
+    ("dtype", DTYPES),
+    ("sampling", SAMPLINGS),
+    ("settle", SETTLINGS),
+)
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("threads", 0, 1024),
+    ("best_of", 1, 64),
     ("max_batch", 0, 1024),
     ("max_queue", 1, 100_000),
     ("max_inflight", 1, 100_000),

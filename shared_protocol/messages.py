@@ -27,6 +27,7 @@ OnStep = Callable[[int, int], None]
 
 MAX_STEPS = 100
 MAX_NEW_TOKENS = 512
+MAX_MENDS = 8
 MAX_GUIDANCE = 25.0
 GUIDANCE_UNIT = 0.05
 """Guidance travels as a multiple of this."""
@@ -43,6 +44,8 @@ class Options:
         seed: 0..2^32-1; equal seeds give equal results.
         max_new_tokens: longest answer in tokens, 1..MAX_NEW_TOKENS; None = the bundle's default.
         reply: the scenario that the reply's image tokens must use; None = the sender chooses.
+        mend: how often a picture that does not show what was asked is mended, 0..MAX_MENDS; None =
+            as the server does. Turns of conversations cannot say it.
 
     Raises:
         InvalidInputError: a value outside its range.
@@ -53,8 +56,10 @@ class Options:
     seed: int = 0
     max_new_tokens: int | None = None
     reply: Scenario | None = None
+    mend: int | None = None
 
     def __post_init__(self) -> None:
+        _check("mend", self.mend, 0, MAX_MENDS)
         _check("steps", self.steps, 1, MAX_STEPS)
         _check("guidance", self.guidance, 0.0, MAX_GUIDANCE)
         _check("seed", self.seed, 0, 2**32 - 1)

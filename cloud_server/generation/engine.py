@@ -5,6 +5,7 @@ Does not know bytes, HTTP, pixels, text, or which host runs it; holds no global 
 ::
 
     PictureWork ── canvas, windows ──► masked decoding ──► PictureResult (codes)
+                                               └─► mended, settled
     AnswerWork ───── mmu prompt ────────► next-token decoding ──► AnswerResult (text ids)
 
 A batch is a list. By default the requests of a batch pass through the network one by one, so that
@@ -22,20 +23,36 @@ import torch
 from numpy.typing import NDArray
 
 from cloud_server.generation.backbone.protocol import Backbone
-from cloud_server.generation.image_logits import guided_image_logits
+from cloud_server.generation.canvases import (
+    Job,
+    Place,
+    negative_of,
+    start_codes,
+    watcher,
+    window_seed,
+)
 from cloud_server.generation.masked_decoding import (
     STANDARD,
     DecodingPolicy,
     NoiseSource,
     RowGenerators,
-    decode_masked,
 )
+from cloud_server.generation.mending.choosing import shows
+from cloud_server.generation.mending.finishing import (
+    Finisher,
+    PriceOf,
+    Progress,
+    Unfinished,
+)
+from cloud_server.generation.mending.layout import Layout, lay_out
+from cloud_server.generation.mending.looking import Onlooker
+from cloud_server.generation.mending.mender import Draft, Mender
+from cloud_server.generation.mending.wording import Wording
+from cloud_server.generation.painting import Brush, Painter, no_words
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.text_decoding import AnswerOptions, PictureReader, generate_text
 from cloud_server.generation.windows import (
     UNKNOWN,
-    IntGrid,
-    Window,
     in_waves,
     pad_to_side,
     plan_windows,
@@ -49,14 +66,13 @@ from cloud_server.generation.work import (
     Result,
     Work,
 )
+from cloud_server.prompts.asked import Asked
 from shared_protocol.errors import InvalidInputError, TokenRangeError
 from shared_protocol.messages import OnStep
 from shared_protocol.vocabulary import Vocabulary
 
 FILL_STEPS = 8
 """Steps that fill the gaps of a picture before a question about it is answered."""
-_SEED_STEP = 0x9E3779B9
-"""Between the seeds of a request's windows; odd, so that 2**32 windows differ."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,11 @@ class EngineOptions:
         windows_per_forward: most windows of one request that are filled together.
         kept_pictures: of how many pictures the network's reading is kept for further questions
             (3 MB each for the built-in transformer, 100 MB for Show-o's in float32).
+        places: phrases of places that prompts are laid out in if they name none; none at all =
+            nothing is laid out.
+        mend: how often a result is mended at most where a request does not say it.
+        best_of: how many pictures are drawn at most, until the model says that one shows what was
+            asked; for backbones that cannot be mended.
     """
 
     eot_id: int
@@ -85,16 +106,14 @@ class EngineOptions:
     requests_per_forward: int = 1
     windows_per_forward: int = 4
     kept_pictures: int = 4
+    places: tuple[str, ...] = ()
+    mend: int = 0
+    best_of: int = 1
 
 
 def seeded_noise(seeds: Sequence[int], device: torch.device | str = "cpu") -> NoiseSource:
     """One generator per request, so that its draws are its own; another device, other draws."""
     return RowGenerators([torch.Generator(device).manual_seed(seed) for seed in seeds])
-
-
-def window_seed(seed: int, index: int) -> int:
-    """The seed of a request's `index`-th window; the first one's is the request's own."""
-    return (seed + index * _SEED_STEP) % (1 << 64)
 
 
 class Engine:
@@ -106,12 +125,24 @@ class Engine:
         vocabulary: Vocabulary,
         options: EngineOptions,
         noise: Callable[[Sequence[int]], NoiseSource] | None = None,
+        wording: Wording | None = None,
+        price_of: PriceOf | None = None,
     ) -> None:
         self._backbone = backbone
         self._vocabulary = vocabulary
         self._options = options
         self._noise = noise or partial(seeded_noise, device=backbone.device)
         self._pictures = PictureReader(backbone, vocabulary, options.kept_pictures)
+        self._painter = Painter(
+            backbone, vocabulary, options.eot_id, options.max_text_len, options.policy
+        )
+        self._wording = wording
+        self._onlooker = self._mender = None
+        if wording is not None:
+            self._onlooker = Onlooker(backbone, vocabulary, self._pictures, wording)
+            if backbone.pointing is not None:
+                self._mender = Mender(self._painter, self._onlooker, wording, self._noise)
+        self._finisher = Finisher(self._painter, self._mender, price_of, options.side)
 
     def run(self, requests: Sequence[Work], on_step: OnStep | None = None) -> list[Result]:
         """Run requests that share kind and steps; results come in the order of the requests.
@@ -140,59 +171,141 @@ class Engine:
         return self._answer([r for r in chunk if isinstance(r, AnswerWork)], on_step)
 
     def _generate(self, requests: Sequence[PictureWork], on_step: OnStep) -> list[PictureResult]:
+        results = self._draw(requests, on_step)
+        for number in range(1, self._options.best_of if self._chooses else 1):
+            wrong = [i for i, r in enumerate(requests) if not self._shows(r, results[i])]
+            if not wrong:
+                break
+            others = [
+                replace(requests[i], seed=window_seed(requests[i].seed, -number)) for i in wrong
+            ]
+            for index, drawn in zip(wrong, self._draw(others, on_step), strict=True):
+                # The last try is no better than the first where none shows what was asked.
+                if self._shows(requests[index], drawn):
+                    results[index] = drawn
+        return results
+
+    @property
+    def _chooses(self) -> bool:
+        return self._onlooker is not None and self._mender is None
+
+    def _shows(self, request: PictureWork, result: PictureResult) -> bool:
+        """Whether a whole picture shows what was asked; True where that cannot be told."""
+        side = self._options.side
+        if request.kind != "t2i" or result.codes.shape != (side, side) or not len(request.text_ids):
+            return True
+        assert self._onlooker is not None
+        assert self._wording is not None
+        ids = request.text_ids.astype(np.int64)
+        return shows(result.codes, ids, self._asked(request), self._onlooker, self._wording)
+
+    def _draw(self, requests: Sequence[PictureWork], on_step: OnStep) -> list[PictureResult]:
         jobs = [self._job(request) for request in requests]
         passes = list(self._passes(jobs))
         for index, places in enumerate(passes):
             self._fill(places, _share_of(on_step, index, len(passes)))
         return [PictureResult(job.result()) for job in jobs]
 
-    def _job(self, request: PictureWork) -> "_Job":
+    def _job(self, request: PictureWork) -> Job:
         side = self._options.side
-        start = _start_codes(request, side)
+        start = start_codes(request, side)
         self._check_codes(start)
         canvas = pad_to_side(start, side)
         windows = plan_windows(canvas == UNKNOWN, side, self._options.min_known_share)
         waves = in_waves(windows, canvas == UNKNOWN)
-        return _Job(request, canvas, windows, waves, start.shape)
+        asked = self._asked(request)
+        layout = self._layout(request, start.shape, asked)
+        known = self._known(request, side)
+        return Job(request, canvas, windows, waves, start.shape, layout, known, asked)
 
-    def _passes(self, jobs: Sequence["_Job"]) -> Iterator[list["_Place"]]:
+    def _asked(self, request: PictureWork) -> Asked | None:
+        if self._wording is None:
+            return None
+        return self._wording.asked(request.text_ids.astype(np.int64))
+
+    def _layout(
+        self, request: PictureWork, shape: tuple[int, ...], asked: Asked | None
+    ) -> Layout | None:
+        """Where the things of a prompt go, if a picture of the native size is drawn from nothing.
+
+        Not where something is to be led away from: that belongs to the prompt as it was said.
+        """
+        side = self._options.side
+        fits = request.kind == "t2i" and shape == (side, side) and request.negative_ids is None
+        if not fits or asked is None or not asked.complete or self._mender is None:
+            return None
+        return lay_out(asked, self._options.places, side, request.seed)
+
+    def _rounds(self, request: PictureWork) -> int:
+        return self._options.mend if request.mend is None else request.mend
+
+    def _known(self, request: PictureWork, side: int) -> tuple[str, ...]:
+        """Phrases of what an extended picture shows, or its middle, if that is a window."""
+        codes = request.codes
+        if request.kind != "outpaint" or codes is None or not self._rounds(request):
+            return ()
+        if min(codes.shape) < side or request.mask is not None:
+            return ()
+        top, left = ((length - side) // 2 for length in codes.shape)
+        return self._finisher.names(codes[top : top + side, left : left + side].astype(np.int64))
+
+    def _brush(self, job: Job) -> Brush:
+        request = job.request
+        words = request.text_ids.astype(np.int64)
+        if job.layout is not None and self._wording is not None:
+            words = self._wording.prompt(job.layout.text)
+        return Brush(words, request.guidance, request.temperature, negative_of(request))
+
+    def _passes(self, jobs: Sequence[Job]) -> Iterator[list[Place]]:
         """The windows of all jobs, in groups that are filled together, in order."""
         size = max(self._options.requests_per_forward, self._options.windows_per_forward)
         for wave in range(max(len(job.waves) for job in jobs)):
             places = [
-                _Place(job, index)
+                Place(job, index)
                 for job in jobs
                 if wave < len(job.waves)
                 for index in job.waves[wave]
             ]
             yield from (places[start : start + size] for start in range(0, len(places), size))
 
-    def _fill(self, places: Sequence["_Place"], on_step: OnStep) -> None:
-        """Run masked decoding on some windows, in place."""
+    def _fill(self, places: Sequence[Place], on_step: OnStep) -> None:
+        """Run masked decoding on some windows, mend and settle them, in place."""
         requests = [place.job.request for place in places]
         codes = np.stack([place.codes.reshape(-1) for place in places])  # (B, N)
-        logits = guided_image_logits(
-            self._backbone,
-            self._vocabulary,
-            [request.text_ids.astype(np.int64) for request in requests],
-            guidance=[request.guidance for request in requests],
-            negatives=[_negative(request) for request in requests],
-            eot_id=self._options.eot_id,
-            max_text_len=self._options.max_text_len,
-            tokens=codes.shape[1],
+        brushes = [self._brush(place.job) for place in places]
+        steps = requests[0].steps
+        progress = Progress(on_step, steps + self._finisher.sure_steps)
+        decoded = self._painter.fill(
+            torch.from_numpy(codes),
+            brushes,
+            steps,
+            self._noise([place.seed for place in places]),
+            lambda step, _: progress.reach(step),
+            watcher(places),
         )
-        decoded = decode_masked(
-            logits,
-            torch.from_numpy(codes).to(self._backbone.device),
-            steps=requests[0].steps,
-            temperatures=[request.temperature for request in requests],
-            policy=self._options.policy,
-            noise=self._noise([place.seed for place in places]),
-            on_step=on_step,
-            on_codes=_watcher(places),
+        unfinished = [
+            self._unfinished(place, brush, row)
+            for place, brush, row in zip(places, brushes, decoded.numpy(), strict=True)
+        ]
+        for place, grid in zip(places, self._finisher.finish(unfinished, progress), strict=True):
+            place.show(grid.reshape(-1))
+            place.fill(grid.reshape(-1))
+
+    def _unfinished(self, place: Place, brush: Brush, row: NDArray[np.int64]) -> Unfinished:
+        request, side = place.job.request, self._options.side
+        asked = place.job.asked
+        draft = Draft(
+            codes=row.reshape(side, side),
+            wanted=place.codes == UNKNOWN,
+            asked=Asked(()) if asked is None else asked,
+            layout=place.job.layout,
+            brush=brush,
+            seed=place.seed,
+            rounds=self._rounds(request),
+            steps=request.steps,
         )
-        for place, row in zip(places, decoded.cpu().numpy(), strict=True):
-            place.fill(row)
+        words = request.text_ids.astype(np.int64)
+        return Unfinished(draft, place.extent, words, asked is not None, place.job.known)
 
     def _answer(self, requests: Sequence[AnswerWork], on_step: OnStep) -> list[AnswerResult]:
         requests = self._without_gaps(requests, on_step)
@@ -221,11 +334,10 @@ class Engine:
         gappy = [request for request in requests if request.missing is not None]
         if not gappy:
             return requests
-        no_words = np.zeros(0, dtype=np.int64)
         fills = [
             PictureWork(
                 "inpaint",
-                no_words,
+                no_words(),
                 codes=request.codes,
                 mask=request.missing,
                 steps=FILL_STEPS,
@@ -258,67 +370,6 @@ class Engine:
             )
 
 
-@dataclass(eq=False)
-class _Job:
-    """One generation request while its canvas is being filled."""
-
-    request: PictureWork
-    canvas: IntGrid
-    windows: list[Window]
-    waves: list[list[int]]
-    shape: tuple[int, ...]
-
-    def result(self) -> IntGrid:
-        return self.canvas[: self.shape[0], : self.shape[1]].copy()
-
-
-@dataclass(frozen=True, eq=False)
-class _Place:
-    """One window of a job."""
-
-    job: _Job
-    index: int
-
-    @property
-    def codes(self) -> IntGrid:
-        return self.job.canvas[self.job.windows[self.index].area]
-
-    @property
-    def seed(self) -> int:
-        return window_seed(self.job.request.seed, self.index)
-
-    def show(self, row: NDArray[np.int64]) -> None:
-        """Tell whoever watches what the picture would be if this window ended with `row`."""
-        watch = self.job.request.watch
-        if watch is not None:
-            canvas = self.job.canvas.copy()
-            cells = canvas[self.job.windows[self.index].area]
-            cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
-            watch(canvas[: self.job.shape[0], : self.job.shape[1]])
-
-    def fill(self, row: NDArray[np.int64]) -> None:
-        cells = self.codes
-        cells[...] = np.where(cells == UNKNOWN, row.reshape(cells.shape), cells)
-
-
-def _negative(request: PictureWork) -> NDArray[np.int64]:
-    """Prompt ids of the pass that guidance leads away from; mostly none."""
-    ids = request.negative_ids
-    return np.zeros(0, dtype=np.int64) if ids is None else ids.astype(np.int64)
-
-
-def _start_codes(request: PictureWork, side: int) -> IntGrid:
-    """The canvas a request starts from: (H, W) codes, `UNKNOWN` where to generate."""
-    if request.codes is None:
-        return np.full(request.grid or (side, side), UNKNOWN, dtype=np.int64)
-    codes = request.codes.astype(np.int64)
-    if request.mask is not None:
-        codes[request.mask] = UNKNOWN
-    if request.extension is None:
-        return codes
-    return request.extension.place(codes.astype(np.int32), UNKNOWN).astype(np.int64)
-
-
 def _answer_result(ids: list[int], eot_id: int) -> AnswerResult:
     finished = bool(ids) and ids[-1] == eot_id
     kept = ids[:-1] if finished else ids
@@ -332,18 +383,6 @@ def _check_batch(requests: Sequence[Work]) -> None:
         raise InvalidInputError(
             f"a batch shares kind and steps, got kinds {kinds} and steps {steps}"
         )
-
-
-def _watcher(places: Sequence[_Place]) -> Callable[[torch.Tensor], None] | None:
-    """Shows the codes of every step to those that watch; None where nobody does."""
-    if all(place.job.request.watch is None for place in places):
-        return None
-
-    def show(codes: torch.Tensor) -> None:
-        for place, row in zip(places, codes.cpu().numpy(), strict=True):
-            place.show(row)
-
-    return show
 
 
 def _share_of(on_step: OnStep | None, index: int, parts: int) -> OnStep:

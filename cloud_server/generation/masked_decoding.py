@@ -209,6 +209,8 @@ class DecodingPolicy:
             unknown at the start.
         draws_known: whether random numbers are drawn for the codes of known positions as well, as
             Show-o does. Same distribution without, other draws, less time.
+        settle_passes: passes in which a finished window is settled, see `settling`; 0 = none.
+        settle_weight: of what a code costs to send, against its log probability, while settling.
     """
 
     name: str
@@ -217,12 +219,15 @@ class DecodingPolicy:
     code_temperature: float = 1.0
     counts_known: bool = True
     draws_known: bool = True
+    settle_passes: int = 0
+    settle_weight: float = 0.5
 
 
 REFERENCE = DecodingPolicy("reference", cosine_masked_count, compounding_temperature)
 """Exactly Show-o."""
-STANDARD = DecodingPolicy("standard", early_masked_count, gentle_temperature, 0.6, False, False)
-"""What small models draw best with: background first, sure codes, even progress in small holes."""
+STANDARD = DecodingPolicy("standard", early_masked_count, gentle_temperature, 0.6, False, False, 4)
+"""What small models draw best with: background first, sure codes, even progress in small holes, and
+a second look at every code in the end."""
 POLICIES = {policy.name: policy for policy in (REFERENCE, STANDARD)}
 
 

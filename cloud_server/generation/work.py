@@ -41,6 +41,7 @@ class PictureWork:
         seed: of this request's own random generator.
         negative_ids: (N,) prompt ids of the pass that guidance leads away from; None = empty.
         watch: told, after each step, the (H, W) codes as they are then, -1 where there are none.
+        mend: how often the result is mended at most; None = as the engine does.
     """
 
     kind: PictureKind
@@ -55,6 +56,7 @@ class PictureWork:
     seed: int = 0
     negative_ids: AnyIntegers | None = None
     watch: Watch | None = None
+    mend: int | None = None
 
     def __post_init__(self) -> None:
         _check_text_ids(self.text_ids)

@@ -68,6 +68,12 @@ class TaughtWorld:
     befores: Mapping[Words, frozenset[str]]
     times: frozenset[str]
 
+    def phrases_of_places(self) -> tuple[str, ...]:
+        """The canonical words of every place at every time of day."""
+        return tuple(
+            dict.fromkeys(phrase for ground in self.grounds for phrase in ground.at.values())
+        )
+
     @classmethod
     def load(cls, path: Path) -> TaughtWorld | None:
         """Read it from a bundle's file of words; None if that does not say what can be drawn.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ import torch
 
 from cloud_server.generation.backbone.registry import kind_of
 from cloud_server.generation.engine import Engine, EngineOptions
-from cloud_server.generation.masked_decoding import POLICIES
+from cloud_server.generation.masked_decoding import POLICIES, DecodingPolicy
+from cloud_server.generation.mending.finishing import PriceOf
+from cloud_server.generation.mending.wording import Wording
 from cloud_server.generation.prompting import QuestionFrame
+from cloud_server.prompts.reader import PromptReader
+from cloud_server.prompts.taught import TaughtWorld
 from cloud_server.serving.loaded_model import (
     LoadedModel,
     PicturesOnly,
@@ -31,12 +36,13 @@ from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.bundles.published import find_transformer
 from shared_protocol.bundles.with_entropy import with_entropy
+from shared_protocol.entropy.prices import CodePrices, context_of
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.codec import decode_request, encode_request, encode_response
 from shared_protocol.messages import Options, Request
 from shared_protocol.selfcheck.recorded_digests import check_probabilities
 from shared_protocol.selfcheck.roundtrip import round_trip_digest
-from shared_protocol.tasks import Task
+from shared_protocol.tasks import Scenario, Task
 from shared_protocol.tokens import ImageTokens, TextTokens
 
 logger = logging.getLogger(__name__)
@@ -68,6 +74,7 @@ def load_model(settings: Settings) -> LoadedModel:
             max_batch,
             dtype=settings.dtype,
             sampling=settings.sampling,
+            care=Care(settings.mend, settings.settle, settings.best_of),
         ),
         device=_describe(device),
         max_batch=max_batch,
@@ -148,7 +155,35 @@ def backbone_path(bundle: Bundle, settings: Settings) -> Path:
     return found
 
 
-def load_engine(
+@dataclass(frozen=True)
+class Care:
+    """What is done about pictures that are not as asked.
+
+    Attributes:
+        mend, settle, best_of: see `Settings`.
+    """
+
+    mend: str = "auto"
+    settle: str = "auto"
+    best_of: int = 1
+
+    def rounds(self, usual: int) -> int:
+        """How often a picture is mended at most."""
+        return (
+            {"auto": usual, "off": 0}[self.mend] if self.mend in ("auto", "off") else int(self.mend)
+        )
+
+    def settled(self, policy: DecodingPolicy) -> DecodingPolicy:
+        """The policy with the passes that were asked for."""
+        if self.settle == "auto":
+            return policy
+        return replace(policy, settle_passes=0 if self.settle == "off" else int(self.settle))
+
+
+_USUAL_CARE = Care()
+
+
+def load_engine(  # noqa: PLR0913 - what to load, and how to run it
     bundle: Bundle,
     path: Path,
     device: str,
@@ -156,11 +191,13 @@ def load_engine(
     *,
     dtype: str = "auto",
     sampling: str = "auto",
+    care: Care = _USUAL_CARE,
 ) -> Runner:
     """The engine over the weights at `path`, of any kind in the registry.
 
     Args:
         dtype, sampling: see `Settings`.
+        care: what is done about pictures that are not as asked.
 
     Raises:
         CheckpointError: no weights there, or weights of another vocabulary than the bundle's.
@@ -173,16 +210,58 @@ def load_engine(
             "install both again, or name another --backbone",
         )
     logger.info("weights: %s, %.3f GB on %s", kind.name, weights.size / 1e9, device)
+    policy = kind.policy if sampling == "auto" else POLICIES[sampling]
+    world = taught_world(bundle)
     options = EngineOptions(
         eot_id=bundle.eot_id,
         frame=question_frame(bundle),
         side=bundle.grid[0],
         max_text_len=weights.max_text_len,
-        policy=kind.policy if sampling == "auto" else POLICIES[sampling],
+        policy=care.settled(policy),
         requests_per_forward=max_batch,
+        places=() if world is None else world.phrases_of_places(),
+        mend=care.rounds(kind.mends),
+        best_of=care.best_of,
     )
-    engine = Engine(weights.backbone, bundle.vocabulary, options)
+    engine = Engine(
+        weights.backbone,
+        bundle.vocabulary,
+        options,
+        wording=wording_of(bundle, world),
+        price_of=price_of(bundle),
+    )
     return engine if weights.answers_from_tokens else PicturesOnly(engine, str(path))
+
+
+def taught_world(bundle: Bundle) -> TaughtWorld | None:
+    """What the bundle's models can draw; None where the bundle does not say."""
+    world = bundle.manifest.typing.world
+    return None if world is None else TaughtWorld.load(bundle.file(world))
+
+
+def wording_of(bundle: Bundle, world: TaughtWorld | None) -> Wording:
+    """How texts become the bundle's ids, and what prompts ask for where its world is known."""
+    tokenizer = bundle.text_tokenizer
+    reader = None if world is None else PromptReader(world)
+    return Wording(
+        lambda text: tokenizer.encode(text).ids.tolist(),
+        lambda ids: tokenizer.decode(TextTokens(np.array(ids, np.int32), tokenizer.size)),
+        question_frame(bundle),
+        bundle.eot_id,
+        (lambda _: None) if reader is None else reader.read,
+    )
+
+
+def price_of(bundle: Bundle) -> PriceOf | None:
+    """What image codes cost to send with the bundle's models; None where it has none."""
+    models = bundle.entropy
+    preferred = (Scenario.ADAPTED, Scenario.TEXT_CONDITIONED, Scenario.GENERIC)
+    scenario = next((each for each in preferred if each in models.available()), None)
+    if scenario is None:
+        return None
+    return lambda text, travels, codes: CodePrices(
+        models, scenario, context_of(travels, codes, text.astype(np.int32))
+    )
 
 
 def question_frame(bundle: Bundle) -> QuestionFrame:

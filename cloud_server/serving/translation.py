@@ -175,6 +175,7 @@ def to_work(request: Request, bundle: ServedBundle, watch: Watch | None = None) 
         seed=options.seed,
         negative_ids=None if request.negative is None else request.negative.ids.astype(np.int64),
         watch=watch,
+        mend=options.mend,
     )
 
 

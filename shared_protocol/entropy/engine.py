@@ -138,6 +138,29 @@ class Engine:
         high, low, _ = self._parallel_tables(plans, codes)
         return [(high[i, : p.count], low[i, : p.count]) for i, p in enumerate(plans)]
 
+    def choice_nats(
+        self, plan: Layout, codes: Codes, rows: Intervals, choices: Intervals
+    ) -> npt.NDArray[np.float64]:
+        """Nats of each of the choices (R, K) at target `rows` (R,), the rest as in `codes`."""
+        joined, c = _Joined.of([plan]), self.config
+        with self.model.computing():
+            x = self.model.embed(*joined.entries([target_slots(plan, codes, c)]))
+            cache = self.model.new_cache(1, x.shape[1])
+            states = self.model.run(x, joined.allowed(x.shape[1]), cache, joined.start)
+            asked = states[0, joined.start :][rows]  # (R, D)
+            high = self.model.high_frequencies(asked)
+            parts = choices >> c.low_bits
+            pairs, which = np.unique(
+                np.arange(len(rows))[:, None] * c.high_size + parts, return_inverse=True
+            )
+            low = self.model.low_frequencies(asked[pairs // c.high_size], pairs % c.high_size)
+        low = low[which.reshape(parts.shape)]  # (R, K, 128)
+        rest = choices & (c.low_size - 1)
+        shares = np.take_along_axis(high, parts, 1) / high.sum(-1, keepdims=True)
+        shares = shares * np.take_along_axis(low, rest[..., None], -1)[..., 0] / low.sum(-1)
+        nats: npt.NDArray[np.float64] = -np.log(shares)
+        return nats
+
     def stepwise_tables(
         self, plans: Sequence[Layout], codes: Sequence[Codes]
     ) -> list[tuple[Intervals, Intervals]]:

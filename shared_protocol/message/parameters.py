@@ -34,10 +34,8 @@ class Parameter(IntEnum):
     """Scenario of the reply's image part."""
     NEGATIVE = 7
     """Text ids of the negative prompt."""
-
-
-RESERVED = {8: "mending"}
-"""Keys that later versions use."""
+    MENDING = 8
+    """How often the cloud mends what it draws, at most."""
 
 
 def to_map(request: Request, native: tuple[int, int]) -> Parameters:
@@ -67,6 +65,7 @@ def result_parameters(request: Request) -> dict[int, int | tuple[int, ...]]:
         Parameter.GUIDANCE: _units(options.guidance),
         Parameter.SEED: options.seed or None,
         Parameter.MAX_NEW_TOKENS: options.max_new_tokens,
+        Parameter.MENDING: options.mend,
         Parameter.NEGATIVE: None if negative is None else tuple(negative.ids.tolist()),
     }
     if request.image is not None and extension is not None:
@@ -102,8 +101,6 @@ def from_map(
         InvalidInputError: a value outside its range.
     """
     for key in extras:
-        if key in RESERVED:
-            raise BadMessageError(f"parameter {key} ({RESERVED[key]}) is of a later version")
         if key not in Parameter._value2member_map_:
             raise BadMessageError(f"version {VERSION} has no parameter {key}")
     grid = native
@@ -122,6 +119,7 @@ def from_map(
         guidance=None if units is None else units * GUIDANCE_UNIT,
         seed=_number(extras, Parameter.SEED) or 0,
         max_new_tokens=_number(extras, Parameter.MAX_NEW_TOKENS),
+        mend=_number(extras, Parameter.MENDING),
         reply=None if reply is None else Scenario(reply),
     )
     return grid, extension, options

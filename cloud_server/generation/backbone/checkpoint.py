@@ -53,6 +53,8 @@ class BackboneCard:
         codebook_size: number of image codes.
         side: native grid side, in tokens.
         max_text_len: length of the text block without the task token.
+        pointing: layer and head, from 0, that look from an object's name at the object; None where
+            none was taught to.
     """
 
     config: ShowoConfig
@@ -60,8 +62,16 @@ class BackboneCard:
     codebook_size: int
     side: int
     max_text_len: int
+    pointing: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.pointing is not None:
+            layer, head = self.pointing
+            if not (0 <= layer < self.config.layers and 0 <= head < self.config.heads):
+                raise CheckpointError(
+                    f"the backbone card names head {head} of layer {layer} for pointing",
+                    f"there are {self.config.heads} heads in {self.config.layers} layers",
+                )
         if self.config.stem_width and self.max_text_len % self.side:
             raise CheckpointError(
                 f"with a stem, max_text_len {self.max_text_len} must be a multiple of the side "
@@ -79,6 +89,9 @@ class BackboneCard:
     def from_json(text: str) -> "BackboneCard":
         try:
             fields = json.loads(text)
+            if fields.get("pointing") is not None:
+                layer, head = fields["pointing"]
+                fields["pointing"] = (int(layer), int(head))
             return BackboneCard(**{**fields, "config": ShowoConfig(**fields["config"])})
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"unreadable backbone card: {error}") from error
@@ -214,16 +227,17 @@ def load_builtin_backbone(
         raise CheckpointError(f"no compact backbone at {path}", "train or unpack one first")
     card = _read_card(files[0])
     state = unpack_state({name: tensor.clone() for name, tensor in TensorFiles(files)})
-    return LoadedBackbone(_backbone_of(state, card.config, files, device, dtype), card)
+    return LoadedBackbone(_backbone_of(state, card, files, device, dtype), card)
 
 
 def _backbone_of(
     state: Mapping[str, Tensor],
-    config: ShowoConfig,
+    card: BackboneCard,
     files: list[Path],
     device: str,
     dtype: torch.dtype,
 ) -> ShowoBackbone:
+    config = card.config
     with torch.device("meta"):
         phi, stem = build_phi(config), build_stem(config)
     expected = _shapes(phi.state_dict())
@@ -236,7 +250,7 @@ def _backbone_of(
         own = {name.removeprefix(_STEM): ready.pop(name) for name in names}
         stem.load_state_dict(own, assign=True)
     phi.load_state_dict(ready, assign=True)
-    return ShowoBackbone(_with_rotary(phi, config, device), stem)
+    return ShowoBackbone(_with_rotary(phi, config, device), stem, card.pointing)
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, Shape]:

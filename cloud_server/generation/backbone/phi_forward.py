@@ -60,6 +60,10 @@ class PhiCache:
         held_values[:, :, start:end] = values
         return held_keys[:, :, :end], held_values[:, :, :end]
 
+    def keys(self, layer: int) -> Tensor:
+        """(rows, heads, tokens read, head dim) of one layer."""
+        return self._keys[layer][:, :, : self._length]
+
     def advance(self, count: int) -> None:
         """Count the tokens that every layer has written."""
         self._length += count
@@ -108,6 +112,45 @@ def read(
         cache.advance(position_ids.shape[1])
     hidden: Tensor = model.final_layernorm(embedded)
     return hidden
+
+
+def looks(  # noqa: PLR0913 - one numeric step, all of it named
+    model: PhiModel,
+    embedded: Tensor,
+    mask: Tensor | None,
+    position_ids: Tensor,
+    cache: PhiCache,
+    layer: int,
+    head: int,
+) -> Tensor:
+    """How one attention head of one layer looks at what was read, for each of the L tokens.
+
+    Args:
+        model, embedded, mask, position_ids: as for `read`.
+        cache: of B rows; its length stays, though its columns beyond that are overwritten.
+        layer, head: which one, from 0.
+
+    Returns:
+        (B, L, P + L) float32 weights, each row's sum 1.
+    """
+    cos, sin = model.rotary_emb(embedded, position_ids)
+    place = _Place(cos[:, :, None], sin[:, :, None], mask)
+    for index, before in enumerate(model.layers[:layer]):
+        embedded = _layer(before, index, embedded, place, cache, ALL, len(embedded))
+    attention = model.layers[layer].self_attn
+    normed = model.layers[layer].input_layernorm(embedded)
+    queries, keys = (
+        place.turn(norm(_heads(project(normed), attention))).transpose(1, 2)
+        for project, norm in (
+            (attention.q_proj, attention.q_layernorm),
+            (attention.k_proj, attention.k_layernorm),
+        )
+    )
+    past = cache.keys(layer)
+    scores = queries[:, head] @ torch.cat([past, keys], dim=2)[:, head].transpose(1, 2)
+    scores = scores.float() * attention.scaling
+    seen: Tensor = (scores if mask is None else scores + mask[:, 0]).softmax(-1)
+    return seen
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ class Backbone(Protocol):
         """Where its weights lie."""
         ...
 
+    @property
+    def pointing(self) -> tuple[int, int] | None:
+        """Layer and head that look from an object's name at the object; None = none does."""
+        ...
+
     def new_cache(self, rows: int, capacity: int) -> KeyValueCache:
         """An empty cache for `rows` sequences of at most `capacity` tokens."""
         ...
@@ -69,5 +74,19 @@ class Backbone(Protocol):
 
         Returns:
             (C, rows, columns) float32, the caller's to overwrite.
+        """
+        ...
+
+    def looks(
+        self, token_ids: Tensor, allow: Tensor | None, position_ids: Tensor, cache: KeyValueCache
+    ) -> Tensor:
+        """Where the head `pointing` looks from each of some tokens that follow those of `cache`.
+
+        Args:
+            token_ids, allow, position_ids: as for `logits`; as many rows as the cache has.
+            cache: tokens read before, with room for L more; not extended.
+
+        Returns:
+            (B, L, P + L) float32 weights, each row's sum 1.
         """
         ...

@@ -67,6 +67,7 @@ class BackboneKind:
         load: (path, device, dtype) to the loaded weights; raises `CheckpointError`.
         policy: the order of decoding that it draws best with.
         dtype: that it is served in.
+        mends: how often a result is mended at most where nobody says it.
     """
 
     name: str
@@ -75,6 +76,7 @@ class BackboneKind:
     load: Callable[[Path, str, torch.dtype], LoadedWeights]
     policy: DecodingPolicy
     dtype: torch.dtype
+    mends: int = 0
 
 
 def _is_compact(path: Path) -> bool:
@@ -119,6 +121,7 @@ KINDS: list[BackboneKind] = [
         _load_compact,
         STANDARD,
         torch.float32,
+        mends=3,
     ),
     BackboneKind(
         "show-o",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PhiConfig, PhiForCausalLM
 
-from cloud_server.generation.backbone.phi_forward import PhiCache, Rows, read
+from cloud_server.generation.backbone.phi_forward import PhiCache, Rows, looks, read
 from cloud_server.generation.backbone.protocol import ALL, KeyValueCache
 from shared_protocol.errors import ConfigError
 
@@ -179,9 +179,17 @@ class ShowoBackbone:
     Args:
         phi: the transformer.
         stem: added to its embeddings, if there is one.
+        pointing: layer and head, from 0, that training taught to look from an object's name at
+            the object; None if there is no such head.
     """
 
-    def __init__(self, phi: PhiForCausalLM, stem: NeighbourStem | None = None) -> None:
+    def __init__(
+        self,
+        phi: PhiForCausalLM,
+        stem: NeighbourStem | None = None,
+        pointing: tuple[int, int] | None = None,
+    ) -> None:
+        self.pointing = pointing
         self.phi = phi.eval().requires_grad_(False)
         self.stem = None if stem is None else stem.eval().requires_grad_(False)
 
@@ -227,6 +235,21 @@ class ShowoBackbone:
         )
         scores = torch.nn.functional.linear(hidden, head.weight[columns], head.bias[columns])
         return scores.float()
+
+    @torch.inference_mode()
+    def looks(
+        self, token_ids: Tensor, allow: Tensor | None, position_ids: Tensor, cache: KeyValueCache
+    ) -> Tensor:
+        assert self.pointing is not None
+        assert isinstance(cache, PhiCache)
+        return looks(
+            self.phi.model,
+            self.embed(token_ids, position_ids),
+            _added(allow, self.phi.lm_head.weight.dtype),
+            position_ids,
+            cache,
+            *self.pointing,
+        )
 
     def embed(self, token_ids: Tensor, position_ids: Tensor) -> Tensor:
         """What the first layer reads: (B, L) ids and positions to (B, L, D)."""
