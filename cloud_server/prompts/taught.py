@@ -68,6 +68,11 @@ class TaughtWorld:
     befores: Mapping[Words, frozenset[str]]
     times: frozenset[str]
 
+    def usual_phrase(self, name: str) -> str | None:
+        """How a thing is called where pictures are described; None if there is no such thing."""
+        noun = self.nouns.get(tuple(name.split()))
+        return None if noun is None else noun.phrases.get(frozenset())
+
     def phrases_of_places(self) -> tuple[str, ...]:
         """The canonical words of every place at every time of day."""
         return tuple(

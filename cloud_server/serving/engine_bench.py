@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -194,7 +194,9 @@ def duels(contestant: Contestant, given: argparse.Namespace) -> Iterator[Duel]:
     """Every task of a model."""
     for side in (side for side in contestant.sides if side in given.sides):
         for policy in given.policies:
-            yield _picture(contestant, side, POLICIES[policy], given.steps)
+            # Show-o's loops settle nothing, so that neither side does.
+            plain = replace(POLICIES[policy], settle_passes=0)
+            yield _picture(contestant, side, plain, given.steps)
     yield _answer(contestant, given.answer)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cloud_server.generation.masked_decoding import POLICIES, DecodingPolicy
 from cloud_server.generation.mending.finishing import PriceOf
 from cloud_server.generation.mending.wording import Wording
 from cloud_server.generation.prompting import QuestionFrame
+from cloud_server.prompts.asked import Asked
 from cloud_server.prompts.reader import PromptReader
 from cloud_server.prompts.taught import TaughtWorld
 from cloud_server.serving.loaded_model import (
@@ -242,14 +244,25 @@ def taught_world(bundle: Bundle) -> TaughtWorld | None:
 def wording_of(bundle: Bundle, world: TaughtWorld | None) -> Wording:
     """How texts become the bundle's ids, and what prompts ask for where its world is known."""
     tokenizer = bundle.text_tokenizer
-    reader = None if world is None else PromptReader(world)
     return Wording(
         lambda text: tokenizer.encode(text).ids.tolist(),
         lambda ids: tokenizer.decode(TextTokens(np.array(ids, np.int32), tokenizer.size)),
         question_frame(bundle),
         bundle.eot_id,
-        (lambda _: None) if reader is None else reader.read,
+        None if world is None else partial(_read, PromptReader(world), world),
     )
+
+
+def _read(reader: PromptReader, world: TaughtWorld, text: str) -> Asked | None:
+    """What a prompt asks for, every thing by its usual name: a picture is described with those."""
+    asked = reader.read(text)
+    if asked is None:
+        return None
+    things = tuple(
+        replace(thing, phrase=world.usual_phrase(thing.name) or thing.phrase)
+        for thing in asked.things
+    )
+    return replace(asked, things=things)
 
 
 def price_of(bundle: Bundle) -> PriceOf | None:

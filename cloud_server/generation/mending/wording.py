@@ -38,7 +38,7 @@ class Wording:
         decode: Callable[[Sequence[int]], str],
         frame: QuestionFrame,
         eot_id: int,
-        read: Callable[[str], Asked | None] = lambda _: None,
+        read: Callable[[str], Asked | None] | None = None,
     ) -> None:
         self._encode, self._decode, self._read = encode, decode, read
         self._frame, self.eot_id = frame, eot_id
@@ -49,7 +49,9 @@ class Wording:
 
     def asked(self, prompt: Ids) -> Asked | None:
         """What a prompt asks for; None where that was not understood."""
-        return self._read(self.text(prompt.tolist())) if len(prompt) else None
+        if self._read is None or not len(prompt):
+            return None
+        return self._read(self.text(prompt.tolist()))
 
     def empty(self, place: str) -> Ids:
         """A prompt for a scene with nothing in it; `place` is a phrase such as "on a beach"."""

@@ -9,6 +9,7 @@ from serving_fakes import BUNDLE, a_request
 from tiny_backbone import SIDE, VOCABULARY, tiny_engine
 
 from cloud_server.generation.engine import FILL_STEPS
+from cloud_server.generation.masked_decoding import STANDARD
 from cloud_server.generation.work import AnswerWork, PictureResult, PictureWork
 from cloud_server.serving.translation import batch_key, to_work, tokens_up
 from shared_protocol.message.parameters import request_digest
@@ -52,7 +53,8 @@ def test_gaps_are_filled_without_a_prompt_and_then_the_question_is_answered():
     steps: list[tuple[int, int]] = []
     (answer,) = engine.run([asked], lambda done, total: steps.append((done, total)))
     assert answer.text_ids.tolist() == by_hand.text_ids.tolist()
-    assert steps[FILL_STEPS - 1] == (FILL_STEPS, FILL_STEPS)
+    all_steps = FILL_STEPS + STANDARD.settle_passes
+    assert steps[all_steps - 1] == (all_steps, all_steps)
     assert len(steps) > FILL_STEPS
 
 

@@ -1,5 +1,7 @@
 """The engine gives, token for token, what Show-o's plain loops give, in float32."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,8 @@ from tiny_backbone import (
 
 from cloud_server.generation.backbone.checkpoint import load_builtin_backbone, load_showo_backbone
 from cloud_server.generation.backbone.showo import ShowoBackbone, ShowoConfig, build_phi, build_stem
-from cloud_server.generation.engine import Engine, EngineOptions, seeded_noise, window_seed
+from cloud_server.generation.canvases import window_seed
+from cloud_server.generation.engine import Engine, EngineOptions, seeded_noise
 from cloud_server.generation.masked_decoding import POLICIES, REFERENCE, DecodingPolicy
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.reference_loop import MultinomialNoise, PlainShowo
@@ -57,7 +60,7 @@ def backbone(request: pytest.FixtureRequest) -> ShowoBackbone:
 @pytest.fixture(params=POLICIES.values(), ids=POLICIES.keys())
 def policy(request: pytest.FixtureRequest) -> DecodingPolicy:
     chosen: DecodingPolicy = request.param
-    return chosen
+    return replace(chosen, settle_passes=0)
 
 
 def _plain(backbone: ShowoBackbone) -> PlainShowo:

@@ -20,7 +20,7 @@ from cloud_server.generation.backbone.checkpoint import (
 )
 from cloud_server.generation.backbone.registry import BackboneKind, LoadedWeights
 from cloud_server.generation.backbone.showo import ShowoConfig, build_phi
-from cloud_server.generation.masked_decoding import STANDARD
+from cloud_server.generation.masked_decoding import REFERENCE
 from cloud_server.http.app import create_app
 from cloud_server.serving import load as loading
 from cloud_server.serving.batcher import batching_queue
@@ -155,7 +155,7 @@ def test_a_third_kind_of_weights_is_one_row_of_the_registry(tmp_path, monkeypatc
         return LoadedWeights(load_showo_backbone(WEIGHTS), 345 + 32, 16)
 
     row = BackboneKind(
-        "other", "model.other", lambda path: path == weights, load, STANDARD, torch.float16
+        "other", "model.other", lambda path: path == weights, load, REFERENCE, torch.float16
     )
     with pytest.raises(CheckpointError, match=r"compact: a folder.*; show-o: a file"):
         load_engine(BUNDLE, weights, "cpu", 1)
@@ -176,7 +176,7 @@ def test_published_weights_are_half_precision_and_decoded_as_published_unless_to
     monkeypatch, asked, dtype, policy
 ):
     made = []
-    monkeypatch.setattr(loading, "Engine", lambda *parts: made.append(parts))
+    monkeypatch.setattr(loading, "Engine", lambda *parts, **_: made.append(parts))
     load_engine(BUNDLE, WEIGHTS, "cpu", 1, **asked)
     ((backbone, _, options),) = made
     assert {tensor.dtype for tensor in backbone.phi.parameters()} == {dtype}
