@@ -26,6 +26,7 @@ from cloud_server.generation.prompting import pad_right
 from cloud_server.training.recipes.backbone.batch import Batch, Links, packed_mask
 from cloud_server.training.recipes.backbone.data_config import DataConfig
 from cloud_server.training.recipes.backbone.hidden_tokens import TokenHider
+from cloud_server.training.recipes.backbone.kept_rows import hidden_of_kept
 from cloud_server.training.recipes.backbone.picture_rows import (
     IGNORED,
     PictureBatcher,
@@ -40,6 +41,7 @@ from cloud_server.training.scenes.scene_grid import Rectangle, SceneGrid
 from cloud_server.training.scenes.word_lists import PHRASES
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.easy_vqa import SHAPES, QuestionedImage
+from cloud_server.training.tokens.kept_pictures import KeptPicture
 from cloud_server.training.tokens.scene_tokens import TokenisedScene
 from shared_protocol.vocabulary import Vocabulary
 
@@ -84,7 +86,7 @@ class BatchMaker:
         self.side, self.max_text_len = side, max_text_len
         self.grid = SceneGrid(world, side)
         self._hider = TokenHider(config.hiding(), self.grid)
-        self._prompts = PromptMaker(config, vocabulary, coder, max_text_len)
+        self.prompts = PromptMaker(config, vocabulary, coder, max_text_len)
         self._pictures = PictureBatcher(
             vocabulary,
             side,
@@ -103,14 +105,41 @@ class BatchMaker:
 
     # -- text to image --------------------------------------------------------------------------
 
-    def t2i(self, items: Sequence[TokenisedScene], rng: np.random.Generator, window: bool) -> Batch:
-        """Masked image tokens to be predicted from a caption and the other tokens."""
-        return self._pictures.batch([self._masked(item, rng, window) for item in items], rng)
+    def t2i(
+        self,
+        items: Sequence[TokenisedScene],
+        rng: np.random.Generator,
+        window: bool,
+        kept: Sequence[KeptPicture] = (),
+    ) -> Batch:
+        """Masked image tokens to be predicted from a caption and the other tokens.
+
+        Args:
+            items: at least one scene.
+            rng: the only source of randomness.
+            window: whether only a part of each picture is seen; `kept` must be empty then.
+            kept: pictures that the network drew itself, one more row each.
+        """
+        rows = [self._masked(item, rng, window) for item in items]
+        rows += [self._masked_again(picture, rng) for picture in kept]
+        return self._pictures.batch(rows, rng)
+
+    def _masked_again(self, picture: KeptPicture, rng: np.random.Generator) -> PictureRow:
+        """A row of a kept picture: all its tokens count alike, as none is better known."""
+        hidden = hidden_of_kept(picture, rng)
+        return masked_row(
+            self.prompts.block(picture.scene, rng, self.config.kept_describe_share),
+            picture.codes.astype(np.int64) + self.vocabulary.image_offset,
+            hidden,
+            self.vocabulary,
+            cells=self.grid.full().raster(self.side),
+            counts_alike=True,
+        )
 
     def _masked(self, item: TokenisedScene, rng: np.random.Generator, window: bool) -> PictureRow:
         part = self._part(item.scene, rng, window)
         hiding = self._hider.draw(item.scene, part, rng)
-        block = self._prompts.block(hiding.spoken, rng, self.config.describe_share)
+        block = self.prompts.block(hiding.spoken, rng, self.config.describe_share)
         ids = item.codes.astype(np.int64) + self.vocabulary.image_offset
         truth, shown = self.grid.truth(item.scene), ids
         if hiding.shows is not None:
@@ -170,7 +199,7 @@ class BatchMaker:
         if rng is None:
             question = self.coder.encode(qa.question)
         else:
-            question = self._prompts.ids(qa.question, rng, asks=True)
+            question = self.prompts.ids(qa.question, rng, asks=True)
         return Turn(
             (self.coder.eot_id, *self.coder.before, *question, *self.coder.after),
             (*self.coder.encode(f" {qa.answer}"), self.coder.eot_id),

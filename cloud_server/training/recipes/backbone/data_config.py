@@ -28,6 +28,8 @@ class DataConfig:
         copies_share: share of t2i examples, among the half-drawn ones, in which an object has begun
             a second time and must become background; at 0 no random number is drawn for it.
         describe_share: share of t2i prompts that say where everything is.
+        kept_describe_share: the same for pictures that the network drew itself. They were drawn
+            from descriptions, so there is more to learn from captions.
         dropout: share of t2i prompts that are empty.
         background_share: share of masked background tokens that are predicted.
         background_weight: weight of those against tokens of objects.
@@ -48,6 +50,7 @@ class DataConfig:
     finished_share: float = 0.0
     copies_share: float = 0.0
     describe_share: float = 0.25
+    kept_describe_share: float = 0.3
     dropout: float = 0.1
     background_share: float = 0.35
     background_weight: float = 0.6

@@ -102,7 +102,7 @@ class TokenHider:
             region[part.index()] = True
         inner = np.zeros_like(region)
         inner[part.index()] = region[part.index()]
-        return Hidden(_thin_out(inner, rng), spoken)
+        return Hidden(thin_out(inner, rng), spoken)
 
     def _unbegun(self, scene: Scene, rng: np.random.Generator) -> np.ndarray:
         """Holes in the background; objects missing, begun or there.
@@ -181,7 +181,7 @@ def _one_side(part: Rectangle, rng: np.random.Generator) -> tuple[slice, slice]:
     return slice(part.top + part.height - count, part.top + part.height), columns
 
 
-def _thin_out(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def thin_out(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random part of the region, of a share cos(u pi/2): Show-o's corruption."""
     cells = np.flatnonzero(region)
     count = max(1, round(len(cells) * float(np.cos(rng.random() * np.pi / 2))))

@@ -56,6 +56,7 @@ from cloud_server.training.recipes.runs import (
 )
 from cloud_server.training.scenes.world import World
 from cloud_server.training.tokens.easy_vqa import load as load_easy_vqa
+from cloud_server.training.tokens.kept_pictures import load_kept
 from cloud_server.training.tokens.scene_tokens import TokenisedScene, TokenShards
 from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.compact import load_compact
@@ -70,7 +71,7 @@ SHEET_SCENES = 8
 LOG_EVERY = 25
 REFRESH_EVERY = 100
 SIDE = 16
-BATCH_KINDS = ("t2i", "mmu", "t2i_window", "mmu_window", "easy_vqa")
+BATCH_KINDS = ("t2i", "mmu", "t2i_window", "mmu_window", "easy_vqa", "kept")
 CODES = 8192
 
 
@@ -108,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and sheets")
     parser.add_argument("--image-tokenizer", type=Path, help="weights that draw the sample sheets")
     parser.add_argument("--easy-vqa", type=Path, help="folder of `train easy-vqa`")
+    parser.add_argument("--kept-pictures", type=Path, help="folder of `train kept-pictures`")
     parser.add_argument("--export", type=Path, help="folder for the compact weights")
     parser.add_argument(
         "--start-from", type=Path, help="folder of compact weights to go on from, not from chance"
@@ -150,6 +152,7 @@ class BackboneTrainer:
                 f"make some: cloud-server train token-cache --out {args.tokens}",
             )
         self.questioned = load_easy_vqa(args.easy_vqa) if args.easy_vqa else []
+        self.kept = load_kept(args.kept_pictures) if args.kept_pictures else []
         self.maker = BatchMaker(
             DataConfig(**recipe.data),
             self.vocabulary,
@@ -225,7 +228,13 @@ class BackboneTrainer:
             if windowed:
                 yield f"{task}_window", make(self._draw(rng, windowed), rng, True)
             crowded = self.maker.config.crowded_share if task == "mmu" else 0.0
-            yield task, make(self._draw(rng, int(counts[task]), crowded), rng, False)
+            items = self._draw(rng, int(counts[task]), crowded)
+            if task == "t2i" and self.kept:
+                picked = rng.integers(len(self.kept), size=int(counts.get("kept", 0)))
+                kept = [self.kept[int(i)] for i in picked]
+                yield task, self.maker.t2i(items, rng, False, kept)
+            else:
+                yield task, make(items, rng, False)
         if self.questioned:
             picked = rng.integers(len(self.questioned), size=int(counts["easy_vqa"]))
             yield "easy_vqa", self.maker.questioned([self.questioned[int(i)] for i in picked], rng)
