@@ -25,6 +25,10 @@ RECIPES = {
         ".tokens.generated_tokens",
         "the backbone's answers as codes, to fit the entropy models to",
     ),
+    "kept-pictures": (
+        ".tokens.picture_drawer",
+        "the backbone's own drawings that pass a check, to train it on",
+    ),
     "backbone": (".recipes.backbone.recipe", "the unified transformer"),
     "entropy": (".recipes.entropy.recipe", "the entropy models, exact after training"),
     "mask-prior": (".recipes.mask_prior", "counts of the mask coder"),

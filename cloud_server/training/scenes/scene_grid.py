@@ -85,6 +85,22 @@ class SceneGrid:
         )
         return rows, columns
 
+    def free_boxes(self, scene: Scene) -> list[tuple[slice, slice]]:
+        """Every box of tokens that one more object could fill without covering one of the scene.
+
+        None if an object of the scene stands between two tokens: the tokens of one like it, moved
+        by whole tokens, would not show what they show where it is.
+        """
+        stride, size = self.world.stride, self.object_side
+        if any(v % stride for thing in scene.objects for v in (thing.x, thing.y, thing.size)):
+            return []
+        taken = np.zeros((self.side, self.side), dtype=bool)
+        for thing in scene.objects:
+            taken[self.box(thing.x, thing.y, thing.size)] = True
+        views = np.lib.stride_tricks.sliding_window_view(taken, (size, size))
+        free = np.argwhere(~views.any(axis=(2, 3))).tolist()
+        return [(slice(top, top + size), slice(left, left + size)) for top, left in free]
+
     def full(self) -> Rectangle:
         return Rectangle(0, 0, self.side, self.side)
 

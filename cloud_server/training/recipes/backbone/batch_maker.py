@@ -22,24 +22,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloud_server.generation.prompting import pad_left, pad_right, t2i_mask, text_block
+from cloud_server.generation.prompting import pad_right
 from cloud_server.training.recipes.backbone.batch import Batch, Links, packed_mask
 from cloud_server.training.recipes.backbone.data_config import DataConfig
 from cloud_server.training.recipes.backbone.hidden_tokens import TokenHider
+from cloud_server.training.recipes.backbone.kept_rows import hidden_of_kept
+from cloud_server.training.recipes.backbone.picture_rows import (
+    IGNORED,
+    PictureBatcher,
+    PictureRow,
+    masked_row,
+    probes,
+)
+from cloud_server.training.recipes.backbone.prompts import PromptMaker
 from cloud_server.training.recipes.backbone.word_coder import Turn, WordCoder
-from cloud_server.training.scenes.language import QA, caption, describe, phrase, questions
+from cloud_server.training.scenes.language import QA, phrase, questions
 from cloud_server.training.scenes.scene_grid import Rectangle, SceneGrid
-from cloud_server.training.scenes.typed_forms import typed_form
 from cloud_server.training.scenes.word_lists import PHRASES
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.easy_vqa import SHAPES, QuestionedImage
+from cloud_server.training.tokens.kept_pictures import KeptPicture
 from cloud_server.training.tokens.scene_tokens import TokenisedScene
 from shared_protocol.vocabulary import Vocabulary
 
-IGNORED = -100
 _OFFERS = 3
 """Rounds of questions that are offered for one picture; repeated ones are asked once."""
-_PROBED_BACKGROUND = 0.25
 _WHOLE_PICTURE = frozenset({"count", "relation", "relation_check"})
 """Kinds of questions that a part of a picture cannot answer."""
 
@@ -79,6 +86,15 @@ class BatchMaker:
         self.side, self.max_text_len = side, max_text_len
         self.grid = SceneGrid(world, side)
         self._hider = TokenHider(config.hiding(), self.grid)
+        self.prompts = PromptMaker(config, vocabulary, coder, max_text_len)
+        self._pictures = PictureBatcher(
+            vocabulary,
+            side,
+            max_text_len,
+            self.grid.objects,
+            config.background_share,
+            config.background_weight,
+        )
         self._named = self._names_by_token()
 
     @property
@@ -89,122 +105,64 @@ class BatchMaker:
 
     # -- text to image --------------------------------------------------------------------------
 
-    def t2i(self, items: Sequence[TokenisedScene], rng: np.random.Generator, window: bool) -> Batch:
-        """Masked image tokens to be predicted from a caption and the other tokens."""
-        side, offset = self.side, self.max_text_len + 2
-        blocks, images, places, labels, truths = [], [], [], [], []
-        half_drawn = []
-        for item in items:
-            part = self._part(item.scene, rng, window)
-            truth = self.grid.truth(item.scene)
-            hiding = self._hider.draw(item.scene, part, rng)
-            half_drawn.append(hiding.half_drawn)
-            blocks.append(self._prompt(hiding.spoken, rng))
-            ids = (
-                item.codes[part.index()].reshape(-1).astype(np.int64) + self.vocabulary.image_offset
-            )
-            hidden = hiding.flags[part.index()].reshape(-1)
-            images.append(np.where(hidden, self.vocabulary.mask_id, ids))
-            labels.append(np.where(hidden, ids, IGNORED))
-            truths.append(truth[part.index()].reshape(-1, truth.shape[-1]))
-            places.append(part.raster(side) + offset)
-        return self._t2i_batch(blocks, images, places, labels, truths, half_drawn, rng)
+    def t2i(
+        self,
+        items: Sequence[TokenisedScene],
+        rng: np.random.Generator,
+        window: bool,
+        kept: Sequence[KeptPicture] = (),
+    ) -> Batch:
+        """Masked image tokens to be predicted from a caption and the other tokens.
+
+        Args:
+            items: at least one scene.
+            rng: the only source of randomness.
+            window: whether only a part of each picture is seen; `kept` must be empty then.
+            kept: pictures that the network drew itself, one more row each.
+        """
+        rows = [self._masked(item, rng, window) for item in items]
+        rows += [self._masked_again(picture, rng) for picture in kept]
+        return self._pictures.batch(rows, rng)
+
+    def _masked_again(self, picture: KeptPicture, rng: np.random.Generator) -> PictureRow:
+        """A row of a kept picture: all its tokens count alike, as none is better known."""
+        hidden = hidden_of_kept(picture, rng)
+        return masked_row(
+            self.prompts.block(picture.scene, rng, self.config.kept_describe_share),
+            picture.codes.astype(np.int64) + self.vocabulary.image_offset,
+            hidden,
+            self.vocabulary,
+            cells=self.grid.full().raster(self.side),
+            counts_alike=True,
+        )
+
+    def _masked(self, item: TokenisedScene, rng: np.random.Generator, window: bool) -> PictureRow:
+        part = self._part(item.scene, rng, window)
+        hiding = self._hider.draw(item.scene, part, rng)
+        block = self.prompts.block(hiding.spoken, rng, self.config.describe_share)
+        ids = item.codes.astype(np.int64) + self.vocabulary.image_offset
+        truth, shown = self.grid.truth(item.scene), ids
+        if hiding.shows is not None:
+            shown = ids.reshape(-1)[hiding.shows]
+            # The probe is asked for what is seen, though it be no part of the scene.
+            truth[..., :2] = truth.reshape(-1, truth.shape[-1])[hiding.shows][..., :2]
+        index = part.index()
+        return masked_row(
+            block,
+            ids[index],
+            hiding.flags[index],
+            self.vocabulary,
+            shown=shown[index],
+            cells=part.raster(self.side),
+            truth=truth[index],
+            counts_alike=hiding.half_drawn,
+        )
 
     def _part(self, scene: Scene, rng: np.random.Generator, window: bool) -> Rectangle:
         """The whole grid, or a window around one object."""
         if not window:
             return self.grid.full()
         return self.grid.window_around(scene, self.config.window, rng)
-
-    def _prompt(self, scene: Scene, rng: np.random.Generator) -> list[int]:
-        draw = rng.random()
-        if draw < self.config.dropout:
-            text = ""
-        elif draw < self.config.dropout + self.config.describe_share:
-            text = describe(scene)
-        else:
-            text = caption(scene, rng, "train")
-        text = self._typed(text, rng, asks=False)
-        return text_block(
-            self._noisy(self.coder.encode(text), rng),
-            self.vocabulary,
-            eot_id=self.coder.eot_id,
-            max_text_len=self.max_text_len,
-        )
-
-    def _typed(self, text: str, rng: np.random.Generator, *, asks: bool) -> str:
-        """The text, now and then as people type it; draws nothing where none is to be typed."""
-        share = self.config.typed_share
-        if not text or not share or rng.random() >= share:
-            return text
-        return typed_form(text, rng, asks=asks)
-
-    def _noisy(self, ids: list[int], rng: np.random.Generator) -> list[int]:
-        """The ids, now and then with up to three stray ones in between."""
-        if not ids or rng.random() >= self.config.noise_share:
-            return ids
-        for _ in range(int(rng.integers(1, 4))):
-            stray = int(rng.integers(self.coder.size))
-            if stray != self.coder.eot_id:
-                ids.insert(int(rng.integers(len(ids) + 1)), stray)
-        return ids
-
-    def _t2i_batch(  # noqa: PLR0913 - one numeric step, all of it named
-        self,
-        blocks: Sequence[list[int]],
-        images: Sequence[np.ndarray],
-        places: Sequence[np.ndarray],
-        labels: Sequence[np.ndarray],
-        truths: Sequence[np.ndarray],
-        half_drawn: Sequence[bool],
-        rng: np.random.Generator,
-    ) -> Batch:
-        length = max(len(block) for block in blocks)
-        rows, cells = len(blocks), images[0].size
-        start = self.max_text_len + 1
-        end = start + self.side * self.side + 1
-        text = pad_left(blocks, length, self.vocabulary.pad_id)
-        image = torch.from_numpy(np.stack(images))
-        column = torch.ones(rows, 1, dtype=torch.int64)
-        ids = torch.cat(
-            [text, column * self.vocabulary.soi_id, image, column * self.vocabulary.eoi_id], dim=1
-        )
-        text_positions = (start - length + torch.arange(length)).expand(rows, -1)
-        positions = torch.cat(
-            [text_positions, column * start, torch.from_numpy(np.stack(places)), column * end],
-            dim=1,
-        )
-        index = torch.arange(rows)[:, None] * ids.shape[1] + length + 1 + torch.arange(cells)
-        label, truth = np.stack(labels), np.stack(truths)
-        is_object = truth[..., 0] < self.grid.objects
-        # Background is easy and common: predicted for a share of it only, and with less weight. In
-        # a half-drawn picture it counts in full, or holes would be filled with objects again.
-        counts = is_object | np.array(half_drawn)[:, None]
-        kept = (label != IGNORED) & (
-            counts | (rng.random(label.shape) < self.config.background_share)
-        )
-        weights = np.where(counts, 1.0, self.config.background_weight)
-        chosen = torch.from_numpy(kept)
-        return Batch(
-            ids,
-            positions,
-            t2i_mask(ids, self.vocabulary),
-            index[chosen],
-            torch.from_numpy(label)[chosen],
-            torch.from_numpy(weights).float()[chosen],
-            torch.zeros(int(chosen.sum()), dtype=torch.int64),
-            *self._probes(index, truth, rng),
-            Links.none(),
-            Links.none(),
-        )
-
-    def _probes(
-        self, index: Tensor, truth: np.ndarray, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        is_object = truth[..., 0] < self.grid.objects
-        # Three quarters of a picture are background: all of it would drown what the probe is for.
-        kept = torch.from_numpy(is_object | (rng.random(is_object.shape) < _PROBED_BACKGROUND))
-        return index[kept], torch.from_numpy(truth)[kept]
 
     # -- questions ------------------------------------------------------------------------------
 
@@ -241,8 +199,7 @@ class BatchMaker:
         if rng is None:
             question = self.coder.encode(qa.question)
         else:
-            asked = self._typed(qa.question, rng, asks=True)
-            question = self._noisy(self.coder.encode(asked), rng)
+            question = self.prompts.ids(qa.question, rng, asks=True)
         return Turn(
             (self.coder.eot_id, *self.coder.before, *question, *self.coder.after),
             (*self.coder.encode(f" {qa.answer}"), self.coder.eot_id),
@@ -279,8 +236,8 @@ class BatchMaker:
             ]
         )
         starts = torch.arange(len(items)) * label.shape[1] + 2
-        probe_rows, probe_targets = self._probes(
-            starts[:, None] + torch.arange(truth.shape[1]), truth, rng
+        probe_rows, probe_targets = probes(
+            starts[:, None] + torch.arange(truth.shape[1]), truth, self.grid.objects, rng
         )
         return replace(
             batch,

@@ -25,7 +25,11 @@ class DataConfig:
             a whole, background known here and there. All their tokens are predicted and count
             alike, so that holes are filled as often with background as they should be.
         finished_share: share of those in which every object is there already.
+        copies_share: share of t2i examples, among the half-drawn ones, in which an object has begun
+            a second time and must become background; at 0 no random number is drawn for it.
         describe_share: share of t2i prompts that say where everything is.
+        kept_describe_share: the same for pictures that the network drew itself. They were drawn
+            from descriptions, so there is more to learn from captions.
         dropout: share of t2i prompts that are empty.
         background_share: share of masked background tokens that are predicted.
         background_weight: weight of those against tokens of objects.
@@ -44,7 +48,9 @@ class DataConfig:
     side_share: float = 0.12
     unbegun_share: float = 0.0
     finished_share: float = 0.0
+    copies_share: float = 0.0
     describe_share: float = 0.25
+    kept_describe_share: float = 0.3
     dropout: float = 0.1
     background_share: float = 0.35
     background_weight: float = 0.6
@@ -56,5 +62,9 @@ class DataConfig:
     def hiding(self) -> HidingConfig:
         """The shares of t2i examples by what they hide."""
         return HidingConfig(
-            self.block_share, self.side_share, self.unbegun_share, self.finished_share
+            self.block_share,
+            self.side_share,
+            self.unbegun_share,
+            self.finished_share,
+            self.copies_share,
         )

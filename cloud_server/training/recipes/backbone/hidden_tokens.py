@@ -6,7 +6,8 @@ Knows scenes and the token grid; no words, codes or network. Four kinds of examp
     block       any share of one object's tokens   inpainting
     side        any share of one side              outpainting
     half drawn  background known here and there, objects hidden as a whole or already there:
-                what masked decoding leaves open after its first, surest tokens
+                what masked decoding leaves open after its first, surest tokens; in some, an object
+                has begun a second time, where background must come
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _MISSING_SHARE, _WHOLE_SHARE = 0.6, 0.2
 """Of the objects of a half-drawn picture; the others are partly drawn."""
 _MOST_HOLES = 3
 """Object-sized holes in the background of a half-drawn picture."""
+_COPY_SHARE, _GAPS_SHARE = 0.6, 0.5
+"""At most so much of a copy is seen, and at most so much of the object that it copies is hidden."""
 _FINISHED_POWER = 3
 """Of the random share of tokens hidden here and there in a picture whose objects are all there."""
 
@@ -36,12 +39,16 @@ class HidingConfig:
         unbegun: look like pictures half drawn.
         finished: share of those in which every object is there already, so that what is left open
             is background.
+        copies: show an object of a half-drawn picture begun a second time; no more than `unbegun`,
+            of which they are a part. Only whole pictures whose boxes stand on the grid have them,
+            the others are half drawn without.
     """
 
     block: float
     side: float
     unbegun: float
     finished: float
+    copies: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,15 @@ class Hidden:
         flags: (side, side) bool, True = hidden.
         spoken: the scene that its caption speaks of.
         half_drawn: whether it is an example of that kind.
+        shows: (side, side) int64, the number in raster order of the token that each place shows
+            where it is not hidden: its own, or, in a copy, that of the object's token; None = all
+            their own.
     """
 
     flags: np.ndarray
     spoken: Scene
     half_drawn: bool = False
+    shows: np.ndarray | None = None
 
 
 class TokenHider:
@@ -73,6 +84,10 @@ class TokenHider:
         draw = rng.random()
         if draw >= 1.0 - config.unbegun and spoken.objects:
             hidden = self._unbegun(scene, rng)
+            if draw >= 1.0 - config.copies and part == self._grid.full():
+                copied = self._with_copy(scene, hidden, rng)
+                if copied is not None:
+                    return copied
             region[part.index()] = hidden[part.index()]
             if region.any():
                 return Hidden(region, spoken, half_drawn=True)
@@ -87,7 +102,7 @@ class TokenHider:
             region[part.index()] = True
         inner = np.zeros_like(region)
         inner[part.index()] = region[part.index()]
-        return Hidden(_thin_out(inner, rng), spoken)
+        return Hidden(thin_out(inner, rng), spoken)
 
     def _unbegun(self, scene: Scene, rng: np.random.Generator) -> np.ndarray:
         """Holes in the background; objects missing, begun or there.
@@ -115,6 +130,31 @@ class TokenHider:
                 hidden[box] = rng.random(hidden[box].shape) < rng.random()
         return hidden
 
+    def _with_copy(
+        self, scene: Scene, hidden: np.ndarray, rng: np.random.Generator
+    ) -> Hidden | None:
+        """A half-drawn picture in which an object has begun a second time, on background.
+
+        More is seen of the object than of its copy, or nothing would tell which of them is to stay
+        where the caption names no places. None if the boxes are off the grid or no place is free.
+        """
+        thing = scene.objects[int(rng.integers(len(scene.objects)))]
+        places = self._grid.free_boxes(scene)
+        if not places:
+            return None
+        rows, columns = places[int(rng.integers(len(places)))]
+        source, copy = self._grid.box(thing.x, thing.y, thing.size), (rows, columns)
+        hidden = hidden.copy()
+        hidden[source] = rng.random(hidden[source].shape) < rng.random() * _GAPS_SHARE
+        gone = rng.random(hidden[copy].shape) >= rng.random() * _COPY_SHARE
+        begun, left = rng.choice(gone.size, 2, replace=False)
+        gone.flat[begun], gone.flat[left] = False, True  # at least one token of each kind
+        hidden[copy] = gone
+        cells = np.arange(hidden.size).reshape(hidden.shape)
+        shows = cells.copy()
+        shows[copy] = np.where(gone, cells[copy], cells[source])
+        return Hidden(hidden, scene, half_drawn=True, shows=shows)
+
     def _loose_box(
         self, x: int, y: int, size: int, rng: np.random.Generator
     ) -> tuple[slice, slice]:
@@ -141,7 +181,7 @@ def _one_side(part: Rectangle, rng: np.random.Generator) -> tuple[slice, slice]:
     return slice(part.top + part.height - count, part.top + part.height), columns
 
 
-def _thin_out(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def thin_out(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random part of the region, of a share cos(u pi/2): Show-o's corruption."""
     cells = np.flatnonzero(region)
     count = max(1, round(len(cells) * float(np.cos(rng.random() * np.pi / 2))))

@@ -12,7 +12,7 @@ says what is there, which part of it, and where that is; it is not exported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,17 @@ class CodeTable(nn.Module):
         """The whole table (codes, dim)."""
         shared = self.high[self.high_of] + self.low[self.low_of]
         return self.free + shared + self.signs @ self.bits
+
+    @torch.no_grad()
+    def take_over(self, table: Tensor) -> None:
+        """Become exactly this table (codes, dim): all of it free, nothing shared yet.
+
+        How the rows were shared is not known from their sum. Splitting it anew would change the
+        table by rounding, and gain nothing: rows that were trained know what their bits mean.
+        """
+        for shared in (self.high, self.low, self.bits):
+            shared.zero_()
+        self.free.copy_(table)
 
 
 def _rotated(vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -100,6 +111,8 @@ class TrainedBackbone(nn.Module):
         self.probe_norm = nn.LayerNorm(dim)
         self._seen: Tensor | None = None
         self._entering: dict[int, Tensor] = {}
+        self.probe_share = 1.0
+        """Of the probe's gradient, what goes on into the network; the probe learns in any case."""
         self.link_loss = 0.0
         for index in _LINKED_LAYERS:
             self.inner.layers[index].register_forward_pre_hook(self._keep_input(index))
@@ -183,7 +196,10 @@ class TrainedBackbone(nn.Module):
         assert self._seen is not None
         if not len(batch.probe_rows):
             return self.words_bias.new_zeros(())
-        seen = self.probe_norm(self._seen.flatten(0, 1)[batch.probe_rows])
+        seen = self._seen.flatten(0, 1)[batch.probe_rows]
+        if self.probe_share < 1.0:
+            seen = torch.lerp(seen.detach(), seen, self.probe_share)
+        seen = self.probe_norm(seen)
         told = [self.probe(seen), *self.place_probe(seen).split(self._place_sizes, dim=-1)]
         losses = [
             weight * F.cross_entropy(logits.float(), target)
@@ -192,6 +208,30 @@ class TrainedBackbone(nn.Module):
             )
         ]
         return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def take_over(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `plain_state` gave; the probe, of which that holds nothing, stays new.
+
+        Raises:
+            RuntimeError: tensors are missing, unexpected or misshapen.
+        """
+        offset = self.vocabulary.image_offset
+        rest = dict(state)
+        table, head, bias = (
+            rest.pop(name)
+            for name in ("model.embed_tokens.weight", "lm_head.weight", "lm_head.bias")
+        )
+        self.words_in.copy_(table[:offset])
+        self.codes_in.take_over(table[offset:-1])
+        self.mask_in.copy_(table[-1:])
+        self.words_out.copy_(head[:offset])
+        self.codes_out.take_over(head[offset:-1])
+        self.words_bias.copy_(bias[:offset])
+        self.codes_bias.copy_(bias[offset:-1])
+        self.inner.load_state_dict(_below("model.", rest))
+        if self.stem is not None:
+            self.stem.load_state_dict(_below("stem.", rest))
 
     def plain_state(self) -> dict[str, Tensor]:
         """The weights as a Phi's: `model...`, `lm_head...`, float32."""
@@ -209,3 +249,11 @@ class TrainedBackbone(nn.Module):
         state["lm_head.weight"] = head.detach().float()
         state["lm_head.bias"] = bias.detach().float()
         return state
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }

@@ -32,12 +32,15 @@ from cloud_server.training.recipes.backbone.batch import Batch
 from cloud_server.training.recipes.backbone.batch_maker import BatchMaker
 from cloud_server.training.recipes.backbone.data_config import DataConfig
 from cloud_server.training.recipes.backbone.network import TrainedBackbone
+from cloud_server.training.recipes.backbone.schedule import Averages, probe_share, rate_factor
 from cloud_server.training.recipes.backbone.scores import (
     PrototypeDetector,
     answer_accuracy,
     contact_sheet,
     draw_prompts,
+    held_out_losses,
 )
+from cloud_server.training.recipes.backbone.starting_weights import start_from
 from cloud_server.training.recipes.backbone.word_coder import WordCoder
 from cloud_server.training.recipes.optimisers import Optimisers, Rates
 from cloud_server.training.recipes.run_loop import Chore, Length, run_to_the_end
@@ -53,6 +56,7 @@ from cloud_server.training.recipes.runs import (
 )
 from cloud_server.training.scenes.world import World
 from cloud_server.training.tokens.easy_vqa import load as load_easy_vqa
+from cloud_server.training.tokens.kept_pictures import load_kept
 from cloud_server.training.tokens.scene_tokens import TokenisedScene, TokenShards
 from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.compact import load_compact
@@ -67,7 +71,7 @@ SHEET_SCENES = 8
 LOG_EVERY = 25
 REFRESH_EVERY = 100
 SIDE = 16
-BATCH_KINDS = ("t2i", "mmu", "t2i_window", "mmu_window", "easy_vqa")
+BATCH_KINDS = ("t2i", "mmu", "t2i_window", "mmu_window", "easy_vqa", "kept")
 CODES = 8192
 
 
@@ -105,7 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and sheets")
     parser.add_argument("--image-tokenizer", type=Path, help="weights that draw the sample sheets")
     parser.add_argument("--easy-vqa", type=Path, help="folder of `train easy-vqa`")
+    parser.add_argument("--kept-pictures", type=Path, help="folder of `train kept-pictures`")
     parser.add_argument("--export", type=Path, help="folder for the compact weights")
+    parser.add_argument(
+        "--start-from", type=Path, help="folder of compact weights to go on from, not from chance"
+    )
     add_run_arguments(parser, minutes=70.0)
     parser.add_argument("--evaluate-minutes", type=float, default=10.0)
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
@@ -128,26 +136,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def rate_factor(share: float, rates: dict[str, float]) -> float:
-    """Learning-rate factor at a share of the run: warm-up, plateau, linear cool-down."""
-    warm, cool = rates["warm_up_share"], rates["cool_down_share"]
-    return max(0.0, min(share / warm + 0.02, 1.0, (1.0 - share) / cool))
-
-
-class Averages:
-    """Exponential moving average of the weights; short memory at the start."""
-
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self._decay = decay
-        self.values = {name: p.detach().clone() for name, p in net.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, net: nn.Module, step: int) -> None:
-        keep = min(self._decay, (1 + step) / (10 + step))
-        names, live = zip(*net.named_parameters(), strict=True)
-        torch._foreach_lerp_([self.values[name] for name in names], list(live), 1 - keep)
-
-
 class BackboneTrainer:
     """One run of the recipe."""
 
@@ -164,6 +152,7 @@ class BackboneTrainer:
                 f"make some: cloud-server train token-cache --out {args.tokens}",
             )
         self.questioned = load_easy_vqa(args.easy_vqa) if args.easy_vqa else []
+        self.kept = load_kept(args.kept_pictures) if args.kept_pictures else []
         self.maker = BatchMaker(
             DataConfig(**recipe.data),
             self.vocabulary,
@@ -178,6 +167,8 @@ class BackboneTrainer:
             self.maker.probe_classes,
             recipe.network["probe_layer"],
         ).to(args.device)
+        if args.start_from:
+            start_from(self.net, self._card(), args.start_from)
         rates, decay = recipe.optimiser, recipe.optimiser["weight_decay"]
         self.optimisers = Optimisers(
             self.net.parameters(),
@@ -194,6 +185,8 @@ class BackboneTrainer:
     def train(self) -> None:
         """Run to the planned length."""
         args = self.args
+        if args.start_from and not (self.progress.step or args.smoke):
+            self._report_scores()
         chores = [
             Chore(args.checkpoint_minutes, self._checkpoint),
             Chore(args.evaluate_minutes, self._look),
@@ -220,6 +213,7 @@ class BackboneTrainer:
         """Accumulate the gradients of every kind of batch, then update."""
         if self.progress.step % REFRESH_EVERY == 0:
             self.shards.refresh()
+        self.net.probe_share = probe_share(share, self.recipe.optimiser)
         for name, batch in self._batches(share):
             self._accumulate(name, batch.to(self.args.device))
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.optimiser["clip_norm"])
@@ -234,7 +228,13 @@ class BackboneTrainer:
             if windowed:
                 yield f"{task}_window", make(self._draw(rng, windowed), rng, True)
             crowded = self.maker.config.crowded_share if task == "mmu" else 0.0
-            yield task, make(self._draw(rng, int(counts[task]), crowded), rng, False)
+            items = self._draw(rng, int(counts[task]), crowded)
+            if task == "t2i" and self.kept:
+                picked = rng.integers(len(self.kept), size=int(counts.get("kept", 0)))
+                kept = [self.kept[int(i)] for i in picked]
+                yield task, self.maker.t2i(items, rng, False, kept)
+            else:
+                yield task, make(items, rng, False)
         if self.questioned:
             picked = rng.integers(len(self.questioned), size=int(counts["easy_vqa"]))
             yield "easy_vqa", self.maker.questioned([self.questioned[int(i)] for i in picked], rng)
@@ -306,15 +306,17 @@ class BackboneTrainer:
 
     def export(self, folder: Path) -> list[Path]:
         """Write the averaged weights in compact form."""
-        card = BackboneCard(
+        state = {name: value.cpu() for name, value in self.averaged().plain_state().items()}
+        return save_builtin_backbone(state, self._card(), folder)
+
+    def _card(self) -> BackboneCard:
+        return BackboneCard(
             self.recipe.architecture(self.vocabulary),
             self.vocabulary.text_size,
             self.vocabulary.codebook_size,
             SIDE,
             self.maker.max_text_len,
         )
-        state = {name: value.cpu() for name, value in self.averaged().plain_state().items()}
-        return save_builtin_backbone(state, card, folder)
 
     # -- scores ---------------------------------------------------------------------------------
 
@@ -326,11 +328,14 @@ class BackboneTrainer:
 
     def _report(self) -> None:
         """Log scores of the averaged weights and draw a sheet of prompts."""
-        items = self._held_out()
-        scored = items[:SCORED_SCENES]
-        scores = answer_accuracy(self.averaged(), self.maker, scored, self.args.precision)
-        logger.info("answers: %s", {kind: round(value, 3) for kind, value in scores.items()})
-        self._report_pictures(items[:SHEET_SCENES])
+        self._report_scores()
+        self._report_pictures(self._held_out()[:SHEET_SCENES])
+
+    def _report_scores(self) -> None:
+        scored, net = self._held_out()[:SCORED_SCENES], self.averaged()
+        for what, score in (("losses", held_out_losses), ("answers", answer_accuracy)):
+            scores = score(net, self.maker, scored, self.args.precision)
+            logger.info("%s: %s", what, {kind: round(value, 3) for kind, value in scores.items()})
 
     def _report_pictures(self, items: list[TokenisedScene]) -> None:
         folder = self.args.out / "export"

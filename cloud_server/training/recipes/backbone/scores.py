@@ -53,6 +53,30 @@ def answer_accuracy(
     return {kind: float(np.mean(values)) for kind, values in sorted(right.items())}
 
 
+@torch.no_grad()
+def held_out_losses(
+    net: TrainedBackbone, maker: BatchMaker, items: Sequence[TokenisedScene], precision: str
+) -> dict[str, float]:
+    """Mean weighted loss of whole pictures ("t2i") and of answers ("mmu"), in training wordings.
+
+    The same masks and words each time: comparable within a run, and between runs whose data
+    configuration is the same.
+    """
+    rng = np.random.default_rng(8)
+    device = next(net.parameters()).device.type
+    sums = {"t2i": 0.0, "mmu": 0.0}
+    counted = dict.fromkeys(sums, 0.0)
+    for start in range(0, len(items), 8):
+        chunk = items[start : start + 8]
+        for task, make in (("t2i", maker.t2i), ("mmu", maker.mmu)):
+            batch = make(chunk, rng, False).to(device)
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+                each, _, _ = net.losses(batch)
+            sums[task] += float((each * batch.weights).sum())
+            counted[task] += float(batch.weights.sum())
+    return {task: total / max(counted[task], 1.0) for task, total in sums.items()}
+
+
 class PrototypeDetector:
     """Finds objects in token grids by their usual tokens on the grid; a quick stand-in for eyes."""
 

@@ -57,7 +57,7 @@ def test_equal_seeds_give_equal_forms_and_draw_equally_many_numbers() -> None:
 def test_without_a_share_training_draws_what_it_always_drew() -> None:
     scene = default_world().sample_scene(np.random.default_rng(0), "train")
     ours, theirs = np.random.default_rng(1), np.random.default_rng(1)
-    block = maker()._prompt(scene, ours)
+    block = maker().prompts.block(scene, ours, 0.0)
     theirs.random()
     said = _said(block)  # cut where the model reads no further
     assert len(said) > 50
@@ -70,7 +70,9 @@ def test_without_a_share_training_draws_what_it_always_drew() -> None:
 def test_the_share_switches_prompts_and_questions(share: float) -> None:
     made = maker(typed_share=share)
     scene = default_world().sample_scene(np.random.default_rng(0), "train")
-    prompts = [_said(made._prompt(scene, np.random.default_rng(seed))) for seed in range(60)]
+    prompts = [
+        _said(made.prompts.block(scene, np.random.default_rng(seed), 0.0)) for seed in range(60)
+    ]
     shouted = [prompt for prompt in prompts if prompt.isupper()]
     assert bool(shouted) == (share == 1.0)
     qa = QA("is there a fox?", "yes", "presence")

@@ -1,0 +1,38 @@
+"""Starts the unified transformer from exported weights instead of from chance.
+
+Knows the compact files and the network that is trained; no schedule, scenes or losses. An export
+holds neither the probe nor what the optimisers remembered: see `schedule.probe_share`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cloud_server.generation.backbone.checkpoint import BackboneCard, load_builtin_backbone
+from cloud_server.training.recipes.backbone.network import TrainedBackbone
+from shared_protocol.errors import ConfigError
+
+
+def start_from(net: TrainedBackbone, card: BackboneCard, path: Path) -> None:
+    """Give a network the weights of an export, int8 rounding included.
+
+    Args:
+        net: gets them.
+        card: what its own export would say about itself.
+        path: a compact file, or a folder of such shards.
+
+    Raises:
+        CheckpointError: there is no readable export.
+        ConfigError: it is one of another shape.
+    """
+    loaded = load_builtin_backbone(path)
+    if loaded.card != card:
+        raise ConfigError(
+            f"the weights at {path} are {loaded.card}, the recipe asks for {card}",
+            "start from weights of the recipe's shape, or change [network] in --config",
+        )
+    state = {name: tensor.detach() for name, tensor in loaded.backbone.phi.state_dict().items()}
+    if loaded.backbone.stem is not None:
+        stem = loaded.backbone.stem.state_dict()
+        state |= {f"stem.{name}": tensor.detach() for name, tensor in stem.items()}
+    net.take_over(state)
