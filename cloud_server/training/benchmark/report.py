@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from cloud_server.training.benchmark.cases import SEED
 from cloud_server.training.benchmark.entropy_report import train_codes
 from cloud_server.training.benchmark.judge_model import SHIPPED, Judge
 from cloud_server.training.benchmark.rows import (
@@ -48,7 +49,6 @@ from shared_protocol.tokenizers.text import TextTokenizer
 
 SCENES, ENTROPY_PICTURES, ORDER0_SCENES = 500, 100, 1500
 SMOKE = 4
-SEED = 3100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
