@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cloud_server.training.benchmark.entropy_report import STREAMS, measure, static_costs
+from cloud_server.training.benchmark.smears import MANY
 from cloud_server.training.benchmark.verdicts import Evaluation, Verdict
 from cloud_server.training.recipes.entropy.sequences import Picture, Sampler
 from cloud_server.training.recipes.image_tokenizer.scores import psnr, reconstruct
@@ -30,8 +31,6 @@ CODES = 8192
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 DRAWN = ("t2i", "inpaint", "outpaint")
 """Tasks whose answer is a picture."""
-MANY = 4
-"""So many tokens out of place are seen at a glance."""
 MIN_WORST = 20
 """Kinds of questions with fewer cases are not called the worst."""
 

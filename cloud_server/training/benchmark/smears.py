@@ -44,6 +44,8 @@ Shares = npt.NDArray[np.float64]
 THRESHOLD = 3e-5
 """One token in 500 of rendered training scenes is less likely than this (3.3e-5 in 51,200)."""
 REAL_SHARE = 1 / 500
+MANY = 4
+"""So many tokens out of place in a picture are seen at a glance."""
 GROUPS = 8
 STRIDE = 4
 PICTURES, SMOKE, SEED = 200, 2, 31
@@ -168,11 +170,12 @@ def run(args: argparse.Namespace) -> int:
         prompt = bundle.text_tokenizer.encode(caption(picture.scene, rng, "train")).ids
         found.append(probabilities(reader, picture.codes.astype(np.int64), prompt.astype(np.int64)))
     shares = np.stack(found)
-    below = smeared(shares)
+    counts = smeared(shares).sum((1, 2))
     sys.stdout.write(
         f"{shares.size} real tokens of {len(shares)} pictures: "
         f"one in {1 / REAL_SHARE:.0f} is below {np.quantile(shares, REAL_SHARE):.2g}\n"
-        f"below {THRESHOLD:g}: {below.mean():.4%}, {below.sum((1, 2)).mean():.2f} a picture\n"
+        f"below {THRESHOLD:g}: {counts.sum() / shares.size:.4%}, {counts.mean():.2f} a picture; "
+        f"pictures with {MANY} or more: {np.mean(counts >= MANY):.1%}\n"
     )
     return 0
 

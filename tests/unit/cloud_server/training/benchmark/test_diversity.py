@@ -1,10 +1,12 @@
 """Distances between pictures of one prompt, and the command that measures them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cloud_server.generation.work import PictureResult, PictureWork
 from cloud_server.training.benchmark import diversity
@@ -14,6 +16,13 @@ from cloud_server.training.command import train
 from cloud_server.training.scenes.world import World
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.errors import InvalidInputError
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 class SeededEngine:

@@ -1,5 +1,6 @@
 """Tokens out of place: the groups, the probabilities and the measurement of the threshold."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import torch
 from tiny_backbone import CODES, EOT, MAX_TEXT_LEN, VOCABULARY, tiny_backbone
 
 from cloud_server.generation.prompting import codes_to_input_ids, t2i_mask, t2i_sequence
-from cloud_server.training.benchmark import smears
+from cloud_server.training.benchmark import report, smears
 from cloud_server.training.benchmark.smears import GROUPS, Reader, groups, probabilities, smeared
+from cloud_server.training.benchmark.verdicts import Evaluation, Verdict
 from cloud_server.training.scenes.world import World
 from shared_protocol.bundles.find import load_bundle
+from shared_protocol.cases import Case, CaseRecord
 from shared_protocol.errors import CheckpointError, ConfigError, InvalidInputError
+from shared_protocol.tokens import TextTokens
 
 PROMPT = np.array([5, 6, 7], dtype=np.int64)
 
@@ -80,7 +84,52 @@ def test_the_measurement_tells_how_many_real_tokens_are_below(
     assert smears.main(["--tokens", str(tmp_path), "--smoke"]) == 0
     printed = capsys.readouterr().out
     assert "512 real tokens of 2 pictures: one in 500 is below 0.25" in printed
-    assert "0.0000%, 0.00 a picture" in printed
+    assert "0.0000%, 0.00 a picture; pictures with 4 or more: 0.0%" in printed
+
+
+def a_verdict(prompt: str, code: int) -> Verdict:
+    case = Case("t2i-1", "t2i", prompt)
+    return Verdict(case, CaseRecord("t2i-1", "t2i", tokens=[[code] * 16] * 16), "t2i", {})
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts that are asked about; tokens of code 1 look out of place."""
+    bundle, found = load_bundle(), []
+
+    def answer(reader: Reader, codes: np.ndarray, prompt: np.ndarray) -> np.ndarray:
+        found.append(bundle.text_tokenizer.decode(TextTokens(prompt, bundle.vocabulary.text_size)))
+        return np.where(codes == 1, 0.0, 1.0)
+
+    monkeypatch.setattr(report, "find_backbone", lambda bundle, named: Path("backbone"))
+    monkeypatch.setattr(report, "load_reader", lambda bundle, path: None)
+    monkeypatch.setattr(report, "probabilities", answer)
+    return found
+
+
+def given(*options: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    return parser.parse_args(["--data", "d", "--records", "r", *options])
+
+
+def test_the_report_counts_them_in_every_drawn_picture(asked: list[str]) -> None:
+    found = Evaluation([a_verdict("a fox", 0), a_verdict("a car", 1)], 0)
+    mean, many = report.smears_found(given(), load_bundle(), found)
+    assert asked == ["a fox", "a car"]
+    assert (mean.value, mean.count) == (128, 2)
+    assert many.result == "50.0%"
+
+
+def test_the_report_leaves_them_out_where_nobody_can_or_wants_to_count(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Evaluation([a_verdict("a fox", 0)], 0)
+    assert report.smears_found(given("--no-smears"), load_bundle(), found) == []
+    assert report.smears_found(given(), load_bundle(), Evaluation([], 0)) == []
+    monkeypatch.setattr(report, "find_backbone", lambda bundle, named: None)
+    assert report.smears_found(given(), load_bundle(), found) == []
+    assert asked == []
 
 
 def test_the_measurement_needs_training_scenes(tmp_path: Path) -> None:
