@@ -102,19 +102,22 @@ bench-sessions: $(VENV)/.bench
 bench-edge: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.edge_bench
 
-# Records of other weights are never mixed: their folder bears the digest of all weights.
+# Cases of other seeds and records of other weights are never mixed: their folders bear the seed and
+# the digest of all weights. Decisions have looked at SEED=3100, that of earlier results.
+SEED ?= $(shell sed -n 's/^SEED = //p' cloud_server/training/benchmark/cases.py)
+CASES = $(EVAL_OUT)/cases-$(SEED)
 WEIGHTS = $(shell cat cloud_server/weights/builtin/* shared_protocol/weights/builtin/bundle.json | sha256sum | cut -c1-10)
-RECORDS = $(EVAL_OUT)/records-$(WEIGHTS)
-EVAL_INPUTS = --data $(EVAL_OUT)/cases --records $(RECORDS)
+RECORDS = $(EVAL_OUT)/records-$(SEED)-$(WEIGHTS)
+EVAL_INPUTS = --data $(CASES) --records $(RECORDS)
 
-$(EVAL_OUT)/cases/cases.jsonl:
-	$(BIN)/cloud-server train cases --easy-vqa --out $(EVAL_OUT)/cases
+$(CASES)/cases.jsonl:
+	$(BIN)/cloud-server train cases --easy-vqa --seed $(SEED) --out $(CASES)
 
 cloud_server/weights/judge/judge.safetensors:
 	$(BIN)/cloud-server train judge --out $@
 
-eval-builtin: $(VENV)/.dev $(EVAL_OUT)/cases/cases.jsonl cloud_server/weights/judge/judge.safetensors
-	$(BIN)/python -m edge_client.evaluation.run_cases --data $(EVAL_OUT)/cases --out $(RECORDS) \
+eval-builtin: $(VENV)/.dev $(CASES)/cases.jsonl cloud_server/weights/judge/judge.safetensors
+	$(BIN)/python -m edge_client.evaluation.run_cases --data $(CASES) --out $(RECORDS) \
 		$(if $(TASKS),--tasks $(TASKS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(STEPS),--steps $(STEPS))
 	$(BIN)/cloud-server train report $(EVAL_INPUTS) $(if $(KODAK),--photographs $(KODAK)) \
 		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PHOTO_TOKENS),--photo-tokens $(PHOTO_TOKENS))

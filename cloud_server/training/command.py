@@ -37,6 +37,8 @@ RECIPES = {
     "judge": (".benchmark.judge", "says what a generated picture shows"),
     "report": (".benchmark.report", "the table of what the bundle can do"),
     "failures": (".benchmark.failures", "sheets of what went wrong, and of the usual"),
+    "before-after": (".benchmark.before_after", "pictures of the same prompts side by side"),
+    "diversity": (".benchmark.diversity", "how far pictures of one prompt differ"),
     "all": (".recipes.everything", "every recipe in turn, each with its defaults"),
 }
 """Command -> (module with `add_arguments(parser)` and `run(args)`, what it makes)."""

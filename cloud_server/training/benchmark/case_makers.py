@@ -56,7 +56,8 @@ def t2i_cases(world: World, count: int, rng: np.random.Generator) -> Iterator[Dr
         while related and not _is_plain_relation(scene):
             scene = world.sample_scene(rng, "test", objects)
         prompt = _prompt(scene, rng, wording, related)
-        truth = {**_truth(scene), "relation": _relation(scene, prompt), "zone": zone_in(prompt)}
+        said = {"relation": _relation(scene, prompt), "zone": _zone(scene, prompt)}
+        truth = {**_truth(scene), **said}
         named = _named("t2i", number, wording, str(objects))
         yield Drawn(Case(**named, prompt=prompt, truth=truth), None)
 
@@ -195,6 +196,11 @@ def _relation(scene: Scene, prompt: str) -> list[str] | None:
     if relation_of(first, second) != said:
         first, second = second, first
     return [first.name, said, second.name]
+
+
+def _zone(scene: Scene, prompt: str) -> str | None:
+    """Where the prompt puts its object; a prompt of several never says it of one of them."""
+    return zone_in(prompt) if len(scene.objects) == 1 else None
 
 
 def _wide_scene(

@@ -44,14 +44,15 @@ COUNTS = {"t2i": 300, "inpaint": 300, "outpaint": 200, "vqa": 2200}
 SMOKE_COUNTS = {"t2i": 4, "inpaint": 4, "outpaint": 3, "vqa": 16}
 SMOKE_EASY = 2
 EASY_VQA = "easy-vqa"
-SEED = 3100
-"""Of the shipped results; no recipe draws training scenes with it."""
+SEED = 5200
+"""No recipe draws with it, and no decision looked at it before. Results of earlier versions are of
+3100, which decisions have looked at since; `--seed 3100` draws those cases again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `cloud-server train cases`."""
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of all cases [{SEED}]")
     for task, count in COUNTS.items():
         parser.add_argument(f"--{task}", type=int, default=count, help=f"cases [{count}]")
     parser.add_argument(

@@ -14,12 +14,13 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cloud_server.training.benchmark.cases import SEED
 from cloud_server.training.benchmark.entropy_report import train_codes
 from cloud_server.training.benchmark.judge_model import SHIPPED, Judge
 from cloud_server.training.benchmark.rows import (
@@ -28,27 +29,33 @@ from cloud_server.training.benchmark.rows import (
     edit_rows,
     entropy_rows,
     generated_pictures,
+    message_rows,
     scene_pictures,
+    smear_rows,
     speed_rows,
     t2i_rows,
     tokenizer_rows,
     vqa_rows,
 )
+from cloud_server.training.benchmark.smears import load_reader, probabilities, smeared
 from cloud_server.training.benchmark.verdicts import Evaluation, evaluate
 from cloud_server.training.recipes.entropy.sequences import Picture, Pool, Sampler
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import Scene, World
+from cloud_server.training.tokens.drawings import find_backbone
 from cloud_server.training.tokens.token_cache import BlockEncoder, encode_scenes
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.digests import digest_of_weights
 from shared_protocol.bundles.find import bundle_folder, load_bundle
 from shared_protocol.bundles.manifest import BUILTIN
+from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.compact import load_compact
 from shared_protocol.tokenizers.text import TextTokenizer
 
 SCENES, ENTROPY_PICTURES, ORDER0_SCENES = 500, 100, 1500
 SMOKE = 4
-SEED = 3100
+BEFORE = ("date", "commit", "bundle", "backbone", "cases")
+"""Facts of an older report that are named beside its results."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--entropy-pictures", type=int, default=ENTROPY_PICTURES, help="of each domain at most"
     )
     parser.add_argument("--seed", type=int, default=SEED, help="of the tokenizer's scenes")
+    parser.add_argument("--before", type=Path, help="an older report.json, to print beside")
+    parser.add_argument("--no-smears", action="store_true", help="leave the slow count of them out")
+    parser.add_argument("--backbone", type=Path, help="that finds smears [the bundle's]")
     parser.add_argument("--note", help="conditions of the run that a reader must know")
     parser.add_argument("--world", type=Path, help="another world.toml")
     parser.add_argument("--cache", type=Path, help="folder for downloads (default: $UNIMIC_CACHE)")
@@ -73,17 +83,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report; returns the process's exit status."""
+    """Write the report; returns the process's exit status.
+
+    Raises:
+        ConfigError: a file is missing, or `--before` is no report.
+        CheckpointError: no weights where `--backbone` says, or not the bundle's kind.
+    """
     if args.smoke:
         args.scenes = args.entropy_pictures = SMOKE
+    older = read_older(args.before) if args.before else None
     bundle = load_bundle(args.bundle)
     judge = Judge.load(args.judge)
     evaluation = evaluate(args.data, args.records, judge)
-    rows = [*system_rows(evaluation), *model_rows(args, bundle, evaluation)]
+    rows = [
+        *system_rows(evaluation),
+        *smears_found(args, bundle, evaluation),
+        *model_rows(args, bundle, evaluation),
+    ]
     header = facts(args, bundle, evaluation, judge)
     out: Path = args.out or args.records
     out.mkdir(parents=True, exist_ok=True)
-    text = markdown(rows, header, judge_scores(args.judge))
+    text = markdown(rows, header, judge_scores(args.judge), older)
     (out / "report.md").write_text(text, encoding="utf-8")
     data = {"about": header, "rows": [asdict(row) for row in rows]}
     (out / "report.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -93,15 +113,38 @@ def run(args: argparse.Namespace) -> int:
 
 def system_rows(evaluation: Evaluation) -> list[Row]:
     """Everything that the requests over the wire tell."""
-    present, ground = "asked object present", "new area has the known background"
+    inpaint = {
+        "present": "asked object present",
+        "once": "known objects kept, none drawn twice, none that nobody asked for",
+    }
+    outpaint = {
+        "background": "new area has the known background",
+        "no_copies": "no object repeated",
+    }
     return [
         *vqa_rows("questions on held-out scenes", evaluation.of("vqa"), by_wording=True),
         *vqa_rows("easy-vqa, official test split", evaluation.of("easy-vqa"), by_wording=False),
         *t2i_rows(evaluation.of("t2i")),
-        *edit_rows("inpainting", "present", present, evaluation.of("inpaint")),
-        *edit_rows("outpainting", "background", ground, evaluation.of("outpaint")),
+        *edit_rows("inpainting", inpaint, evaluation.of("inpaint")),
+        *edit_rows("outpainting", outpaint, evaluation.of("outpaint")),
+        *message_rows(evaluation),
         *speed_rows(evaluation),
     ]
+
+
+def smears_found(args: argparse.Namespace, bundle: Bundle, evaluation: Evaluation) -> list[Row]:
+    """Tokens that the backbone would not have put there; nothing where it is not at hand."""
+    drawn = [v for v in evaluation.of("t2i") if v.record.tokens]
+    path = None if args.no_smears else find_backbone(bundle, args.backbone)
+    if path is None or not drawn:
+        return []
+    reader = load_reader(bundle, path)
+    counts = []
+    for verdict in drawn[: SMOKE if args.smoke else None]:
+        prompt = bundle.text_tokenizer.encode(verdict.case.prompt).ids.astype(np.int64)
+        codes = np.array(verdict.record.tokens, dtype=np.int64)
+        counts.append(int(smeared(probabilities(reader, codes, prompt)).sum()))
+    return smear_rows(counts)
 
 
 def model_rows(args: argparse.Namespace, bundle: Bundle, evaluation: Evaluation) -> list[Row]:
@@ -216,14 +259,58 @@ def judge_scores(judge: Path) -> dict[str, dict[str, float]]:
     return found
 
 
+@dataclass(frozen=True)
+class Older:
+    """An older report, to print beside.
+
+    Args:
+        about: its facts.
+        results: (ability, measure) -> its result, in words.
+    """
+
+    about: dict[str, Any]
+    results: dict[tuple[str, str], str]
+
+    def of(self, row: Row) -> str:
+        """What it says in the place of `row`; a dash if nothing."""
+        return self.results.get((row.ability, row.measure), "–")
+
+
+def read_older(path: Path) -> Older:
+    """The report that a `report.json` holds.
+
+    Raises:
+        ConfigError: it cannot be read, or is no report.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        results = {(row["ability"], row["measure"]): str(row["result"]) for row in data["rows"]}
+        return Older(dict(data["about"]), results)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no report: {error}", "name a report.json") from error
+
+
 def markdown(
-    rows: Sequence[Row], header: dict[str, Any], scores: dict[str, dict[str, float]]
+    rows: Sequence[Row],
+    header: dict[str, Any],
+    scores: dict[str, dict[str, float]],
+    older: Older | None = None,
 ) -> str:
-    """The whole report."""
+    """The whole report.
+
+    Args:
+        rows: in order.
+        header: facts about it.
+        scores: of the judge; may be empty.
+        older: a report whose results stand in a column beside.
+    """
     lines = ["# What the built-in bundle can do", ""]
     lines += [f"* {name}: {value}" for name, value in header.items()]
-    lines += ["", *_table([row for row in rows if not row.detail])]
-    lines += ["", "## In detail", "", *_table([row for row in rows if row.detail])]
+    if older is not None:
+        known = (f"{name} {older.about[name]}" for name in BEFORE if name in older.about)
+        lines.append(f"* before: {'; '.join(known)}")
+    lines += ["", *_table([row for row in rows if not row.detail], older)]
+    lines += ["", "## In detail", "", *_table([row for row in rows if row.detail], older)]
     if scores:
         columns = list(next(iter(scores.values())))
         lines += ["", "## The judge of pictures, on pictures with known truth", ""]
@@ -237,15 +324,18 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
-    heading = ["| ability | measure | result | count | 95 % interval |"]
-    return [*heading, "| --- | --- | ---: | ---: | ---: |", *(_line(row) for row in rows)]
+def _table(rows: Sequence[Row], older: Older | None) -> list[str]:
+    before, border = ("before | ", " ---: |") if older else ("", "")
+    heading = [f"| ability | measure | result | {before}count | 95 % interval |"]
+    heading.append(f"| --- | --- | ---: |{border} ---: | ---: |")
+    return [*heading, *(_line(row, older) for row in rows)]
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, older: Older | None) -> str:
     interval = "–"
     if row.low is not None and row.high is not None:
-        form = "{:.1f} to {:.1f}" if row.ability == "tokenizer" else "{:.1%} to {:.1%}"
+        form = "{:.1%} to {:.1%}" if row.result.endswith("%") else "{:.1f} to {:.1f}"
         interval = form.format(row.low, row.high)
-    cells = (row.ability, row.measure, row.result, f"{row.count:,}", interval)
+    before = [older.of(row)] if older else []
+    cells = (row.ability, row.measure, row.result, *before, f"{row.count:,}", interval)
     return "| " + " | ".join(cells) + " |"

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cloud_server.training.benchmark.entropy_report import STREAMS, measure, static_costs
+from cloud_server.training.benchmark.smears import MANY
 from cloud_server.training.benchmark.verdicts import Evaluation, Verdict
 from cloud_server.training.recipes.entropy.sequences import Picture, Sampler
 from cloud_server.training.recipes.image_tokenizer.scores import psnr, reconstruct
@@ -28,6 +29,8 @@ from shared_protocol.tokenizers.compact import CompactTokenizer
 Z95 = 1.959964
 CODES = 8192
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+DRAWN = ("t2i", "inpaint", "outpaint")
+"""Tasks whose answer is a picture."""
 MIN_WORST = 20
 """Kinds of questions with fewer cases are not called the worst."""
 
@@ -77,6 +80,20 @@ def share_row(ability: str, measure_: str, hits: Iterable[bool], detail: bool = 
     return [Row(ability, measure_, f"{share:.1%}", len(found), share, low, high, detail)]
 
 
+def mean_row(ability: str, measure_: str, values: Sequence[float], unit: str) -> list[Row]:
+    """A mean with the 95 % interval of the mean; nothing if there are no values.
+
+    >>> mean_row("text to image", "tokens", [1.0, 3.0], "tokens")[0].result
+    '2.0 tokens'
+    """
+    if not values:
+        return []
+    mean = statistics.fmean(values)
+    half = Z95 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    text = f"{mean:.1f} {unit}"
+    return [Row(ability, measure_, text, len(values), mean, mean - half, mean + half)]
+
+
 def vqa_rows(ability: str, verdicts: Sequence[Verdict], by_wording: bool) -> list[Row]:
     """Exact match: all, the worst kind, each kind, and the two wordings apart."""
     rows = share_row(ability, "exact match, all", _checked(verdicts, "answer"))
@@ -116,7 +133,11 @@ def t2i_rows(verdicts: Sequence[Verdict]) -> list[Row]:
     for wording in ("trained", "held out"):
         some = _where(verdicts, "wording", wording)
         rows += share_row(name, f"present, {wording} wordings", _checked(some, "present"))
-    rows += share_row(name, "exactly the named objects, each once", _checked(verdicts, "once"))
+    once = "exactly the named objects, each once"
+    rows += share_row(name, once, _checked(verdicts, "once"))
+    for number in ("1", "2"):
+        some = _where(verdicts, "kind", number)
+        rows += share_row(name, f"{once}, {number} object(s) asked for", _checked(some, "once"))
     rows += share_row(name, "relation right, of those present", _checked(there, "relation"))
     rows += share_row(name, "asked place right, of those present", _checked(there, "zone"))
     rows += share_row(name, "background right, of those present", _checked(there, "background"))
@@ -124,10 +145,23 @@ def t2i_rows(verdicts: Sequence[Verdict]) -> list[Row]:
     return rows + share_row(name, "relation and background right, of those present", both)
 
 
-def edit_rows(name: str, check: str, words: str, verdicts: Sequence[Verdict]) -> list[Row]:
-    """Known tokens identical, and what is new as asked for: all, and by what the prompt tells."""
+def edit_rows(name: str, checks: dict[str, str], verdicts: Sequence[Verdict]) -> list[Row]:
+    """Known tokens identical, and what is new as asked for: all, and by what the prompt tells.
+
+    Args:
+        name: of the group of rows.
+        checks: check -> what it says, in words.
+        verdicts: on one task.
+    """
     rows = share_row(name, "known tokens identical", _checked(verdicts, "identical"))
-    rows += share_row(name, words, _checked(verdicts, check))
+    for check, words in checks.items():
+        rows += share_row(name, words, _checked(verdicts, check))
+        rows += _edit_details(name, check, words, verdicts)
+    return rows
+
+
+def _edit_details(name: str, check: str, words: str, verdicts: Sequence[Verdict]) -> list[Row]:
+    rows = []
     for about in sorted({verdict.case.truth["about"] for verdict in verdicts}):
         some = [verdict for verdict in verdicts if verdict.case.truth["about"] == about]
         told = f"{words}; prompt tells of: {about}"
@@ -136,6 +170,25 @@ def edit_rows(name: str, check: str, words: str, verdicts: Sequence[Verdict]) ->
         some = _where(verdicts, "wording", wording)
         rows += share_row(name, f"{words}; {wording} wordings", _checked(some, check), detail=True)
     return rows
+
+
+def message_rows(evaluation: Evaluation) -> list[Row]:
+    """Mean bytes of whole messages, with their header, by task and direction."""
+    rows = []
+    for task in DRAWN:
+        sizes = [v.record.bytes for v in evaluation.of(task) if v.record.bytes]
+        for way in ("up", "down"):
+            values = [float(size[way]) for size in sizes if way in size]
+            rows += mean_row(f"bytes {task}", f"mean, whole message {way}", values, "B")
+    return rows
+
+
+def smear_rows(counts: Sequence[int]) -> list[Row]:
+    """How often tokens look out of place; `counts` holds one number a picture, see `smears`."""
+    name = "text to image"
+    rows = mean_row(name, "tokens that look out of place, a picture", counts, "tokens")
+    many = (count >= MANY for count in counts)
+    return rows + share_row(name, f"pictures with {MANY} or more such tokens", many)
 
 
 def speed_rows(evaluation: Evaluation) -> list[Row]:
@@ -171,10 +224,7 @@ def centre_crops(folder: Path, side: int = 256) -> np.ndarray:
 def psnr_row(name: str, pictures: np.ndarray, outputs: np.ndarray) -> Row:
     """Mean over pictures of the PSNR, with a 95 % interval of the mean."""
     values = [psnr(a, b) for a, b in zip(pictures, outputs, strict=True)]
-    mean = statistics.fmean(values)
-    half = Z95 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    words = f"PSNR, {name}"
-    return Row("tokenizer", words, f"{mean:.1f} dB", len(values), mean, mean - half, mean + half)
+    return mean_row("tokenizer", f"PSNR, {name}", values, "dB")[0]
 
 
 def tokenizer_rows(

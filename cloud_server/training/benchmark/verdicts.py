@@ -10,7 +10,8 @@ reads the two files of an evaluation::
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,13 @@ from shared_protocol.cases import DATA, RECORDS, Case, CaseRecord, Records, load
 from shared_protocol.errors import ConfigError
 
 BESIDE = 24.0
-"""Pixels that an object's centre may lie off the middle of the box that it was asked for in."""
+"""Pixels that an object's centre may lie off the middle of the box that it belongs in."""
+FAILED = {
+    "t2i": ("present", "once", "background"),
+    "inpaint": ("present", "once", "identical"),
+    "outpaint": ("background", "no_copies", "identical"),
+}
+"""Checks that a request without a picture fails; those of a relation or a place do not apply."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def judge_record(case: Case, record: CaseRecord, out: Path, judge: Judge) -> Ver
         right = answer in {_plain(accepted) for accepted in case.answers}
         return Verdict(case, record, kind, {"answer": right and not record.error})
     if record.error or not record.picture:
-        return Verdict(case, record, kind, {"present": False, "identical": False})
+        return Verdict(case, record, kind, dict.fromkeys(FAILED[case.task], False))
     with Image.open(out / record.picture) as opened:
         picture = np.asarray(opened.convert("RGB"))
     look = _Look(case, record, judge, *judge.look(picture))
@@ -172,13 +179,28 @@ def zone(sighting: Sighting, width: int, height: int) -> str:
 def _inpaint(look: _Look) -> Found:
     assert look.case.box is not None, "Case checks its parts"
     x, y, width, height = look.case.box
+    asked = look.case.truth["asked"][0]
+    removed = look.case.truth.get("removed", asked)
+    known = [thing for thing in look.case.truth.get("objects", ()) if thing[0] != removed]
+    kept = all(_is_at(look.seen, name, left, top, side, side) for name, left, top, side in known)
+    surplus = Counter(s.name for s in look.seen) - Counter([asked, *(thing[0] for thing in known)])
+    checks = {
+        "present": _is_at(look.seen, asked, x, y, width, height),
+        "once": kept and not surplus,
+        "identical": look.identical,
+    }
+    return checks, look.judge.background(look.columns)
+
+
+def _is_at(seen: Iterable[Sighting], name: str, *box: float) -> bool:
+    """Whether an object of this name is seen in the middle of a box (x, y, width, height)."""
+    x, y, width, height = box
     middle = x + width / 2, y + height / 2
-    inside = any(
+    return any(
         abs(sighting.x - middle[0]) <= BESIDE and abs(sighting.y - middle[1]) <= BESIDE
-        for sighting in look.first_asked()
+        for sighting in seen
+        if sighting.name == name
     )
-    place = look.judge.background(look.columns)
-    return {"present": inside, "identical": look.identical}, place
 
 
 def _outpaint(look: _Look) -> Found:
@@ -189,10 +211,19 @@ def _outpaint(look: _Look) -> Found:
     places = [look.judge.background(side) for side in sides if len(side)]
     checks = {
         "background": all(place == truth["background"] for place in places),
+        "no_copies": not _copies(look.seen, *truth["known"]),
         "identical": look.identical,
     }
     assert len(look.columns) == last + extend["right"], "the picture is as wide as was asked for"
     return checks, ", ".join(dict.fromkeys(places))
+
+
+def _copies(seen: Sequence[Sighting], left: int, right: int) -> set[str]:
+    """Objects of the new area that repeat one of the known columns left..right or each other."""
+    inside = [left <= sighting.x < right for sighting in seen]
+    known = {s.name for s, is_known in zip(seen, inside, strict=True) if is_known}
+    new = Counter(s.name for s, is_known in zip(seen, inside, strict=True) if not is_known)
+    return {name for name, count in new.items() if count > 1 or name in known}
 
 
 def _plain(text: str) -> str:

@@ -93,9 +93,14 @@ def relation_in(caption: str) -> str | None:
 def zone_in(caption: str) -> str | None:
     """The ninth of the picture where a caption of one object puts it.
 
+    What a relation says is no place in the picture, though it may be worded like one.
+
     >>> zone_in("a fox at the bottom left on a beach"), zone_in("a fox on a beach")
     ('bottom left', None)
+    >>> zone_in("a fox on the right of a house on a beach")
     """
+    if relation_in(caption) is not None:
+        return None
     for zone in ZONES:
         for wording in word_lists.SINGLE_PLACES:
             if wording != HELD_OUT and _says(_plain(caption), wording.format(zone=zone)):

@@ -23,12 +23,13 @@ from cloud_server.training.scenes.language import (
     relation_of,
 )
 from cloud_server.training.scenes.render import Renderer
-from cloud_server.training.scenes.word_lists import PHRASES
+from cloud_server.training.scenes.word_lists import HELD_OUT, PHRASES, RELATION_WORDINGS
 from cloud_server.training.scenes.wordings import (
     caption_wording,
     names_background,
     question_wording,
     relation_in,
+    zone_in,
 )
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World
 from shared_protocol.cases import load_cases
@@ -88,6 +89,20 @@ def test_prompts_name_their_objects_and_background_and_say_a_true_relation() -> 
         places = {box[0]: PlacedSprite(*box) for box in case.truth["objects"]}
         assert relation_of(places[first], places[second]) == relation == relation_in(case.prompt)
         assert place_of(first, case.prompt) < place_of(second, case.prompt)
+
+
+def test_only_prompts_of_one_object_say_where_in_the_picture_it_is() -> None:
+    made = [d.case for d in drawn(t2i_cases, 200)]
+    zones = Counter(case.kind for case in made if case.truth["zone"])
+    assert zones["1"] > 10
+    assert zones["2"] == 0
+
+
+def test_no_wording_of_a_relation_is_taken_for_a_place_in_the_picture() -> None:
+    wordings = {w for some in RELATION_WORDINGS.values() for w in some} - {HELD_OUT}
+    captions = [f"a fox {wording} a house on a beach" for wording in sorted(wordings)]
+    assert [caption for caption in captions if zone_in(caption) is not None] == []
+    assert zone_in("a fox on the right on a beach") == "right"
 
 
 def place_of(name: str, prompt: str) -> int:

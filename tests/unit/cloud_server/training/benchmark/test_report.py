@@ -1,18 +1,27 @@
 """Verdicts on records and the report's rows, with a judge that sees what it is told to."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cloud_server.training.benchmark import failures, verdicts
+from cloud_server.training.benchmark import before_after, failures, tiles, verdicts
 from cloud_server.training.benchmark.judge_model import Sighting
-from cloud_server.training.benchmark.report import markdown, system_rows
-from cloud_server.training.benchmark.rows import centre_crops, psnr_row, share_row, vqa_rows, wilson
+from cloud_server.training.benchmark.report import markdown, read_older, system_rows
+from cloud_server.training.benchmark.rows import (
+    Row,
+    centre_crops,
+    psnr_row,
+    share_row,
+    smear_rows,
+    vqa_rows,
+    wilson,
+)
 from cloud_server.training.benchmark.verdicts import Verdict, evaluate, judge_record
 from shared_protocol.cases import Case, CaseRecord
 from shared_protocol.errors import ConfigError
@@ -69,6 +78,7 @@ def a_record(case: Case, **changes: object) -> CaseRecord:
         picture="p.png",
         tokens=[[1] * 16] * 16,
         known_unchanged=True,
+        bytes={"up": 20, "down": 50},
         seconds={"total": 2.0, "model": 1.5},
     )
     return replace(record, **changes)
@@ -127,6 +137,46 @@ def test_both_new_sides_of_an_outpainting_need_the_background(out: Path) -> None
     assert not checks(case, half, out, picture="wide.png")["background"]
 
 
+@pytest.mark.parametrize(
+    ("seen", "once"),
+    [
+        ([FOX, CAR], True),
+        ([CAR], True),
+        ([FOX], False),
+        ([FOX, CAR, CAR], False),
+        ([FOX, CAR, Sighting("owl", 60, 200, 0.6)], False),
+        ([FOX, replace(CAR, y=20)], False),
+    ],
+    ids=["kept", "only the asked one missing", "lost", "twice", "unasked", "moved"],
+)
+def test_an_inpainting_keeps_known_objects_and_adds_what_is_asked_once(
+    out: Path, seen: list[Sighting], once: bool
+) -> None:
+    objects = [["whale", 16, 64, 96], ["car", 144, 64, 96]]
+    truth = {**a_case().truth, "asked": ["fox"], "removed": "whale", "objects": objects}
+    case = a_case("inpaint", truth={**truth, "about": "other object"}, box=(16, 64, 96, 96))
+    assert checks(case, FakeJudge(*seen), out)["once"] is once
+
+
+@pytest.mark.parametrize(
+    ("seen", "right"),
+    [
+        ([replace(FOX, x=200), CAR], True),
+        ([replace(FOX, x=200), FOX], False),
+        ([FOX, replace(FOX, y=20)], False),
+        ([FOX, CAR], True),
+    ],
+    ids=["one known, one new", "known again", "new twice", "both new"],
+)
+def test_an_outpainting_repeats_no_object(out: Path, seen: list[Sighting], right: bool) -> None:
+    known = {"known": [128, 256], "about": "background"}
+    seen = [replace(one, x=40) if seen == [FOX, CAR] else one for one in seen]
+    case = a_case("outpaint", truth={**a_case().truth, **known})
+    verdict = judge_record(case, a_record(case), out, FakeJudge(*seen))
+    assert verdict.checks["no_copies"] is right
+    assert verdict.right is right
+
+
 def test_answers_match_in_any_case_and_spacing(out: Path) -> None:
     case = a_case("vqa", answers=("a fox",))
     assert checks(case, FakeJudge(), out, answer=" A  fox")["answer"]
@@ -180,6 +230,16 @@ def test_relations_are_counted_among_pictures_with_the_objects(out: Path) -> Non
     assert rows["relation right, of those present"].count == 2
     assert rows["relation right, of those present"].result == "100.0%"
     assert rows["median, whole request"].result == "2.00 s"
+    assert rows["exactly the named objects, each once, 2 object(s) asked for"].count == 3
+    assert rows["mean, whole message up"].result == "20.0 B"
+    assert rows["mean, whole message down"].value == 50
+
+
+def test_smears_are_told_by_their_mean_and_by_pictures_that_have_many() -> None:
+    mean, many = smear_rows([0, 3, 4, 9])
+    assert (mean.result, mean.count) == ("4.0 tokens", 4)
+    assert many.result == "50.0%"
+    assert smear_rows([]) == []
 
 
 def test_the_worst_kind_of_question_is_named_and_easy_vqa_stays_apart(out: Path) -> None:
@@ -203,6 +263,35 @@ def test_the_table_holds_counts_and_intervals() -> None:
     assert "| text to image | present | 90.0% | 10 | 59.6% to 98.2% |" in text
     assert text.index("## In detail") < text.index("of pairs")
     assert "| scenes | 50.0% | 4 |" in text
+
+
+def older_report(out: Path, *rows: Row) -> Path:
+    data = {"about": {"date": "then", "cases": "seed 1"}, "rows": [asdict(row) for row in rows]}
+    (out / "report.json").write_text(json.dumps(data))
+    return out / "report.json"
+
+
+def test_an_older_report_stands_in_a_column_beside(tmp_path: Path) -> None:
+    then = share_row("text to image", "present", [True, False])
+    now = share_row("text to image", "present", [True]) + share_row("t", "new", [True])
+    text = markdown(now, {"date": "today"}, {}, read_older(older_report(tmp_path, *then)))
+    assert "* before: date then; cases seed 1" in text
+    assert "| ability | measure | result | before | count | 95 % interval |" in text
+    assert "| text to image | present | 100.0% | 50.0% | 1 |" in text
+    assert "| t | new | 100.0% | – | 1 |" in text
+
+
+def test_the_shipped_report_can_stand_beside() -> None:
+    older = read_older(Path(verdicts.__file__).parents[1] / "results" / "report.json")
+    row = share_row("text to image", "all named objects present", [True])[0]
+    assert older.of(row).endswith("%")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"rows": [{}], "about": {}}'])
+def test_what_is_no_report_cannot_stand_beside(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(ConfigError, match="is no report"):
+        read_older(tmp_path / "other.json")
 
 
 def test_psnr_of_a_known_error() -> None:
@@ -231,12 +320,55 @@ def test_sheets_show_prompts_and_failures_and_stay_small(
     assert names == ["failures_t2i.webp", "prompts.webp"]
     for name in names:
         data = (out / "sheets" / name).read_bytes()
-        assert len(data) < failures.MAX_BYTES
+        assert len(data) < tiles.MAX_BYTES
         with Image.open(out / "sheets" / name) as sheet:
-            assert sheet.width > 4 * failures.HEIGHT
+            assert sheet.width > 4 * tiles.HEIGHT
 
 
 def test_a_right_result_is_on_no_sheet_of_failures(out: Path) -> None:
     written(out, [a_case()], [a_record(a_case())])
     found = evaluate(out, out, FakeJudge(FOX, CAR))
     assert [name for name, _ in failures.chosen(found, 4)] == ["prompts"]
+
+
+def both(out: Path, **changes: Any) -> SimpleNamespace:
+    """Three prompts, drawn before and after; one of them failed before."""
+    cases = [a_case(id=f"t2i-{n}") for n in range(3)]
+    records = [a_record(case) for case in cases]
+    failed = replace(records[0], picture=None, error="internal: x")
+    for name, kept in (("before", [failed, *records[1:]]), ("after", records)):
+        (out / name).mkdir()
+        Image.new("RGB", (256, 256)).save(out / name / "p.png")
+        written(out / name, cases, kept)
+    written(out, cases, [])
+    given = {"data": out, "before": out / "before", "after": out / "after", "judge": out}
+    return SimpleNamespace(
+        **{**given, "out": out / "s" / "x.webp", "count": 2, "smoke": False, **changes}
+    )
+
+
+def test_pictures_of_before_and_after_stand_side_by_side(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(before_after.Judge, "load", lambda path: FakeJudge(FOX, FOX))
+    shown: list[Any] = []
+    monkeypatch.setattr(before_after, "sheet", lambda made: shown.extend(made) or tiles.sheet(made))
+    given = both(out)
+    assert before_after.run(given) == 0
+    assert [len(one.pictures) for one in shown] == [2, 2]
+    words = [text for text, _ in shown[0].lines]
+    assert "before: internal: x" in words
+    assert "after: fox, fox; beach" in words
+    assert ("after, once: wrong", tiles.WRONG) in shown[0].lines
+    with Image.open(given.out) as sheet:
+        assert sheet.format == "WEBP"
+
+
+def test_folders_without_a_shared_prompt_make_no_sheet(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(before_after.Judge, "load", lambda path: FakeJudge())
+    given = both(out)
+    (out / "after" / "records.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="share no text-to-image case"):
+        before_after.run(given)
