@@ -179,6 +179,13 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--negative", default="", metavar="TEXT", help="what pictures are not to show"
     )
+    parser.add_argument(
+        "--mend",
+        type=int,
+        metavar="N",
+        help="how often the server mends a picture that does not show what was asked, at most; "
+        "0 = never [the server's choice]",
+    )
 
 
 class PickedSeed(int):

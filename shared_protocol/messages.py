@@ -45,7 +45,7 @@ class Options:
         max_new_tokens: longest answer in tokens, 1..MAX_NEW_TOKENS; None = the bundle's default.
         reply: the scenario that the reply's image tokens must use; None = the sender chooses.
         mend: how often a picture that does not show what was asked is mended, 0..MAX_MENDS; None =
-            as the server does. Turns of conversations cannot say it.
+            as the server does.
 
     Raises:
         InvalidInputError: a value outside its range.

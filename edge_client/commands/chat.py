@@ -70,6 +70,7 @@ class _Talk:
             "seed": given.seed,
             "steps": given.steps,
             "guidance": given.guidance,
+            "mend": given.mend,
             "negative": given.negative,
         }
         self._chat = Chat(session, lambda name: free_name(Path(name), ".umic"), options)

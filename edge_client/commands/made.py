@@ -35,6 +35,7 @@ _VALUES = (
     "to",
     "steps",
     "guidance",
+    "mend",
     "size",
     "format",
 )

@@ -249,7 +249,7 @@ def _beyond(picture: Picture, stride: int, native: bool) -> list[str]:
 def _options(given: Namespace, item: Item) -> Options:
     from shared_protocol.messages import Options
 
-    return Options(steps=given.steps, guidance=given.guidance, seed=item.seed)
+    return Options(steps=given.steps, guidance=given.guidance, seed=item.seed, mend=given.mend)
 
 
 def _budget(given: Namespace) -> Budget | None:

@@ -62,7 +62,7 @@ class Chat:
     Args:
         session: holds the conversation.
         free_name: from a name to one that no file has; pictures are saved as they come.
-        options: seed, steps and guidance of pictures.
+        options: seed, steps, guidance and mending of pictures.
     """
 
     def __init__(

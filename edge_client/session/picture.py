@@ -169,6 +169,7 @@ class Picture:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        mend: int | None = None,
     ) -> Picture:
         """The picture with a part repainted; see `Where` for what may name the part.
 
@@ -181,12 +182,13 @@ class Picture:
             seed: equal seeds give equal results.
             steps: decoding steps; None = the bundle's.
             guidance: weight of the prompt; None = the bundle's.
+            mend: how often it is mended at most; None = as the server does.
 
         Raises:
             MaskError: it names nothing.
         """
         self.source.check_editable()
-        options = Options(steps=steps, guidance=guidance, seed=seed)
+        options = Options(steps=steps, guidance=guidance, seed=seed, mend=mend)
         mask = self._mask(where)
         if isinstance(where, TokenMask):
             picture, flags = self.source.seen(), where
@@ -215,6 +217,7 @@ class Picture:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        mend: int | None = None,
     ) -> Picture:
         """The picture continued on some sides.
 
@@ -227,9 +230,10 @@ class Picture:
             seed: equal seeds give equal results.
             steps: decoding steps; None = the bundle's.
             guidance: weight of the prompt; None = the bundle's.
+            mend: how often it is mended at most; None = as the server does.
         """
         self.source.check_editable()
-        options = Options(steps=steps, guidance=guidance, seed=seed)
+        options = Options(steps=steps, guidance=guidance, seed=seed, mend=mend)
         sides = {"left": str(left), "right": str(right), "up": str(up), "down": str(down)}
         wish = Wish(sides, None if to is None else parse_ratio(to))
         grown = for_outpainting(self.source, wish, Look())

@@ -190,9 +190,10 @@ class Session:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        mend: int | None = None,
     ) -> Picture:
-        """A picture from a prompt, that shows nothing `negative`."""
-        options = Options(steps=steps, guidance=guidance, seed=seed)
+        """A picture from a prompt, that shows nothing `negative`, mended at most `mend` times."""
+        options = Options(steps=steps, guidance=guidance, seed=seed, mend=mend)
         done = self.client.t2i(prompt, options, negative)
         assert done.response.image is not None, "the task makes a picture"
         made = of_tokens(done.response.image, self.bundle, prompt)

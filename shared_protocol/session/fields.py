@@ -17,7 +17,14 @@ from shared_protocol.coding.range_coder import RangeEncoder
 from shared_protocol.coding.text_codec import TextCoder, packed_size, read_prior, write_prior
 from shared_protocol.errors import BadMessageError
 from shared_protocol.message.parts import CodecBundle
-from shared_protocol.messages import GUIDANCE_UNIT, MAX_GUIDANCE, MAX_NEW_TOKENS, MAX_STEPS, Options
+from shared_protocol.messages import (
+    GUIDANCE_UNIT,
+    MAX_GUIDANCE,
+    MAX_MENDS,
+    MAX_NEW_TOKENS,
+    MAX_STEPS,
+    Options,
+)
 from shared_protocol.session.port import Port, Reader, Writer, code_flag, code_number
 from shared_protocol.tasks import Extension, Scenario, Task
 from shared_protocol.tokens import MAX_GRID, Codes, Flags, check_grid
@@ -73,21 +80,29 @@ def code_options(port: Port, before: Options, options: Options | None) -> Option
     reply = _code_reply(port, options)
     same = None if options is None else _numbers(options) == _numbers(before)
     if code_flag(port, SAME_OPTIONS_ODDS, same):
-        steps, guidance, seed, longest = _numbers(before)
+        numbers = _numbers(before)
     else:
-        given = (None,) * 4 if options is None else _numbers(options)
-        limits = (MAX_STEPS, round(MAX_GUIDANCE / GUIDANCE_UNIT), None, MAX_NEW_TOKENS)
-        steps, guidance, seed, longest = (
+        largest = round(MAX_GUIDANCE / GUIDANCE_UNIT)
+        limits = (MAX_STEPS, largest, None, MAX_NEW_TOKENS, MAX_MENDS)
+        given = (None,) * len(limits) if options is None else _numbers(options)
+        numbers = tuple(
             _code_option(port, limit, value, options is not None)
             for limit, value in zip(limits, given, strict=True)
         )
+    steps, guidance, seed, longest, mend = numbers
     units = None if guidance is None else guidance * GUIDANCE_UNIT
-    return Options(steps, units, seed or 0, longest, reply)
+    return Options(steps, units, seed or 0, longest, reply, mend)
 
 
-def _numbers(options: Options) -> tuple[int | None, int | None, int | None, int | None]:
+def _numbers(options: Options) -> tuple[int | None, ...]:
     guidance = None if options.guidance is None else round(options.guidance / GUIDANCE_UNIT)
-    return options.steps, guidance, options.seed or None, options.max_new_tokens
+    return (
+        options.steps,
+        guidance,
+        options.seed or None,
+        options.max_new_tokens,
+        options.mend,
+    )
 
 
 def _code_option(port: Port, limit: int | None, value: int | None, writing: bool) -> int | None:

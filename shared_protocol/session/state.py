@@ -201,7 +201,13 @@ def readable(request: Request) -> Flags:
 def option_values(options: Options) -> dict[int, int]:
     """Options as numbers by position; what is left to the bundle is missing."""
     guidance = None if options.guidance is None else round(options.guidance / GUIDANCE_UNIT)
-    values = (options.steps, guidance, options.seed, options.max_new_tokens)
+    values = (
+        options.steps,
+        guidance,
+        options.seed,
+        options.max_new_tokens,
+        options.mend,
+    )
     return {index: value for index, value in enumerate(values) if value is not None}
 
 
