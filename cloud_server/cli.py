@@ -250,7 +250,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         group,
         "--mend",
         "how often a picture that does not show what was asked is mended at most: auto, off or a "
-        "number; auto = 3 for weights that can point at things, 0 for others",
+        "number; auto = 3 for weights that can point at things, 0 for others; off draws from the "
+        "prompt as it stands, and lays nothing out",
     )
     _add_choice(
         group,

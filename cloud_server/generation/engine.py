@@ -232,7 +232,8 @@ class Engine:
         """
         side = self._options.side
         fits = request.kind == "t2i" and shape == (side, side) and request.negative_ids is None
-        if not fits or asked is None or not asked.complete or self._mender is None:
+        cares = self._mender is not None and self._rounds(request) > 0
+        if not fits or not cares or asked is None or not asked.complete:
             return None
         return lay_out(asked, self._options.places, side, request.seed)
 
