@@ -22,7 +22,8 @@ help:
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
 	@echo "make eval     the paper's tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=; hours"
 	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
-	@echo "make eval-builtin  what the built-in models can do, measured over the wire (hours; LIMIT=20 for a look)"
+	@echo "make eval-builtin  what the built-in models can do, measured over the wire (hours; LIMIT=20 for a look);"
+	@echo "              BEFORE=report.json prints an older report beside, SEED=3100 asks its cases"
 	@echo "make format   rewrite the code in the project's format"
 
 $(BIN)/python:
@@ -119,7 +120,7 @@ cloud_server/weights/judge/judge.safetensors:
 eval-builtin: $(VENV)/.dev $(CASES)/cases.jsonl cloud_server/weights/judge/judge.safetensors
 	$(BIN)/python -m edge_client.evaluation.run_cases --data $(CASES) --out $(RECORDS) \
 		$(if $(TASKS),--tasks $(TASKS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(STEPS),--steps $(STEPS))
-	$(BIN)/cloud-server train report $(EVAL_INPUTS) $(if $(KODAK),--photographs $(KODAK)) \
+	$(BIN)/cloud-server train report $(EVAL_INPUTS) $(if $(BEFORE),--before $(BEFORE)) $(if $(KODAK),--photographs $(KODAK)) \
 		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PHOTO_TOKENS),--photo-tokens $(PHOTO_TOKENS))
 	$(BIN)/cloud-server train failures $(EVAL_INPUTS)
 

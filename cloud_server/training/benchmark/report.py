@@ -37,7 +37,12 @@ from cloud_server.training.benchmark.rows import (
     tokenizer_rows,
     vqa_rows,
 )
-from cloud_server.training.benchmark.smears import load_reader, probabilities, smeared
+from cloud_server.training.benchmark.smears import (
+    THRESHOLD,
+    load_reader,
+    probabilities,
+    smeared,
+)
 from cloud_server.training.benchmark.verdicts import Evaluation, evaluate
 from cloud_server.training.recipes.entropy.sequences import Picture, Pool, Sampler
 from cloud_server.training.scenes.render import Renderer
@@ -211,6 +216,10 @@ def facts(
 ) -> dict[str, Any]:
     """What a reader must know to make the numbers again."""
     noted = {"conditions": args.note} if args.note else {}
+    path = None if args.no_smears else find_backbone(bundle, args.backbone)
+    if path is not None:
+        by = digest_of_weights(path)[:16]
+        noted["tokens out of place"] = f"those less likely than {THRESHOLD:g} by the backbone {by}"
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
