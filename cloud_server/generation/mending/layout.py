@@ -149,13 +149,14 @@ def _all_of(thing: Thing, placed: Sequence[Placed]) -> Iterator[Placed]:
 
 
 def _stands_clearly(one: Placed, other: Placed, word: str, side: int) -> bool:
-    """Whether the two zones say so by themselves: all that a model is told of the places."""
+    """Whether boxes and zones say so; a model is told no more of the places than the zones."""
     down, right = (
         _number(mine, side) - _number(others, side)
         for mine, others in zip(one.centre, other.centre, strict=True)
     )
     along, across = (right, down) if word in ("left", "right") else (down, right)
-    return abs(along) > abs(across) and (along < 0) == (word in ("left", "above"))
+    said = abs(along) > abs(across) and (along < 0) == (word in ("left", "above"))
+    return said and stands(one.centre, other.centre, word)
 
 
 def _number(middle: float, side: int) -> int:
