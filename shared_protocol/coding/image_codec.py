@@ -215,7 +215,9 @@ def write_codes(  # noqa: PLR0913 - the mirror of read_codes, plus its choice
     """
     models = [scenario for scenario in prices if scenario is not Scenario.UNIFORM]
     tried = {scenario: entropy.intervals(scenario, codes, context) for scenario in models}
-    bits = {scenario: prices[scenario] + _bits_of(tried[scenario]) for scenario in models}
+    bits: dict[Scenario, float] = {
+        scenario: prices[scenario] + _bits_of(tried[scenario]) for scenario in models
+    }
     uniform = float(len(codes) * np.log2(codebook_size))
     bits[Scenario.UNIFORM] = prices[Scenario.UNIFORM] + uniform
     best = min(bits, key=lambda scenario: bits[scenario])
