@@ -187,12 +187,12 @@ TABLE: dict[Task, Row] = {
             _DROPPED,
             PartSpec(Part.IMAGE, Subset.OUTSIDE_MASK, _MASKED_FIRST, search=True),
         ),
-        downlink=(PartSpec(Part.IMAGE, Subset.INSIDE_MASK, _ADAPTED_FIRST),),
+        downlink=(PartSpec(Part.IMAGE, Subset.INSIDE_MASK, _ADAPTED_FIRST, search=True),),
     ),
     Task.OUTPAINT: Row(
         purpose="Continue a picture beyond its edges",
         uplink=(_TEXT, _DROPPED, PartSpec(Part.IMAGE, Subset.ALL, _TEXT_FIRST, search=True)),
-        downlink=(PartSpec(Part.IMAGE, Subset.EXTRAPOLATED, _ADAPTED_FIRST),),
+        downlink=(PartSpec(Part.IMAGE, Subset.EXTRAPOLATED, _ADAPTED_FIRST, search=True),),
     ),
     Task.VQA: Row(
         purpose="Answer a question about a picture",

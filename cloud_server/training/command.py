@@ -31,6 +31,10 @@ RECIPES = {
     ),
     "backbone": (".recipes.backbone.recipe", "the unified transformer"),
     "entropy": (".recipes.entropy.recipe", "the entropy models, exact after training"),
+    "one-or-three": (
+        ".recipes.entropy.one_or_three",
+        "one entropy model for all scenarios against three small ones",
+    ),
     "mask-prior": (".recipes.mask_prior", "counts of the mask coder"),
     "bundle": (".recipes.bundle", "seal the trained files: digests, fingerprint"),
     "cases": (".benchmark.cases", "held-out requests with their truth, to evaluate"),

@@ -5,7 +5,7 @@ It does not know tasks, messages or how a model computes its frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -195,10 +195,10 @@ def write_codes(  # noqa: PLR0913 - the mirror of read_codes, plus its choice
     context: CodingContext,
     entropy: ImageEntropy,
     codebook_size: int,
-    candidates: Sequence[Scenario],
+    prices: Mapping[Scenario, float],
     say: Callable[[Scenario], None],
 ) -> Scenario:
-    """Append the targets of `context` under the scenario that takes the fewest bits.
+    """Append the targets of `context` under the scenario that takes the fewest bits in all.
 
     Args:
         encoder: the stream.
@@ -206,16 +206,20 @@ def write_codes(  # noqa: PLR0913 - the mirror of read_codes, plus its choice
         context: what both ends know.
         entropy: the bundle's models.
         codebook_size: V.
-        candidates: the scenarios to try, those that the bundle has a model for; uniform coding is
-            tried, too.
+        prices: bits that naming each scenario takes, of those to try: uniform coding, and any
+            that the bundle has a model for.
         say: appends the choice, before the codes.
 
     Returns:
         The scenario used.
     """
-    tried = {scenario: entropy.intervals(scenario, codes, context) for scenario in candidates}
-    bits = {scenario: _bits_of(intervals) for scenario, intervals in tried.items()}
-    bits[Scenario.UNIFORM] = float(len(codes) * np.log2(codebook_size))
+    models = [scenario for scenario in prices if scenario is not Scenario.UNIFORM]
+    tried = {scenario: entropy.intervals(scenario, codes, context) for scenario in models}
+    bits: dict[Scenario, float] = {
+        scenario: prices[scenario] + _bits_of(tried[scenario]) for scenario in models
+    }
+    uniform = float(len(codes) * np.log2(codebook_size))
+    bits[Scenario.UNIFORM] = prices[Scenario.UNIFORM] + uniform
     best = min(bits, key=lambda scenario: bits[scenario])
     say(best)
     if best is Scenario.UNIFORM:

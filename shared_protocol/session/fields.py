@@ -7,6 +7,7 @@ see `port`; all odds here are normative, SESSION.md lists them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log2
 
 import numpy as np
 
@@ -242,8 +243,9 @@ def code_image(
         def say(scenario: Scenario) -> None:
             port.symbol(odds, names.index(scenario))
 
-        entropy = bundle.entropy
-        used = write_codes(port.encoder, codes, context, entropy, size, candidates, say)
+        bits = {name: log2(sum(odds) / each) for name, each in zip(names, odds, strict=True)}
+        prices = {name: bits[name] for name in (*candidates, Scenario.UNIFORM)}
+        used = write_codes(port.encoder, codes, context, bundle.entropy, size, prices, say)
     else:
         assert isinstance(port, Reader)
         used = names[port.symbol(odds)]

@@ -181,7 +181,7 @@ def train(args: argparse.Namespace, bundle: Bundle, material: Material) -> Path:
     (path.parent / DIGESTS_FILE).unlink(missing_ok=True)  # those of an earlier run would not fit
     trainer = EntropyTrainer(recipe, args)
     trainer.corpus.held_out = _pictures(material.pictures, "test_*.npy")
-    if trainer.progress.step == 0 and not args.start:
+    if trainer.progress.step == 0 and not (args.start or args.start_from):
         _forget_words(trainer)
     trainer.train()
     return path

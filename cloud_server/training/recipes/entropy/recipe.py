@@ -1,13 +1,16 @@
-"""Recipe: the entropy models, of the built-in bundle or of any other; the flags and what they mean.
+"""Recipe: the entropy models, of the built-in bundle or of any other; its flags and their meaning.
 
 It does not know how they are trained (see `trainer`). `--scenario` narrows the mixture of
 scenarios, `--start` begins with the weights of another run, so that specialised models are a short
-fine-tuning. Device, precision and length are flags::
+fine-tuning; `--start-from` does so with an exported file. Device, precision and length are flags::
 
     cloud-server train entropy --tokens DIR --text-tokenizer FILE --out DIR --minutes 60
     cloud-server train entropy --bundle show-o --images DIR --captions FILE --out DIR
+    cloud-server train entropy --adapt-from FILE --generated-tokens DIR --text-tokenizer FILE \
+        --out DIR
 
-The second form makes the models of any bundle, see `any_bundle`.
+The second form makes the models of any bundle, see `any_bundle`. The third fits `adapted` alone to
+a backbone's pictures and leaves every other scenario as it is, see `adapt`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from cloud_server.training.recipes.entropy import any_bundle
+from cloud_server.training.recipes.entropy import adapt, any_bundle
 from cloud_server.training.recipes.entropy.trainer import (
     EXPORT_NAME,
     SCENARIO_SHARES,
@@ -38,7 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and export")
     parser.add_argument("--export", type=Path, help=f"file; default: OUT/{EXPORT_NAME}")
     parser.add_argument("--scenario", choices=sorted(SCENARIO_SHARES), default="all")
-    parser.add_argument("--start", type=Path, help="checkpoint of another run to begin with")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--start", type=Path, help="checkpoint of another run to begin with")
+    start.add_argument("--start-from", type=Path, help="exported weights to begin with")
+    start.add_argument(
+        "--adapt-from", type=Path, help="exported weights of which only `adapted` is fitted"
+    )
+    parser.add_argument(
+        "--generated-share", type=float, help="of sequences, instead of the recipe's"
+    )
     add_run_arguments(parser, minutes=60.0)
     parser.set_defaults(device=None)  # auto with --bundle, else cpu
     parser.add_argument("--rate", type=float, default=1.0, help="factor on both learning rates")
@@ -50,16 +61,21 @@ def run(args: argparse.Namespace) -> int:
     """Train, evaluate and export; returns the process's exit status.
 
     Raises:
-        ConfigError: nothing names what to learn from.
+        ConfigError: nothing, or too much, names what to learn from.
     """
-    if (args.bundle is None) == (args.tokens is None):
-        raise ConfigError("what to learn from is not clear", "name either --tokens or --bundle")
+    sources = [args.bundle, args.tokens, args.adapt_from]
+    if sum(source is not None for source in sources) != 1:
+        raise ConfigError(
+            "what to learn from is not clear", "name one of --tokens, --bundle and --adapt-from"
+        )
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.bundle is not None:
         return any_bundle.run(args)
     args.device = args.device or "cpu"
+    if args.adapt_from is not None:
+        return adapt.run(args)
     recipe = asked_recipe(args)
     if args.smoke:
         args.steps = SMOKE_STEPS

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cloud_server.training.recipes.entropy.float_again import float_again
 from cloud_server.training.recipes.entropy.sequences import Example, Picture, Pool, Sampler, collate
 from cloud_server.training.recipes.optimisers import Optimisers, Rates
 from cloud_server.training.recipes.run_loop import Chore, Length, run_to_the_end
@@ -28,7 +29,7 @@ from cloud_server.training.recipes.runs import (
     read_recipe,
     save_checkpoint,
 )
-from shared_protocol.entropy.checkpoint import quantise, save
+from shared_protocol.entropy.checkpoint import load, quantise, save
 from shared_protocol.entropy.config import KIND_TARGET, EntropyConfig
 from shared_protocol.entropy.model import Batch, EntropyModel
 from shared_protocol.errors import ConfigError
@@ -80,7 +81,7 @@ class EntropyRecipe:
 
 
 def asked_recipe(args: argparse.Namespace) -> EntropyRecipe:
-    """The recipe as --config, --scenario, --seed and --smoke want it.
+    """The recipe as --config, --scenario, --seed, --generated-share and --smoke want it.
 
     Raises:
         ConfigError: --config is no recipe.
@@ -88,6 +89,9 @@ def asked_recipe(args: argparse.Namespace) -> EntropyRecipe:
     recipe = EntropyRecipe.load(args.config).narrowed(args.scenario)
     if args.seed is not None:
         recipe = replace(recipe, seed=args.seed)
+    if args.generated_share is not None:
+        batches = {**recipe.batches, "generated_share": args.generated_share}
+        recipe = replace(recipe, batches=batches)
     return recipe.tiny() if args.smoke else recipe
 
 
@@ -142,13 +146,16 @@ class EntropyTrainer:
     def __init__(self, recipe: EntropyRecipe, args: argparse.Namespace) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.args = recipe, args
-        self.config = EntropyConfig(**recipe.network)
+        begun = float_again(load(args.start_from)) if args.start_from else None
+        self.config = EntropyConfig(**recipe.network) if begun is None else begun.config
         self.corpus = Corpus(recipe, args, self.config.side)
-        self.model = EntropyModel(self.config).to(args.device)
+        self.model = (begun or EntropyModel(self.config)).to(args.device)
         self.progress, self.fitted = Progress(), False
         self._bits: list[float] = []
         if args.start:
             self._start(args.start)
+        if begun is not None:
+            self.fitted = not kinds_are_shared(begun, Scenario.ADAPTED, Scenario.TEXT_CONDITIONED)
         self.optimisers = _optimisers(self.model, recipe.optimiser, args.rate)
         if args.resume and (args.out / CHECKPOINT).is_file():
             self._resume()
@@ -160,7 +167,7 @@ class EntropyTrainer:
             self.progress,
             Length(args.steps, args.minutes),
             self.advance,
-            self._log,
+            self.log,
             log_every=LOG_EVERY,
             chores=[Chore(args.evaluate_minutes, self._look)],
         )
@@ -179,7 +186,8 @@ class EntropyTrainer:
         self.optimisers.step(self._schedule(share))
         self._bits.append(float(loss.detach()) / float(np.log(2)))
 
-    def _log(self, share: float) -> None:
+    def log(self, share: float) -> None:
+        """Print where the run stands: bits a token since the last time."""
         step, seconds, bits = self.progress.step, self.progress.seconds, np.mean(self._bits)
         logger.info("step %d %.0f s %.1f %% %.3f", step, seconds, 100 * share, bits)
         self._bits.clear()
@@ -214,15 +222,22 @@ class EntropyTrainer:
 
     def evaluate(self) -> dict[str, float]:
         """Bits per token on held-out scenes for every way to code them, in floating point."""
+        found = {way: self.held_out_bits(way) for way in self.recipe.shares}
+        return {way: float(bits.sum() / tokens.sum()) for way, (bits, tokens) in found.items()}
+
+    def held_out_bits(self, way: str) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) bits of each held-out scene coded in one way, in floating point, and its tokens."""
         self.model.eval()
-        found = {}
+        rng = np.random.default_rng(0)
+        bits, tokens = [], []
         with torch.no_grad():
-            for way in self.recipe.shares:
-                rng = np.random.default_rng(0)
-                nats = [self._nats(batch).cpu() for batch in self._held_out_batches(way, rng)]
-                found[way] = float(torch.cat(nats).mean()) / float(np.log(2))
+            for batch in self._held_out_batches(way, rng):
+                counts = batch.is_target.sum(1).tolist()
+                nats = torch.split(self._nats(batch).cpu(), counts)
+                bits += [float(some.double().sum()) / float(np.log(2)) for some in nats]
+                tokens += counts
         self.model.train()
-        return found
+        return np.array(bits), np.array(tokens)
 
     def _held_out_batches(self, way: str, rng: np.random.Generator) -> Iterable[Batch]:
         pictures = self.corpus.held_out
@@ -271,6 +286,12 @@ def share_kind(model: EntropyModel, target: Scenario, source: Scenario) -> None:
     """Give the targets of one scenario the kind row of another."""
     rows = model.kind.weight.data
     rows[KIND_TARGET + target - 1] = rows[KIND_TARGET + source - 1]
+
+
+def kinds_are_shared(model: EntropyModel, target: Scenario, source: Scenario) -> bool:
+    """Whether the targets of two scenarios have the same kind row."""
+    rows = model.kind.weight.data
+    return torch.equal(rows[KIND_TARGET + target - 1], rows[KIND_TARGET + source - 1])
 
 
 def _optimisers(model: EntropyModel, rates: dict[str, float], factor: float) -> Optimisers:
