@@ -44,7 +44,7 @@ from cloud_server.generation.mending.finishing import (
     Progress,
     Unfinished,
 )
-from cloud_server.generation.mending.layout import Layout, lay_out
+from cloud_server.generation.mending.layout import MOST_THINGS, Layout, lay_out
 from cloud_server.generation.mending.looking import Onlooker
 from cloud_server.generation.mending.mender import Draft, Mender
 from cloud_server.generation.mending.wording import Wording
@@ -306,7 +306,9 @@ class Engine:
             steps=request.steps,
         )
         words = request.text_ids.astype(np.int64)
-        return Unfinished(draft, place.extent, words, asked is not None, place.job.known)
+        # More than fits a picture is drawn as the prompt says: what is there is not thinned out.
+        fits = asked is not None and sum(thing.count for thing in asked.things) <= MOST_THINGS
+        return Unfinished(draft, place.extent, words, fits, place.job.known)
 
     def _answer(self, requests: Sequence[AnswerWork], on_step: OnStep) -> list[AnswerResult]:
         requests = self._without_gaps(requests, on_step)

@@ -69,6 +69,11 @@ def test_a_stated_quantity_is_drawn():
     assert len(found(grid, "a fox")) == 2
 
 
+def test_more_than_fits_is_not_mended():
+    request = work("seven foxes on a beach", seed=1)
+    assert np.array_equal(codes(request, engine()), codes(request, engine(mend="off")))
+
+
 def test_a_picture_does_not_depend_on_the_batch():
     alone = codes(work(PROMPT), engine())
     first, second = engine().run([work("an owl in the snow"), work(PROMPT)])
