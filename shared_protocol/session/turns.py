@@ -286,7 +286,8 @@ def encode_reply(
 ) -> TurnBytes:
     """The frame that answers `request`, asked in `state`.
 
-    The model of the codes is the one that the request asks for, else the first of Table I.
+    The model of the codes is the one that the request asks for, else the smallest of those that
+    Table I has a sender try.
     """
     writer = Writer()
     writer.symbol(DOWN_ODDS, Down.REPLY)
