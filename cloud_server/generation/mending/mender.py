@@ -246,7 +246,8 @@ class Mender:
         row, column = np.argwhere(box).mean(0)
         zone = zone_of(float(row), float(column), len(box))
         text = f"{thing.phrase} at the {zone}, {place}"
-        return Brush(self._wording.prompt(text), THING_GUIDANCE)
+        away = draft.brush.negative_ids
+        return Brush(self._wording.prompt(text), THING_GUIDANCE, negative_ids=away)
 
     def _box_for(self, draft: Draft, number: int, stays: Flags) -> Flags | None:
         """Where a thing that lacks goes: where it was meant to be, else where there is room."""
