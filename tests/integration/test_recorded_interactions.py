@@ -1,7 +1,7 @@
 """Eighteen recorded interactions, made again: the same bytes up, and the same answers from them.
 
-Requests and replies went over the wire between an edge and a server that both computed with torch
-(entropy decoder: numba), before anything was computed with numpy or C.
+The answers are those of a server that computed with torch before anything was computed with numpy
+or C; requests and replies were coded again, by torch, when the bundle's entropy models changed.
 """
 
 from __future__ import annotations

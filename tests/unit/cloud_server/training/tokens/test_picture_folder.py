@@ -181,8 +181,8 @@ def test_models_of_another_alphabet_are_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "either --tokens or --bundle"),
-        (["--bundle", "builtin", "--tokens", "x"], "either --tokens or --bundle"),
+        ([], "what to learn from is not clear"),
+        (["--bundle", "builtin", "--tokens", "x"], "what to learn from is not clear"),
         (["--bundle", "builtin"], "needs pictures"),
         (["--bundle", "no-such-bundle", "--images", "x"], "no bundle at"),
         (["--bundle", "builtin", "--images", "no-such-folder"], "is not a folder"),
