@@ -1,4 +1,4 @@
-"""How often a picture is mended travels with a request, decides its result, and is free if unsaid."""
+"""How often a picture is mended travels with a request, decides it, and is free if unsaid."""
 
 from __future__ import annotations
 
