@@ -135,6 +135,11 @@ class TrainedBackbone(nn.Module):
 
         return keep
 
+    @property
+    def pointing(self) -> tuple[int, int]:
+        """Layer and head, from 0, that are taught to look from a said name at the thing."""
+        return len(self.inner.layers) + _LINKED_LAYERS[0], _LINKED_HEADS[0]
+
     def table_in(self) -> Tensor:
         """(vocabulary, dim) embedding."""
         return torch.cat([self.words_in, self.codes_in(), self.mask_in])

@@ -316,6 +316,7 @@ class BackboneTrainer:
             self.vocabulary.codebook_size,
             SIDE,
             self.maker.max_text_len,
+            self.net.pointing,
         )
 
     # -- scores ---------------------------------------------------------------------------------

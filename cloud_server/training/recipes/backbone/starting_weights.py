@@ -6,6 +6,7 @@ holds neither the probe nor what the optimisers remembered: see `schedule.probe_
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from cloud_server.generation.backbone.checkpoint import BackboneCard, load_builtin_backbone
@@ -26,7 +27,8 @@ def start_from(net: TrainedBackbone, card: BackboneCard, path: Path) -> None:
         ConfigError: it is one of another shape.
     """
     loaded = load_builtin_backbone(path)
-    if loaded.card != card:
+    # Which head points is for those who serve: older exports do not say it.
+    if replace(loaded.card, pointing=None) != replace(card, pointing=None):
         raise ConfigError(
             f"the weights at {path} are {loaded.card}, the recipe asks for {card}",
             "start from weights of the recipe's shape, or change [network] in --config",
