@@ -40,7 +40,7 @@ class KeptPicture:
         codes: (H, W) as they were given back.
         order: (H, W) uint8, how many updates of the picture were over when the cell last changed;
             what was drawn first, and never mended, has the lowest numbers.
-        draft: (H, W) codes when no cell was open for the first time, before anything was mended.
+        draft: (H, W) codes when the last cell was drawn, before anything was mended.
     """
 
     scene: Scene
@@ -93,9 +93,13 @@ class DrawingPath:
         return last
 
     def draft(self, final: np.ndarray) -> np.ndarray:
-        """`KeptPicture.draft`; the final codes if the picture was never seen whole."""
-        whole = (codes for codes in self.seen if (codes != UNKNOWN).all())
-        return next(whole, final)
+        """`KeptPicture.draft`; the final codes if the picture was never seen whole before them.
+
+        An engine shows its guess at all cells after every step, and once more what it gives back,
+        so that the draft is the last whole picture before the last update.
+        """
+        whole = [codes for codes in self.seen[:-1] if (codes != UNKNOWN).all()]
+        return whole[-1] if whole else final
 
 
 def write_kept(path: Path, pictures: Sequence[KeptPicture], shape: tuple[int, int]) -> Path:

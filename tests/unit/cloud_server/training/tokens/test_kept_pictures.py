@@ -91,6 +91,13 @@ def test_a_path_tells_when_each_token_last_changed_and_what_came_before_mending(
     assert path.draft(final).tolist() == [[1, 2], [3, 4]]
 
 
+def test_guesses_at_the_whole_picture_on_the_way_are_no_draft() -> None:
+    path, final = DrawingPath(), np.array([[1, 2], [3, 9]])
+    for codes in ([[7, 7], [7, 7]], [[1, 2], [3, 4]], [[1, 2], [3, 9]]):
+        path.note(np.array(codes))
+    assert path.draft(final).tolist() == [[1, 2], [3, 4]]
+
+
 def test_a_picture_that_nobody_watched_has_no_order_and_is_its_own_draft() -> None:
     path = DrawingPath()
     assert not path.order(CODES).any()
