@@ -37,7 +37,7 @@ from cloud_server.generation.masked_decoding import (
     NoiseSource,
     RowGenerators,
 )
-from cloud_server.generation.mending.choosing import shows
+from cloud_server.generation.mending.choosing import best_of, shows
 from cloud_server.generation.mending.finishing import (
     Finisher,
     PriceOf,
@@ -171,19 +171,17 @@ class Engine:
         return self._answer([r for r in chunk if isinstance(r, AnswerWork)], on_step)
 
     def _generate(self, requests: Sequence[PictureWork], on_step: OnStep) -> list[PictureResult]:
-        results = self._draw(requests, on_step)
-        for number in range(1, self._options.best_of if self._chooses else 1):
-            wrong = [i for i, r in enumerate(requests) if not self._shows(r, results[i])]
-            if not wrong:
-                break
-            others = [
-                replace(requests[i], seed=window_seed(requests[i].seed, -number)) for i in wrong
-            ]
-            for index, drawn in zip(wrong, self._draw(others, on_step), strict=True):
-                # The last try is no better than the first where none shows what was asked.
-                if self._shows(requests[index], drawn):
-                    results[index] = drawn
-        return results
+        tries = self._options.best_of if self._chooses else 1
+
+        def draw(number: int, some: Sequence[int]) -> list[PictureResult]:
+            seeds = (window_seed(requests[i].seed, -number) for i in some)
+            again = [replace(requests[i], seed=seed) for i, seed in zip(some, seeds, strict=True)]
+            return self._draw(again, _share_of(on_step, number, tries))
+
+        def is_right(index: int, result: PictureResult) -> bool:
+            return self._shows(requests[index], result)
+
+        return best_of(tries, len(requests), draw, is_right)
 
     @property
     def _chooses(self) -> bool:

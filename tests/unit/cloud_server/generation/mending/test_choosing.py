@@ -44,3 +44,14 @@ def test_never_a_yes_draws_so_many_times_and_keeps_the_first():
     codes, times = drawn("no", 4)
     assert times == 4
     assert np.array_equal(codes, drawn("no", 1)[0])
+
+
+def test_tries_are_counted_without_going_back():
+    options = EngineOptions(EOT, FRAME, SIDE, MAX_TEXT_LEN, best_of=3)
+    engine = Engine(tiny_backbone(), VOCABULARY, options, wording=wording("no"))
+    steps: list[tuple[int, int]] = []
+    request = PictureWork("t2i", np.array([3, 4]), steps=2, seed=9)
+    engine.run([request], lambda *at: steps.append(at))
+    shares = [done / total for done, total in steps]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
