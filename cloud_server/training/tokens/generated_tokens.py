@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cloud_server.serving.load import backbone_path, load_engine
+from cloud_server.serving.load import load_engine
 from cloud_server.serving.loaded_model import Runner
-from cloud_server.settings import Settings
 from cloud_server.training.recipes.entropy.sequences import Picture, Pool
 from cloud_server.training.scenes.language import caption
 from cloud_server.training.scenes.world import Scene, Split
+from cloud_server.training.tokens.drawing_jobs import backbone_of, share_out
 from cloud_server.training.tokens.kept_answers import (
     SPLITS,
     Asked,
@@ -97,14 +95,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     check_meta(args.out, _meta(args))
     jobs = [job for job in plan(args) if not job.codes_path.exists()]
-    deadline = time.time() + 60 * args.minutes if args.minutes else None
-    if not jobs:
-        return 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.workers, mp_context=context) as pool:
-        parts = [jobs[worker :: args.workers] for worker in range(args.workers)]
-        done = sum(pool.map(work, parts, [deadline] * args.workers))
-    logger.info("wrote %d shards, %d are left", done, len(jobs) - done)
+    share_out(jobs, work, args.workers, args.minutes)
     return 0
 
 
@@ -134,7 +125,7 @@ def _meta(args: argparse.Namespace) -> dict[str, Any]:
     steps = args.steps or bundle.defaults.steps
     tokenizer = bundle.manifest.sha256[bundle.manifest.files["image_tokenizer"]]
     return {
-        "backbone_sha256": digest_of_weights(_backbone(bundle, args.backbone)),
+        "backbone_sha256": digest_of_weights(backbone_of(bundle, args.backbone)),
         "image_tokenizer_sha256": tokenizer,
         "steps": steps,
         "guidance": bundle.defaults.guidance,
@@ -143,17 +134,13 @@ def _meta(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _backbone(bundle: Bundle, folder: Path | None) -> Path:
-    return folder or backbone_path(bundle, Settings())
-
-
 def work(jobs: list[Job], deadline: float | None) -> int:
     """Write shard after shard until the deadline; returns how many."""
     torch.set_num_threads(1)  # one worker a core
     if not jobs:
         return 0
     bundle = load_bundle(jobs[0].bundle)
-    engine = load_engine(bundle, _backbone(bundle, jobs[0].backbone), "cpu", 1)
+    engine = load_engine(bundle, backbone_of(bundle, jobs[0].backbone), "cpu", 1)
     pools = {split: _scenes(jobs[0].tokens, split) for split in SPLITS}
     for count, job in enumerate(jobs):
         if deadline is not None and time.time() > deadline:

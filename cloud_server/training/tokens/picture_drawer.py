@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +23,13 @@ import numpy as np
 import torch
 
 from cloud_server.generation.work import AnswerResult, PictureResult
-from cloud_server.serving.load import backbone_path, load_engine
+from cloud_server.serving.load import load_engine
 from cloud_server.serving.loaded_model import Runner
 from cloud_server.serving.translation import to_work
-from cloud_server.settings import Settings
 from cloud_server.training.scenes.language import describe
 from cloud_server.training.scenes.word_lists import COUNT, DESCRIBE
 from cloud_server.training.scenes.world import Scene, World
+from cloud_server.training.tokens.drawing_jobs import backbone_of, share_out
 from cloud_server.training.tokens.kept_pictures import DrawingPath, KeptPicture, write_kept
 from cloud_server.training.tokens.shards import check_meta
 from shared_protocol.bundles.bundle import Bundle
@@ -96,14 +94,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     jobs = [job for job in plan(args) if not job.codes_path.exists()]
     check_meta(args.out, _meta(args))
-    deadline = time.time() + 60 * args.minutes if args.minutes else None
-    if not jobs:
-        return 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.workers, mp_context=context) as pool:
-        parts = [jobs[worker :: args.workers] for worker in range(args.workers)]
-        done = sum(pool.map(work, parts, [deadline] * args.workers))
-    logger.info("wrote %d shards, %d are left", done, len(jobs) - done)
+    share_out(jobs, work, args.workers, args.minutes)
     return 0
 
 
@@ -121,17 +112,13 @@ def plan(args: argparse.Namespace) -> list[Job]:
 def _meta(args: argparse.Namespace) -> dict[str, Any]:
     bundle = load_bundle(args.bundle)
     return {
-        "backbone_sha256": digest_of_weights(_backbone(bundle, args.backbone)),
+        "backbone_sha256": digest_of_weights(backbone_of(bundle, args.backbone)),
         "image_tokenizer_sha256": bundle.manifest.sha256[bundle.manifest.files["image_tokenizer"]],
         "steps": args.steps or bundle.defaults.steps,
         "guidance": args.guidance,
         "seed": args.seed,
         "shard": args.shard,
     }
-
-
-def _backbone(bundle: Bundle, folder: Path | None) -> Path:
-    return folder or backbone_path(bundle, Settings())
 
 
 def work(jobs: list[Job], deadline: float | None) -> int:
@@ -141,7 +128,7 @@ def work(jobs: list[Job], deadline: float | None) -> int:
         return 0
     bundle, world = load_bundle(jobs[0].bundle), World.load(jobs[0].world)
     drawer = PictureDrawer(
-        load_engine(bundle, _backbone(bundle, jobs[0].backbone), "cpu", 1), bundle
+        load_engine(bundle, backbone_of(bundle, jobs[0].backbone), "cpu", 1), bundle
     )
     for count, job in enumerate(jobs):
         if deadline is not None and time.time() > deadline:
