@@ -211,7 +211,7 @@ class Engine:
         canvas = pad_to_side(start, side)
         windows = plan_windows(canvas == UNKNOWN, side, self._options.min_known_share)
         waves = in_waves(windows, canvas == UNKNOWN)
-        asked = self._asked(request)
+        asked = self._asked(request) if self._rounds(request) else None
         layout = self._layout(request, start.shape, asked)
         known = self._known(request, side)
         return Job(request, canvas, windows, waves, start.shape, layout, known, asked)
@@ -230,8 +230,7 @@ class Engine:
         """
         side = self._options.side
         fits = request.kind == "t2i" and shape == (side, side) and request.negative_ids is None
-        cares = self._mender is not None and self._rounds(request) > 0
-        if not fits or not cares or asked is None or not asked.complete:
+        if not fits or self._mender is None or asked is None or not asked.complete:
             return None
         return lay_out(asked, self._options.places, side, request.seed)
 

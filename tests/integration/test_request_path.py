@@ -22,7 +22,13 @@ from shared_protocol.tasks import Task
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("cloud_server", "edge_client", "shared_protocol")
-MOST_FILES = {"a single message": 48, "a turn of a conversation": 50}
+# Reading the prompt, laying it out and mending the picture is work of its own with files of its
+# own: it is counted apart, so that it hides no growth of the plain path.
+MOST_FILES = {
+    ("a single message", "off"): 52,
+    ("a turn of a conversation", "off"): 54,
+    ("a single message", "auto"): 72,
+}
 LONGEST_FILE = 400
 
 
@@ -42,10 +48,10 @@ class Profile:
                 self.files[name] = self.files.get(name, 0) + 1
 
 
-def files_of(kind: str, ask: Callable[[EdgeClient], object]) -> dict[str, int]:
+def files_of(kind: str, mend: str, ask: Callable[[EdgeClient], object]) -> dict[str, int]:
     """The files that a request passes, edge and cloud in one process, all of it warm."""
     profile = Profile()
-    settings = fake_settings(port=0, device="cpu")
+    settings = fake_settings(port=0, device="cpu", mend=mend, settle=mend)
     model = load_model(settings)
     changes = {name: getattr(model, name) for name in model.__dataclass_fields__}
     threading.setprofile(profile)
@@ -68,14 +74,16 @@ def files_of(kind: str, ask: Callable[[EdgeClient], object]) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", MOST_FILES)
-def test_one_request_passes_few_files(kind: str) -> None:
-    files = files_of(kind, lambda client: client.t2i("a fox on a beach", Options(steps=2)))
-    print(f"\n{len(files)} files of the project run for one {Task.T2I.slug} request as {kind}:")
+@pytest.mark.parametrize(("kind", "mend"), MOST_FILES)
+def test_one_request_passes_few_files(kind: str, mend: str) -> None:
+    files = files_of(kind, mend, lambda client: client.t2i("a fox on a beach", Options(steps=2)))
+    print(
+        f"\n{len(files)} files of the project run for one {Task.T2I.slug} request as {kind}, mend {mend}:"
+    )
     for name, calls in sorted(files.items()):
         print(f"  {calls:6}  {name}")
     assert any(name.startswith("cloud_server/generation/") for name in files), "both ends ran"
-    assert len(files) <= MOST_FILES[kind]
+    assert len(files) <= MOST_FILES[kind, mend]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
