@@ -77,9 +77,8 @@ def files_of(kind: str, mend: str, ask: Callable[[EdgeClient], object]) -> dict[
 @pytest.mark.parametrize(("kind", "mend"), MOST_FILES)
 def test_one_request_passes_few_files(kind: str, mend: str) -> None:
     files = files_of(kind, mend, lambda client: client.t2i("a fox on a beach", Options(steps=2)))
-    print(
-        f"\n{len(files)} files of the project run for one {Task.T2I.slug} request as {kind}, mend {mend}:"
-    )
+    head = f"{len(files)} files of the project run for one {Task.T2I.slug} request as {kind}"
+    print(f"\n{head}, mend {mend}:")
     for name, calls in sorted(files.items()):
         print(f"  {calls:6}  {name}")
     assert any(name.startswith("cloud_server/generation/") for name in files), "both ends ran"
