@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from cloud_server.generation.work import PictureResult
-from cloud_server.serving.load import backbone_path, load_engine
+from cloud_server.serving.load import Care, backbone_path, load_engine
 from cloud_server.serving.loaded_model import Runner
 from cloud_server.serving.translation import to_work
 from cloud_server.settings import Settings
@@ -56,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", type=Path, help="weights [the bundle's]")
     parser.add_argument("--steps", type=int, help="decoding steps [the bundle's]")
     parser.add_argument("--guidance", type=float, help="[the bundle's]")
+    parser.add_argument("--mend", default="auto", help="as of cloud-server [auto]")
+    parser.add_argument("--settle", default="auto", help="as of cloud-server [auto]")
     parser.add_argument("--threads", type=int, help="CPU threads [torch's choice]")
     parser.add_argument("--world", type=Path, help="another world.toml")
     parser.add_argument("--smoke", action="store_true", help="two prompts, two steps, two seeds")
@@ -78,8 +80,9 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     bundle = load_bundle(args.bundle)
-    path = backbone_path(bundle, Settings(backbone=args.backbone))
-    engine = load_engine(bundle, path, "cpu", 1)
+    settings = Settings(backbone=args.backbone, mend=args.mend, settle=args.settle)
+    path = backbone_path(bundle, settings)
+    engine = load_engine(bundle, path, "cpu", 1, care=Care(settings.mend, settings.settle))
     rows = []
     for prompt in prompts(World.load(args.world), args.prompts, args.seed):
         requests = [
@@ -99,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
         "seeds": args.seeds,
         "steps": args.steps or "of the bundle",
         "guidance": "of the bundle" if args.guidance is None else args.guidance,
+        "mend": args.mend,
+        "settle": args.settle,
     }
     write(args.out, about, rows)
     return 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cloud_server.generation.work import PictureResult, PictureWork
+from cloud_server.serving.load import Care
 from cloud_server.training.benchmark import diversity
 from cloud_server.training.benchmark.case_makers import t2i_cases
 from cloud_server.training.benchmark.cases import SEED
@@ -30,6 +31,11 @@ class SeededEngine:
 
     def __init__(self) -> None:
         self.asked: list[PictureWork] = []
+        self.care = Care()
+
+    def as_asked(self, care: Care) -> "SeededEngine":
+        self.care = care
+        return self
 
     def run(self, requests: list[PictureWork]) -> list[PictureResult]:
         self.asked += requests
@@ -44,7 +50,7 @@ class SeededEngine:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> SeededEngine:
     found = SeededEngine()
-    monkeypatch.setattr(diversity, "load_engine", lambda *asked: found)
+    monkeypatch.setattr(diversity, "load_engine", lambda *asked, care: found.as_asked(care))
     return found
 
 
@@ -89,3 +95,11 @@ def test_its_prompts_are_not_those_of_the_evaluation() -> None:
 def test_one_picture_has_no_distance(tmp_path: Path, options: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInputError, match="no distance"):
         measured(tmp_path, *options)
+
+
+def test_pictures_before_they_are_mended_are_measured_where_asked(
+    engine: SeededEngine, tmp_path: Path
+) -> None:
+    told = measured(tmp_path, "--prompts", "1", "--seeds", "2", "--mend", "off", "--settle", "off")
+    assert engine.care == Care("off", "off")
+    assert told["about"]["mend"] == told["about"]["settle"] == "off"
