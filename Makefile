@@ -7,7 +7,7 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 
-.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin clean
+.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin mutants clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
@@ -24,6 +24,7 @@ help:
 	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
 	@echo "make eval-builtin  what the built-in models can do, measured over the wire (hours; LIMIT=20 for a look);"
 	@echo "              BEFORE=report.json prints an older report beside, SEED=3100 asks its cases"
+	@echo "make mutants  300 small changes of the code by chance: does a test notice? MUTANTS=, SEED_OF_MUTANTS=; an hour"
 	@echo "make format   rewrite the code in the project's format"
 
 $(BIN)/python:
@@ -99,6 +100,13 @@ exactness-arch: $(VENV)/.dev
 
 bench-sessions: $(VENV)/.bench
 	$(BIN)/python -m edge_client.evaluation.session_bench --turns
+
+$(VENV)/.mutants: $(VENV)/.dev
+	$(PIP) -e ".[mutants]"
+	@touch $@
+
+mutants: $(VENV)/.mutants
+	$(BIN)/python tests/mutants/run.py --count $(or $(MUTANTS),300) --seed $(or $(SEED_OF_MUTANTS),1)
 
 bench-edge: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.edge_bench
