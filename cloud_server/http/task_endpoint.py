@@ -108,7 +108,6 @@ class _Connection:
         if not self._exhausted:
             headers["connection"] = "close"
         kind = headers.pop("content-type")
-        headers.pop("cache-control", None)
         await self.start(response.status_code, kind, headers)
         await self.send(bytes(response.body))
         if not self._exhausted:

@@ -153,8 +153,7 @@ async def flood(port: int, seconds: float, clients: int = 250) -> None:
 
 
 ATTACKS: dict[str, Attack] = {
-    attack.__name__: attack
-    for attack in (oversized_grids, hung_up_jobs, backlog, half_sent, flood)
+    attack.__name__: attack for attack in (oversized_grids, hung_up_jobs, backlog, half_sent, flood)
 }
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import subprocess
@@ -13,14 +14,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 
 import httpx
 import pytest
-from attackers import ATTACKS, question
+from attackers import ATTACKS, post, question, send
 from server_process import ROOT, ServerProcess
 
 from shared_protocol.bundles.find import load_bundle
+from shared_protocol.tasks import Task
 
 pytestmark = pytest.mark.slow
 MOST_TIMES = 3.0
@@ -62,9 +63,15 @@ def attacked(name: str, port: int, seconds: float = 120.0) -> Iterator[None]:
             attacker.kill()
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess(*FLAGS) as process:
+        yield process
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_healthy_client_is_served_beside_an_attacker(name: str) -> None:
-    with ServerProcess(*FLAGS) as server, httpx.Client(timeout=120.0) as client:
+def test_a_healthy_client_is_served_beside_an_attacker(server: ServerProcess, name: str) -> None:
+    with httpx.Client(timeout=120.0) as client:
         ask(client, server.url)
         before = median(client, server.url)
         with attacked(name, server.port):
@@ -83,30 +90,30 @@ def test_a_healthy_client_is_served_beside_an_attacker(name: str) -> None:
 
 def test_with_few_files_half_sent_requests_block_nobody() -> None:
     limited = ["bash", "-c", 'ulimit -n 256; exec "$@"', "limited"]
-    with ServerProcess("--device", "cpu", prefix=limited) as server:
-        with attacked("half_sent", server.port):
-            size, started = server.log.stat().st_size, time.monotonic()
-            slowest = 0.0
-            for _ in range(40):
-                began = time.monotonic()
-                assert httpx.get(f"{server.url}/healthz", timeout=5.0).status_code == 200
-                slowest = max(slowest, time.monotonic() - began)
-                time.sleep(0.2)
-            grown = (server.log.stat().st_size - size) / (time.monotonic() - started)
+    with (
+        ServerProcess("--device", "cpu", prefix=limited) as server,
+        attacked("half_sent", server.port),
+    ):
+        size, started = server.log.stat().st_size, time.monotonic()
+        slowest = 0.0
+        for _ in range(40):
+            began = time.monotonic()
+            assert httpx.get(f"{server.url}/healthz", timeout=5.0).status_code == 200
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.2)
+        grown = (server.log.stat().st_size - size) / (time.monotonic() - started)
     print(f"\nslowest /healthz {slowest:.3f} s; the log grew by {grown * 60 / 1e3:.0f} kB a minute")
     assert slowest < 2.0
     assert grown <= MOST_LOG
 
 
-def test_who_is_let_in_is_served_in_time_and_others_are_told_when_to_come_back() -> None:
-    import asyncio
-
-    from attackers import post, send
-
-    from shared_protocol.tasks import Task
-
+def test_who_is_let_in_is_served_in_time_and_others_are_told_when_to_come_back(
+    server: ServerProcess,
+) -> None:
     bundle = load_bundle()
-    bodies = [post(Task.VQA, question(bundle, number), "Connection: close") for number in range(250)]
+    bodies = [
+        post(Task.VQA, question(bundle, number), "Connection: close") for number in range(250)
+    ]
 
     async def one(port: int, body: bytes) -> tuple[bytes, float]:
         started = time.monotonic()
@@ -116,10 +123,9 @@ def test_who_is_let_in_is_served_in_time_and_others_are_told_when_to_come_back()
     async def all_of_them(port: int) -> list[tuple[bytes, float]]:
         return await asyncio.gather(*(one(port, body) for body in bodies))
 
-    with ServerProcess("--max-queue", "8", "--device", "cpu") as server:
-        with httpx.Client(timeout=60.0) as client:
-            alone = max(ask(client, server.url) for _ in range(5))
-        answers = asyncio.run(all_of_them(server.port))
+    with httpx.Client(timeout=60.0) as client:
+        alone = max(ask(client, server.url) for _ in range(5))
+    answers = asyncio.run(all_of_them(server.port))
     served = [seconds for answer, seconds in answers if b" 200 " in answer[:20]]
     refused = [(answer, seconds) for answer, seconds in answers if b" 503 " in answer[:20]]
     print(
