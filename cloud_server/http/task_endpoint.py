@@ -139,6 +139,7 @@ class TaskEndpoint(Response):
             trace.status = STATUS_CLIENT_GONE
             raise
         except UnimicError as error:
+            await asyncio.sleep(self._service.patience_with(trace.party, error))
             await connection.fail(error)
         except Exception:
             logger.exception("incident %s", trace.id)

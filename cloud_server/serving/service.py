@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from cloud_server.generation.work import Result, Watch, Work
 from cloud_server.keys import NOBODY, Keyring
 from cloud_server.serving.admission.codec_lanes import CodecLanes
-from cloud_server.serving.admission.gate import Gate
+from cloud_server.serving.admission.gate import Gate, Tarpit
 from cloud_server.serving.admission.price import check_price, most_work, price_of
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
@@ -43,7 +43,7 @@ from cloud_server.serving.translation import (
     tokens_up,
 )
 from cloud_server.settings import Settings
-from shared_protocol.errors import OverloadedError
+from shared_protocol.errors import OverloadedError, UnimicError
 from shared_protocol.message.codec import decode_request, encode_response
 from shared_protocol.message.parameters import request_digest
 from shared_protocol.messages import Admit, Claims, Request, Response
@@ -83,6 +83,7 @@ class Service:
             settings.max_inflight,
             self._retry_after,
         )
+        self._wrong, self._early = Tarpit(50, 0.25), Tarpit(300, 4.0)
         self._codecs = CodecLanes(settings.codec_threads)
         self.kept = KeptWork(settings)
 
@@ -189,6 +190,14 @@ class Service:
         self.check_open(party)
         with self._gate.passed(party):
             yield
+
+    def patience_with(self, party: str, error: UnimicError) -> float:
+        """Seconds after which a party is told of an error; more than 0 for too many of them.
+
+        To be refused for want of room is no fault, unless one asks again and again before the time.
+        """
+        tarpit = self._early if isinstance(error, OverloadedError) else self._wrong
+        return tarpit.fault(party)
 
     def _retry_after(self, party: str) -> float:
         return self._queue.retry_after(party) if self._queue else _LOADING_RETRY_S

@@ -5,11 +5,14 @@ It does not know what is asked. An owner is a key's name, or an address where th
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shared_protocol.errors import OverloadedError
+
+_MOST_REMEMBERED = 4096
 
 
 class Gate:
@@ -53,3 +56,37 @@ class Gate:
 
     def _full(self, owner: str, fault: str) -> OverloadedError:
         return OverloadedError(fault, "retry later", self._retry_after(owner))
+
+
+class Tarpit:
+    """Makes an owner wait whose requests are wrong again and again.
+
+    To read and refuse costs little, and enough of it keeps the server from others.
+
+    Args:
+        most: faults that an owner may make at once.
+        longest_s: the longest wait.
+        per_s: faults a second that it may make on and on.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        most: float,
+        longest_s: float,
+        per_s: float = 40.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most, self._per_s, self._longest_s = most, per_s, longest_s
+        self._clock = clock
+        self._faults: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def fault(self, owner: str) -> float:
+        """Count a fault; returns the seconds after which the owner is to be told of it."""
+        now = self._clock()
+        count, at = self._faults.pop(owner, (0.0, now))
+        count = max(0.0, count - (now - at) * self._per_s) + 1.0
+        self._faults[owner] = count, now
+        while len(self._faults) > _MOST_REMEMBERED:
+            self._faults.popitem(last=False)
+        return min(self._longest_s, max(0.0, (count - self._most) / self._per_s))

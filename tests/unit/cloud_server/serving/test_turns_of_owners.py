@@ -11,7 +11,7 @@ from test_batcher import LONG_S, leave, running, until
 
 from cloud_server.serving.admission.codec_lanes import LIGHT_PICTURES, CodecLanes
 from cloud_server.serving.admission.fairness import FairClock, FairSlots
-from cloud_server.serving.admission.gate import Gate
+from cloud_server.serving.admission.gate import Gate, Tarpit
 from cloud_server.serving.admission.price import Effort, check_price, most_work, price_of
 from shared_protocol.errors import InvalidInputError, OverloadedError
 from shared_protocol.messages import Claims, Options, Request
@@ -196,6 +196,15 @@ def test_the_gate_counts_each_owner_and_all():
             with pytest.raises(OverloadedError), gate.passed("c"):
                 pass
     assert gate.inside == 0
+
+
+def test_who_is_wrong_again_and_again_is_told_later_and_nobody_else():
+    now = 0.0
+    tarpit = Tarpit(most=3, per_s=2.0, longest_s=1.0, clock=lambda: now)
+    assert [tarpit.fault("a") for _ in range(6)] == [0.0, 0.0, 0.0, 0.5, 1.0, 1.0]
+    assert tarpit.fault("b") == 0.0
+    now = 10.0
+    assert tarpit.fault("a") == 0.0
 
 
 def picture(side):
