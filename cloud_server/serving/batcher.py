@@ -12,10 +12,11 @@ HTTP and no tokens.
        └─ Ticket ◄── nobody waits any more: dropped             │
             └─────────────── results, progress ◄────────────────┘
 
-Turns are those of `admission.fairness.FairClock`, in seconds of the model: whose owner has used
-least comes next, at any step. So a short question waits for one step of a long picture, and a
-client with many requests takes turns with one that has a single one. Work that nobody waits for
-comes after all other. All state is touched on the event loop only.
+Turns are those of `admission.fairness.FairClock`, in seconds of the model: at any step, what its
+owner would have used least for when it is done comes next (finish tags of weighted fair queueing).
+So a short question waits for one step of a long picture, and a client with many requests takes
+turns with one that has a single one; one owner's requests come in their order. Work that nobody
+waits for comes after all other. All state is touched on the event loop only.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ class Batcher(Generic[JobT, ResultT]):
         if ended is not None:
             return ended  # it ends as soon as it goes on
         run = min(self._resting, key=self._rank_of_run, default=None)
-        ticket = min(self._waiting, key=self._rank, default=None)
+        ticket = min(self._heads(self._resting), key=self._rank, default=None)
         if ticket is None or (run is not None and self._rank_of_run(run) <= self._rank(ticket)):
             return run
         if len(self._resting) < MOST_RUNS - 1:
@@ -264,19 +265,32 @@ class Batcher(Generic[JobT, ResultT]):
             each.cancel()
         return lost
 
+    def _heads(self, begun: Sequence[Run[JobT, ResultT]]) -> list[Ticket[JobT, ResultT]]:
+        """The first ticket of each owner, but of those whose work has begun: that goes first."""
+        busy = {owner for run in begun if not run.lost for owner in run.owners}
+        heads: dict[tuple[str, bool], Ticket[JobT, ResultT]] = {}
+        for ticket in self._waiting:
+            if ticket.lost or ticket.owner not in busy:
+                heads.setdefault((ticket.owner, ticket.lost), ticket)
+        return list(heads.values())
+
     def _rank(self, ticket: Ticket[JobT, ResultT]) -> tuple[bool, float]:
-        return ticket.lost, self._clock.used(ticket.owner)
+        """Wanted work first; then what its owner would have used least when it is done."""
+        done, total = ticket.progress
+        left = 1.0 - done / total if total else 1.0
+        ends = self._clock.used(ticket.owner) + left * self._seconds(ticket.price)
+        return ticket.lost, ends
 
     def _rank_of_run(self, run: Run[JobT, ResultT]) -> tuple[bool, float]:
-        return run.lost, min(self._clock.used(owner) for owner in run.owners)
+        return min(map(self._rank, run.batch))
 
     def _mates(self, head: Ticket[JobT, ResultT]) -> int:
         return sum(ticket.key == head.key for ticket in self._waiting)
 
     def _take(self, head: Ticket[JobT, ResultT]) -> list[Ticket[JobT, ResultT]]:
         """Remove the head and its equals from the queue, in order of their ranks."""
-        equals = sorted((t for t in self._waiting if t.key == head.key), key=self._rank)
-        batch = equals[: self._max_batch]
+        equals = (each for each in self._waiting if each.key == head.key and each is not head)
+        batch = [head, *sorted(equals, key=self._rank)][: self._max_batch]
         now = time.monotonic()
         for ticket in batch:
             self._waiting.remove(ticket)
@@ -290,7 +304,8 @@ class Batcher(Generic[JobT, ResultT]):
         if run is None:
             return
         self._charge(run)
-        others = [*map(self._rank, self._waiting), *map(self._rank_of_run, self._resting)]
+        heads = self._heads([run, *self._resting])
+        others = [*map(self._rank, heads), *map(self._rank_of_run, self._resting)]
         mine = self._rank_of_run(run)
         run.should_rest = any(
             lost < mine[0] or (lost == mine[0] and used + SLICE_S < mine[1])
