@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cloud_server.log_limit import LimitedHandler
 from cloud_server.settings import (
     API_KEY_VARIABLE,
     DTYPES,
@@ -62,7 +63,7 @@ def parse_settings(words: Sequence[str]) -> Settings:
 
 def _serve(words: Sequence[str]) -> int:
     settings = parse_settings(words)
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_bytes)
     from cloud_server.http.host import serve
     from cloud_server.serving.load import load_model
 
@@ -140,11 +141,16 @@ def _export_edge(words: Sequence[str]) -> int:
     return 0
 
 
-def start_logging(level: str) -> None:
-    """Log to stderr; our one line per request replaces uvicorn's."""
+def start_logging(level: str, bytes_per_s: int = 0) -> None:
+    """Log to stderr, at most so many bytes a second; our one line per request replaces uvicorn's.
+
+    Args:
+        level: one of `LOG_LEVELS`.
+        bytes_per_s: see `LimitedHandler`; 0 = as many as come.
+    """
     logging.basicConfig(
         level=level.upper(),
-        stream=sys.stderr,
+        handlers=[LimitedHandler(sys.stderr, bytes_per_s)],
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
@@ -220,6 +226,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     _add_path(group, "--tls-cert", "PEM certificate for that port")
     _add_path(group, "--tls-key", "PEM key of the certificate, if it is not in the same file")
     _add_choice(group, "--log-level", LOG_LEVELS, "detail")
+    _add(group, "--log-bytes", "most bytes of log a second; 0 = as many as come", int)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -280,19 +287,26 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits")
-    _add(group, "--max-queue", "most requests that wait for the model", int)
-    _add(group, "--max-inflight", "most requests being served at once", int)
+    _add(group, "--max-queue", "most requests of a key or an address that wait", int)
+    _add(group, "--max-inflight", "most requests of all being served at once", int)
+    _add(group, "--max-work", "most token passes of one request; 0 = as the bundle needs", int)
+    _add(group, "--max-connections", "most at once; 0 = as many as open files allow", int)
+    _add(group, "--max-per-address", "most of them from one address; 0 = three quarters", int)
     _add(group, "--max-body", "largest request body, in bytes", int)
     _add(group, "--max-grid", "most tokens a side of a picture", int)
     _add(group, "--max-steps", "most decoding steps", int)
     _add(group, "--max-new-tokens", "longest answer, in tokens", int)
     _add(group, "--request-timeout", "time limit of a request", float)
+    _add(group, "--head-timeout", "time limit for the head of a request to arrive", float)
+    _add(group, "--idle-timeout", "how long a connection may wait for a request", float)
     _add(group, "--body-timeout", "time limit for a body to arrive", float)
     _add(group, "--shutdown-timeout", "how long stopping waits for what runs", float)
     _add(group, "--codec-threads", "threads that decode and encode messages", int)
     _add(group, "--cache-entries", "results kept for retries; 0 keeps none", int)
     _add(group, "--cache-bytes", "memory for these results", int)
     _add(group, "--cache-ttl", "how long a result is kept", float)
+    _add_path(group, "--results-folder", "keep results there, too, so that a restart loses none")
+    _add(group, "--results-bytes", "most bytes of results in that folder", int)
     _add(group, "--keep-lost", "how long work goes on whose client is gone", float)
     _add(group, "--max-sessions", "most conversations that are open at once", int)
     _add(group, "--session-idle", "how long a conversation may be silent", float)

@@ -55,13 +55,22 @@ class Settings:
         api_key: key that clients must present; None serves everybody.
         api_keys: file of further keys with names; None = none.
         max_batch: most requests in one pass of the model; 0 means 1 on a CPU and 8 on a GPU.
-        max_queue: most requests that wait for the model.
-        max_inflight: most requests being decoded, waiting, run and encoded at once.
+        max_queue: most requests of one key, or of one address where there are no keys, that wait
+            for the model.
+        max_inflight: most requests of all being received, decoded, waiting, run and encoded.
+        max_work: most token passes of one request; 0 = what users of the bundle may well ask for,
+            see `serving.admission.price`.
+        max_connections: most connections at once; 0 = what the limit of open files leaves room
+            for, at most 4096.
+        max_per_address: most of them from one address; 0 = three quarters of all.
         max_body: largest request body.
         max_grid: most tokens a side of a picture, after an extension.
         max_steps: most masked decoding steps.
         max_new_tokens: longest answer in tokens.
         request_timeout: time limit of a request, from its first byte to the end of its encoding.
+        head_timeout: time limit for the head of each request, from its first byte or, on a new
+            connection, from the start.
+        idle_timeout: how long a connection may stay open between requests.
         body_timeout: time limit for a request body to arrive.
         shutdown_timeout: how long a stopping server waits for what runs.
         batch_window: how long the first request of a batch waits for others.
@@ -69,6 +78,9 @@ class Settings:
         cache_entries: most results kept for retries with an Idempotency-Key; 0 keeps none.
         cache_bytes: most memory for these results.
         cache_ttl: how long a result is kept.
+        results_folder: folder in which results are kept, too, so that a restart loses none;
+            None = they are kept in memory only.
+        results_bytes: most bytes of results there.
         max_sessions: most conversations that are open at once.
         hello_timeout: time limit for the first frame of a conversation.
         session_idle: how long a conversation may be silent.
@@ -81,6 +93,7 @@ class Settings:
         tls_key: PEM key of the certificate; None = it is in the same file.
         keep_lost: how long work goes on whose client is gone, where somebody may ask for it again.
         log_level: one of `LOG_LEVELS`.
+        log_bytes: most bytes of log a second, on average; 0 = as many as come.
         ready_file: file that is to hold the URL once the server is ready.
 
     Raises:
@@ -106,11 +119,16 @@ class Settings:
     max_batch: int = 0
     max_queue: int = 64
     max_inflight: int = 256
+    max_work: int = 0
+    max_connections: int = 0
+    max_per_address: int = 0
     max_body: int = 64 * 1024
     max_grid: int = MAX_GRID
     max_steps: int = MAX_STEPS
     max_new_tokens: int = MAX_NEW_TOKENS
     request_timeout: float = 120.0
+    head_timeout: float = 10.0
+    idle_timeout: float = 30.0
     body_timeout: float = 10.0
     shutdown_timeout: float = 30.0
     batch_window: float = 0.004
@@ -119,6 +137,8 @@ class Settings:
     cache_bytes: int = 16 * 1024 * 1024
     cache_ttl: float = 600.0
     keep_lost: float = 20.0
+    results_folder: Path | None = None
+    results_bytes: int = 64 * 1024 * 1024
     max_sessions: int = 1024
     hello_timeout: float = 10.0
     session_idle: float = 900.0
@@ -129,6 +149,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     log_level: str = "info"
+    log_bytes: int = 10_000
     ready_file: Path | None = None
 
     def __post_init__(self) -> None:
@@ -169,6 +190,13 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_batch", 0, 1024),
     ("max_queue", 1, 100_000),
     ("max_inflight", 1, 100_000),
+    ("max_work", 0, 10**15),
+    ("max_connections", 0, 1_000_000),
+    ("max_per_address", 0, 1_000_000),
+    ("results_bytes", 0, 2**40),
+    ("log_bytes", 0, 10**9),
+    ("head_timeout", 0.001, 86_400),
+    ("idle_timeout", 0.001, 86_400),
     ("max_body", 64, 2**30),
     ("max_grid", 1, MAX_GRID),
     ("max_steps", 1, MAX_STEPS),

@@ -75,6 +75,27 @@ def _check(name: str, value: float | None, low: float, high: float) -> None:
 
 
 @dataclass(frozen=True)
+class Claims:
+    """What a request says of its own size, before anything that it holds is decoded.
+
+    Args:
+        task: what it asks for.
+        grid: (H, W) of its picture in tokens, or of the bundle's own.
+        canvas: (H, W) of the picture that is worked on, extension included.
+        options: as given.
+    """
+
+    task: Task
+    grid: tuple[int, int]
+    canvas: tuple[int, int]
+    options: Options
+
+
+Admit = Callable[[Claims], None]
+"""Raises `InvalidInputError` for what a receiver will not do; called before symbols are decoded."""
+
+
+@dataclass(frozen=True)
 class Request:
     """What an edge asks: one task with everything that Table I sends up.
 

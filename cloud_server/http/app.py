@@ -19,6 +19,7 @@ from cloud_server.http.session_route import add_sessions
 from cloud_server.serving.conversation import Conversations
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
+from shared_protocol.errors import BadMessageError
 from shared_protocol.http.contract import STREAM_TYPE
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def create_app(
         version="1",
         description=_DESCRIPTION,
         lifespan=lifespan,
-        redoc_url=None,
+        openapi_url=None,
         root_path=settings.root_path,
     )
     add_error_handlers(app)
@@ -61,6 +62,12 @@ def create_app(
     app.include_router(router)
     app.add_middleware(FaultBoundary)
     return app
+
+
+def _framed_twice(scope: Scope) -> bool:
+    """Whether the ends of the way here may differ in where the body ends (RFC 9112, 6.3)."""
+    names = {name for name, _ in scope["headers"]}
+    return {b"content-length", b"transfer-encoding"} <= names
 
 
 class FaultBoundary:
@@ -73,6 +80,14 @@ class FaultBoundary:
         """Pass on; on a fault log it, and reply if nothing was sent yet."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if _framed_twice(scope):
+            error = BadMessageError(
+                "the request has both Content-Length and Transfer-Encoding", "send one of them"
+            )
+            response = error_response(error)
+            response.headers["Connection"] = "close"
+            await response(scope, receive, send)
             return
         started = False
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
@@ -76,15 +76,20 @@ def add_bundle(
                 "description": "The bytes of the Range header",
                 "content": {FILE_TYPE: _BINARY, "multipart/byteranges": _BINARY},
             },
+            304: {"description": "The client has it, by its If-None-Match"},
             400: {"description": "The Range header makes no sense", "content": _WORDS},
             416: {"description": "The file has no such bytes", "content": _WORDS},
             **missing,
             **errors,
         },
     )
-    async def bundle_file(fingerprint: str, file: str) -> Response:
+    async def bundle_file(fingerprint: str, file: str, request: Request) -> Response:
         """One file of the bundle; ask with Range and If-Range to go on with a broken download."""
-        return _file_response(_model_of(service, fingerprint), file)
+        response = _file_response(_model_of(service, fingerprint), file)
+        etag = response.headers["ETag"]
+        if _is_held(request.headers.get("If-None-Match", ""), etag):
+            return Response(status_code=304, headers={"ETag": etag})
+        return response
 
 
 def listing(model: LoadedModel) -> BundleListing:
@@ -113,6 +118,12 @@ def _model_of(service: Service, fingerprint: str) -> LoadedModel:
             f"ask for what {INFO_PATH} says",
         )
     return model
+
+
+def _is_held(none_match: str, etag: str) -> bool:
+    """Whether an If-None-Match names the file as it is; weak tags count, too (RFC 9110, 13.1.2)."""
+    tags = {tag.strip().removeprefix("W/") for tag in none_match.split(",")}
+    return etag in tags or "*" in tags
 
 
 def _file_response(model: LoadedModel, name: str) -> Response:

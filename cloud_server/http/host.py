@@ -10,17 +10,20 @@ import logging
 import math
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cloud_server.http.app import create_app
+from cloud_server.http.patient_protocol import Patience, PatientProtocol, PatientWebSocket
+from cloud_server.links.connections import ACCEPTED_AT_ONCE, Connections, ListeningSocket
 from cloud_server.links.listener import Listener
 from cloud_server.links.unix_socket import UnixSocket
 from cloud_server.serving.batcher import batching_queue
@@ -34,31 +37,17 @@ from shared_protocol.session.framing import MAX_FRAME
 
 logger = logging.getLogger(__name__)
 
-_KEEP_ALIVE_S = 30
-_HEAD_S = 10.0
 _LAST_REPLIES_S = 5
-_BACKLOG = 2048
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up on a client whose first request has not begun after a while."""
-
-    head_s = _HEAD_S
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
-        super().connection_made(transport)
-        self.loop.call_later(self.head_s, self._hang_up_if_silent)
-
-    def _hang_up_if_silent(self) -> None:
-        upgraded = self.transport.get_protocol() is not self
-        if self.cycle is None and not upgraded and not self.transport.is_closing():
-            self.transport.close()
-
-
 class Host(uvicorn.Server):
-    """A server that refuses waiting work as soon as it is told to stop, and then ends cleanly."""
+    """A server that refuses waiting work as soon as it is told to stop, and then ends cleanly.
+
+    Attributes:
+        listener: of bare frames; None = there is none.
+        failure: what kept it from serving.
+    """
 
     def __init__(
         self,
@@ -72,7 +61,7 @@ class Host(uvicorn.Server):
         super().__init__(config)
         self.service = service
         self.conversations = conversations
-        self._listener: Listener | None = None
+        self.listener: Listener | None = None
         self._urls = list(urls)
         self._settings = settings
         self._announce = announce
@@ -80,10 +69,8 @@ class Host(uvicorn.Server):
         self.failure: BaseException | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, say so, and load in the background."""
+        """Listen, and load in the background."""
         await super().startup(sockets)
-        for url in self._urls:
-            self._announce(f"listening on {url}")
         try:
             await self._listen_to_frames()
         except ConfigError as error:
@@ -99,16 +86,15 @@ class Host(uvicorn.Server):
 
     async def _listen_to_frames(self) -> None:
         settings = self._settings
-        if settings.tcp is None:
-            return
-        self._listener = Listener(self.conversations, settings.tls_cert, settings.tls_key)
-        self._urls.append(await self._listener.start(settings.host, settings.tcp))
-        self._announce(f"listening on {self._urls[-1]}")
+        if settings.tcp is not None and self.listener is not None:
+            self._urls.append(await self.listener.start(settings.host, settings.tcp))
 
     async def _watch(self) -> None:
-        """Write the ready file once the model is there; stop if it cannot be loaded."""
+        """Say so once the model is there, and write the ready file; stop if it cannot be loaded."""
         try:
             await self.service.ready()
+            for url in self._urls:
+                self._announce(f"listening on {url}")
             logger.info("ready: %s on %s", self._settings.bundle, self.service.model.device)
             if self._settings.ready_file:
                 _write_ready_file(self._settings.ready_file, "\n".join(self._urls))
@@ -131,8 +117,8 @@ class Host(uvicorn.Server):
         draining = asyncio.create_task(self.service.drain(grace))
         if not self.force_exit:
             await self.conversations.drain(grace)  # uvicorn closes WebSockets at once
-        if self._listener is not None:
-            await self._listener.close()
+        if self.listener is not None:
+            await self.listener.close()
         await super().shutdown(sockets)
         draining.cancel()
 
@@ -145,15 +131,16 @@ def serve(
     Args:
         settings: checked settings.
         load: loads and warms the model.
-        announce: told the URL once the server listens.
+        announce: told the URLs once the server serves.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or the ready file not be written.
         UnimicError: the model cannot be loaded.
     """
     asked = settings.api_key is not None or settings.api_keys is not None
     if not asked and settings.host not in _LOOPBACK and settings.port is not None:
         logger.warning("serving everybody on %s without an API key", settings.host)
+    _check_ready_file(settings.ready_file)
     with _listening(settings) as found:
         host = build_host(settings, load, [url for _, url in found], announce)
         _remove(settings.ready_file)
@@ -174,7 +161,7 @@ def _listening(settings: Settings) -> Iterator[list[tuple[socket.socket, str]]]:
             listener = owned.enter_context(listen(settings.host, settings.port))
             found.append((listener, url_of(listener, settings.host)))
         if settings.unix is not None:
-            file = UnixSocket(settings.unix, _BACKLOG)
+            file = UnixSocket(settings.unix, ACCEPTED_AT_ONCE)
             owned.callback(file.remove)
             found.append((file.listener, file.url))
         yield found
@@ -189,23 +176,31 @@ def build_host(
     """A server that has not begun; see `serve`."""
     service = Service(settings, load, partial(batching_queue, settings))
     conversations = Conversations(service)
+    connections = Connections.of(settings)
+    patience = Patience(settings.head_timeout, settings.idle_timeout, settings.request_timeout)
+    protocol: Any = partial(PatientProtocol, patience, connections)
     config = uvicorn.Config(
         create_app(settings, service, conversations),
-        http=PatientProtocol,
+        http=protocol,
         log_config=None,
         access_log=False,
         server_header=False,
-        ws="websockets-sansio",
+        loop="asyncio",
+        ws=PatientWebSocket,
         ws_max_size=MAX_FRAME,
         ws_ping_interval=None,  # silence costs nothing; a conversation that stays silent is ended
         ws_per_message_deflate=False,  # it makes frames of a few bytes longer
         date_header=False,
         lifespan="on",
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=math.ceil(settings.idle_timeout),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout) + _LAST_REPLIES_S,
     )
-    return Host(config, service, settings, urls, announce, conversations)
+    host = Host(config, service, settings, urls, announce, conversations)
+    if settings.tcp is not None:
+        tls = settings.tls_cert, settings.tls_key
+        host.listener = Listener(conversations, connections, *tls)
+    return host
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -217,7 +212,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, address = found[0][0], found[0][4]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        return ListeningSocket.of(socket.create_server(address[:2], family=family))
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}",
@@ -229,6 +224,24 @@ def url_of(listener: socket.socket, host: str) -> str:
     """The URL under which `listener` is reached."""
     port = listener.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _check_ready_file(path: Path | None) -> None:
+    """See that the file can be written, before a model is loaded for it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder", "name a file with --ready-file")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        fault = f"cannot write {path}: {error.strerror}"
+        raise ConfigError(fault, "name another file with --ready-file") from error
 
 
 def _write_ready_file(path: Path, urls: str) -> None:

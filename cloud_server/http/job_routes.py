@@ -63,7 +63,7 @@ def add_jobs(
     )
     async def cancel(key: Key, request: Request) -> Response:
         """End the work at its next step, and forget its result."""
-        if not service.cancel_job(owned(request, key)):
+        if not service.kept.cancel(owned(request, key)):
             raise _unknown(key)
         return Response(status_code=204)
 

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from cloud_server.http.bundle_routes import add_bundle
+from cloud_server.http.docs_page import add_docs
 from cloud_server.http.job_routes import add_jobs
 from cloud_server.http.problems import ErrorBody
 from cloud_server.http.task_endpoint import TaskEndpoint
@@ -72,7 +73,8 @@ class Limits(BaseModel):
     new_tokens: int = Field(description="longest answer, in tokens")
     grid: int = Field(description="most tokens a side")
     body: int = Field(description="largest request body, in bytes")
-    queue: int = Field(description="most requests that wait")
+    queue: int = Field(description="most requests of a key or an address that wait")
+    work: int = Field(description="most token passes of one request")
     batch: int = Field(description="most requests in one pass of the model")
     request_timeout: float = Field(description="seconds")
 
@@ -118,6 +120,7 @@ def build_router(service: Service) -> APIRouter:
     add_bundle(router, service, guards, _errors(401, 503))
     add_jobs(router, service, guards, _errors(401, 404, 422, 503))
     _add_health(router, service)
+    add_docs(router, guards)
     return router
 
 
@@ -227,6 +230,7 @@ def describe(service: Service) -> Info:
             grid=settings.max_grid,
             body=settings.max_body,
             queue=settings.max_queue,
+            work=service.most_work,
             batch=model.max_batch,
             request_timeout=settings.request_timeout,
         ),

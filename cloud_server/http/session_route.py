@@ -10,6 +10,7 @@ import asyncio
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from cloud_server.links.connections import address_of
 from cloud_server.serving.conversation import Conversations, LinkClosedError
 from shared_protocol.errors import BadMessageError, LimitError
 from shared_protocol.session.framing import MAX_FRAME
@@ -49,7 +50,9 @@ def add_sessions(router: APIRouter, conversations: Conversations) -> None:
     async def session(socket: WebSocket) -> None:
         await socket.accept()
         try:
-            await conversations.serve(_WebSocketLink(socket), socket.headers.get("authorization"))
+            authorization = socket.headers.get("authorization")
+            address = address_of(socket.scope.get("client"))
+            await conversations.serve(_WebSocketLink(socket), authorization, address)
             await socket.close(_DONE)
         except (WebSocketDisconnect, RuntimeError, OSError, asyncio.CancelledError):
             return

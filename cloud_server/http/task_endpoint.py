@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from cloud_server.http.problems import error_response, internal_error
+from cloud_server.links.connections import address_of
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
-from cloud_server.serving.service import Service, ServiceJob, work_key
+from cloud_server.serving.service import Service, ServiceJob, party_of, work_key
 from cloud_server.serving.ticket import Reports
 from shared_protocol.errors import (
     BodyTooLargeError,
@@ -107,7 +108,6 @@ class _Connection:
         if not self._exhausted:
             headers["connection"] = "close"
         kind = headers.pop("content-type")
-        headers.pop("cache-control", None)
         await self.start(response.status_code, kind, headers)
         await self.send(bytes(response.body))
         if not self._exhausted:
@@ -132,13 +132,14 @@ class TaskEndpoint(Response):
         trace = self._trace
         connection = _Connection(receive, send, trace)
         try:
-            await self._serve(Headers(scope=scope), connection)
+            await self._serve(scope, connection)
         except ClientGoneError:
             trace.status = STATUS_CLIENT_GONE
         except asyncio.CancelledError:
             trace.status = STATUS_CLIENT_GONE
             raise
         except UnimicError as error:
+            await asyncio.sleep(self._service.patience_with(trace.party, error))
             await connection.fail(error)
         except Exception:
             logger.exception("incident %s", trace.id)
@@ -148,20 +149,20 @@ class TaskEndpoint(Response):
             self._service.metrics.observe(trace)
             logger.info("%s", trace)
 
-    async def _serve(self, headers: Headers, connection: _Connection) -> None:
-        settings = self._service.settings
-        owner = self._trace.owner = self._service.owner(headers.get("authorization"))
+    async def _serve(self, scope: Scope, connection: _Connection) -> None:
+        headers, settings, trace = Headers(scope=scope), self._service.settings, self._trace
+        trace.owner = self._service.owner(headers.get("authorization"))
+        trace.party = party_of(trace.owner, address_of(scope.get("client")))
         check_headers(headers, settings.max_body)
         given = _idempotency_key(headers)
-        key = None if given is None else work_key(owner, given)
-        self._service.check_open()
+        key = None if given is None else work_key(trace.owner, given)
         limit = asyncio.timeout(settings.request_timeout)
         try:
             async with limit:
-                receive = connection.receive
-                body = await read_body(receive, settings.max_body, settings.body_timeout)
-                self._trace.bytes_up = len(body)
-                with self._service.admission():
+                with self._service.admission(trace.party):
+                    receive = connection.receive
+                    body = await read_body(receive, settings.max_body, settings.body_timeout)
+                    trace.bytes_up = len(body)
                     form = _stream if wants_stream(headers.get("accept", "")) else _single
                     wish = preferences(headers.get(PREFER, ""))
                     answer = self._answer(body, key, lambda job: form(job, connection, wish))

@@ -11,12 +11,14 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from cloud_server.links.connections import ACCEPTED_AT_ONCE, Connections, address_of
 from cloud_server.serving.conversation import Conversations, LinkClosedError
 from shared_protocol.errors import ConfigError
 from shared_protocol.session.framing import FrameCutter, framed
 
 _CHUNK = 1 << 14
 _CLOSE_S = 2.0
+_HANDSHAKE_S = 10.0
 
 
 class StreamLink:
@@ -54,6 +56,7 @@ class Listener:
 
     Args:
         conversations: serves them.
+        connections: counts them.
         certificate: PEM file with the certificate chain; None = no TLS.
         key: PEM file with its private key; None = it is in the same file.
 
@@ -62,9 +65,14 @@ class Listener:
     """
 
     def __init__(
-        self, conversations: Conversations, certificate: Path | None, key: Path | None
+        self,
+        conversations: Conversations,
+        connections: Connections,
+        certificate: Path | None,
+        key: Path | None,
     ) -> None:
         self._conversations = conversations
+        self._connections = connections
         self._tls = None if certificate is None else _context(certificate, key)
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
@@ -76,7 +84,14 @@ class Listener:
             ConfigError: the address cannot be listened on.
         """
         try:
-            self._server = await asyncio.start_server(self._serve, host, port, ssl=self._tls)
+            self._server = await asyncio.start_server(
+                self._serve,
+                host,
+                port,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_S,
+                backlog=ACCEPTED_AT_ONCE,
+            )
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on {host}:{port}: {error.strerror}",
@@ -99,12 +114,16 @@ class Listener:
         task = asyncio.current_task()
         assert task is not None, "asyncio calls this in a task of its own"
         self._links.add(task)
+        address = address_of(writer.get_extra_info("peername"))
         try:
-            await self._conversations.serve(StreamLink(reader, writer))
+            if self._connections.admit(writer.transport, address):
+                link = StreamLink(reader, writer)
+                await self._conversations.serve(link, address=address)
         except asyncio.CancelledError:
             return  # the server is stopping, and nobody awaits this task
         finally:
             self._links.discard(task)
+            self._connections.gone(writer.transport)
             writer.close()
             with suppress(OSError, asyncio.CancelledError, TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), _CLOSE_S)

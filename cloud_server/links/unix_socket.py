@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from cloud_server.links.connections import ListeningSocket
 from shared_protocol.errors import ConfigError
 
 _PROBE_S = 2.0
@@ -25,7 +26,7 @@ class UnixSocket:
 
     Args:
         path: of the file; what a dead server has left there is replaced.
-        backlog: connections that may wait to be accepted.
+        backlog: connections that may wait to be accepted, at least.
 
     Raises:
         ConfigError: a server listens there, something else lies there, or it cannot be made.
@@ -34,7 +35,7 @@ class UnixSocket:
     def __init__(self, path: Path, backlog: int) -> None:
         self.path = path
         _make_way(path)
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener = ListeningSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _bind(self.listener, path)
             self.listener.listen(backlog)

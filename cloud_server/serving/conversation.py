@@ -18,20 +18,22 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from cloud_server.serving.admission.gate import Gate
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.pictures import PictureStore
-from cloud_server.serving.service import Service, ServiceJob, work_key
+from cloud_server.serving.service import Service, ServiceJob, party_of, work_key
 from cloud_server.serving.ticket import Reports
 from shared_protocol.errors import (
     BadMessageError,
     DeadlineError,
     InternalError,
+    InvalidInputError,
     OverloadedError,
     UnimicError,
     UnsupportedVersionError,
     WorkCancelledError,
 )
-from shared_protocol.messages import Request
+from shared_protocol.messages import Admit, Options, Request
 from shared_protocol.session.frames import (
     decode_cancel,
     decode_reset,
@@ -54,10 +56,15 @@ from shared_protocol.session.state import SessionState
 from shared_protocol.session.turns import Turn, decode_turn, encode_reply
 
 logger = logging.getLogger(__name__)
+_FULL_RETRY_S = 2.0
 
 
 class LinkClosedError(Exception):
     """The other end is gone."""
+
+
+class _UnreadError(Exception):
+    """A turn could not be read; both ends are to forget what they know, and it comes again."""
 
 
 class FrameLink(Protocol):
@@ -83,7 +90,8 @@ class Conversations:
         self.pictures = PictureStore(
             settings.picture_bytes, settings.picture_total, settings.picture_ttl
         )
-        self._open = 0
+        most = settings.max_sessions
+        self._gate = Gate(max(1, most * 3 // 4), most, lambda _: _FULL_RETRY_S)
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -91,36 +99,39 @@ class Conversations:
     @property
     def open(self) -> int:
         """Connections."""
-        return self._open
+        return self._gate.inside
 
     @property
     def busy(self) -> int:
         """Turns under way."""
         return self._busy
 
-    async def serve(self, link: FrameLink, authorization: str | None = None) -> None:
+    async def serve(
+        self, link: FrameLink, authorization: str | None = None, address: str = ""
+    ) -> None:
         """Serve one connection until it ends; raises nothing but cancellation.
 
         Args:
             link: where frames come from and go to.
             authorization: what the link's own opening said about who asks, if it could.
+            address: of the other end, so that those without keys take turns.
         """
-        if self._open >= self.service.settings.max_sessions:
-            error = OverloadedError(f"{self._open} conversations are open already", "retry", 2.0)
+        try:
+            with self._gate.passed(address):
+                await self._serve(_Conversation(self, link, authorization, address))
+        except OverloadedError as error:
             with suppress(LinkClosedError):
                 await link.send(encode_welcome(Welcome(Status.ERROR, error=error)))
-            return
-        self._open += 1
+
+    async def _serve(self, conversation: _Conversation) -> None:
         try:
-            await _Conversation(self, link, authorization).run()
+            await conversation.run()
         except (LinkClosedError, TimeoutError):
             pass
         except UnimicError as error:
             logger.info("conversation ended: %s", error.code)
         except Exception:
             logger.exception("conversation failed")
-        finally:
-            self._open -= 1
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -144,7 +155,11 @@ class _Conversation:
     """One connection."""
 
     def __init__(
-        self, conversations: Conversations, link: FrameLink, authorization: str | None
+        self,
+        conversations: Conversations,
+        link: FrameLink,
+        authorization: str | None,
+        address: str,
     ) -> None:
         self._all = conversations
         self._service = conversations.service
@@ -154,6 +169,8 @@ class _Conversation:
         self._hello: Hello
         self._owner = ""
         self._key_name = ""
+        self._address = address
+        self._party = ""
 
     async def run(self) -> None:
         """Hello, then turns until the other end is gone or silent for too long."""
@@ -189,6 +206,7 @@ class _Conversation:
         # Without keys nobody is told apart but by the 64 random bits of a conversation's name.
         self._owner = f"key {owner}" if owner else f"session {hello.session.hex()}"
         self._key_name = owner
+        self._party = party_of(owner, self._address)
         self._hello = hello
         found = [self._all.pictures.get(self._owner, name) for name in hello.offers]
         known = [picture for picture in found if picture is not None]
@@ -206,28 +224,29 @@ class _Conversation:
             elif kind == Up.CANCEL:  # of a turn whose reply has crossed it
                 decode_cancel(reader, self._state.session)
             else:
-                await self._turn(reader, data)
-        except BadMessageError:
+                await self._turn(data)
+        except (BadMessageError, _UnreadError):
             self._state = self._state.restart(self._state.turn)
             await self._link.send(encode_unknown(self._state))
 
-    async def _turn(self, reader: Reader, data: bytes) -> None:
+    async def _turn(self, data: bytes) -> None:
         """One turn from its bytes to its reply, with its line in the log.
 
         Raises:
-            BadMessageError: it cannot be read.
+            _UnreadError: it cannot be read.
             LinkClosedError: the other end is gone.
         """
         service = self._service
-        bundle = service.model.bundle
-        turn = await service.on_codec_thread(decode_turn, reader, len(data), self._state, bundle)
-        trace = Trace(turn.request.task)
+        trace = Trace(None)
         trace.note = f"session={self._state.session.hex()[:8]} turn={self._state.turn} "
-        trace.owner = self._key_name
-        trace.bytes_up, trace.parts_up = len(data), asdict(turn.anatomy.sizes)
+        trace.owner, trace.party, trace.bytes_up = self._key_name, self._party, len(data)
         try:
             async with self._all.turn():
-                await self._answer(turn, trace)
+                with service.admission(self._party):
+                    await self._answer(await self._read(data, trace), trace)
+        except _UnreadError:
+            trace.status = BadMessageError.http_status
+            raise
         except UnimicError as error:
             trace.status = error.http_status
             await self._send(encode_error(error), trace)
@@ -246,6 +265,33 @@ class _Conversation:
             service.metrics.observe(trace)
             logger.info("%s", trace)
 
+    async def _read(self, data: bytes, trace: Trace) -> Turn:
+        """The turn in a frame.
+
+        Raises:
+            _UnreadError: it cannot be read; or it asks, before its check, for what is refused, and
+                may have been misread, since the ends may differ in what they know.
+            InvalidInputError: it asks for what is refused.
+        """
+        state, bundle = self._state, self._service.model.bundle
+
+        def decode(admit: Admit) -> Turn:
+            reader = Reader(data)
+            reader.symbol(UP_ODDS)
+            return decode_turn(reader, len(data), state, bundle, admit)
+
+        try:
+            with trace.stage("decode"):
+                turn = await self._service.decode(trace, decode)
+        except BadMessageError as error:
+            raise _UnreadError from error
+        except InvalidInputError as error:
+            if state.pictures or state.options != Options():
+                raise _UnreadError from error
+            raise
+        trace.task, trace.parts_up = turn.request.task, asdict(turn.anatomy.sizes)
+        return turn
+
     async def _answer(self, turn: Turn, trace: Trace) -> None:
         settings, request = self._service.settings, turn.request
         key = work_key(self._owner, f"{self._state.session.hex()}:{self._state.turn}")
@@ -253,10 +299,8 @@ class _Conversation:
         watch = None if preview is None else preview.note
         limit = asyncio.timeout(settings.request_timeout)
         try:
-            async with limit:
-                with self._service.admission():
-                    async with self._service.request_job(request, trace, key, watch) as job:
-                        await self._until_cancelled(job, self._follow(turn, job, preview))
+            async with limit, self._service.request_job(request, trace, key, watch) as job:
+                await self._until_cancelled(job, self._follow(turn, job, preview))
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -284,7 +328,7 @@ class _Conversation:
         bundle = service.model.bundle
         with job.trace.stage("encode"):
             reply = await service.on_codec_thread(
-                encode_reply, response, turn.request, state, bundle
+                self._party, encode_reply, response, turn.request, state, bundle
             )
         job.trace.parts_down = asdict(reply.anatomy.sizes)
         self._state = state.after(turn.request, turn.reference, response)
@@ -295,7 +339,8 @@ class _Conversation:
     async def _show(self, preview: _Watched | None, trace: Trace) -> None:
         if preview is None or preview.codes is None:
             return
-        frame = await self._service.on_codec_thread(preview.preview.encode, preview.codes)
+        encode = preview.preview.encode
+        frame = await self._service.on_codec_thread(self._party, encode, preview.codes)
         if frame is not None:
             await self._send(frame, trace)
 

@@ -24,6 +24,7 @@ from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.prompts.asked import Asked
 from cloud_server.prompts.reader import PromptReader
 from cloud_server.prompts.taught import TaughtWorld
+from cloud_server.serving.admission.price import Effort
 from cloud_server.serving.loaded_model import (
     LoadedModel,
     PicturesOnly,
@@ -85,9 +86,22 @@ def load_model(settings: Settings) -> LoadedModel:
         manifest=bundle.manifest.canonical,
         files=shared_files(bundle),
         typing=bundle.manifest.typing.content(),
+        effort=effort_of(bundle, settings),
     )
     warm(model, bundle)
     return model
+
+
+def effort_of(bundle: Bundle, settings: Settings) -> Effort:
+    """What the engine that `settings` ask for does about a picture besides drawing it once."""
+    kind = kind_of(backbone_path(bundle, settings))
+    care = Care(settings.mend, settings.settle, settings.best_of)
+    policy = kind.policy if settings.sampling == "auto" else POLICIES[settings.sampling]
+    return Effort(
+        care.rounds(kind.mends) if kind.mends else None,
+        care.settled(policy).settle_passes,
+        1 if kind.mends else care.best_of,
+    )
 
 
 def open_bundle(settings: Settings) -> Bundle:

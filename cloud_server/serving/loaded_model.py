@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_server.generation.work import AnswerWork, Result, Work
+from cloud_server.serving.admission.price import Effort
 from cloud_server.serving.translation import ServedBundle
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.messages import OnStep
@@ -79,6 +80,7 @@ class LoadedModel:
         entropy: what /v1/info says about the entropy models.
         manifest: the bundle's manifest, the bytes that its fingerprint is the SHA-256 of.
         files: what the manifest names, for edges that lack it.
+        effort: what the engine does about a picture besides drawing it once.
         typing: what the bundle tells edges beyond its fingerprint, see `bundles.manifest.Typing`.
     """
 
@@ -91,3 +93,4 @@ class LoadedModel:
     manifest: bytes = b""
     files: Mapping[str, SharedFile] = field(default_factory=dict)
     typing: Mapping[str, str] = field(default_factory=dict)
+    effort: Effort = field(default_factory=Effort)

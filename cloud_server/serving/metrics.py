@@ -28,8 +28,9 @@ class Trace:
     """What happened to one request; filled in as it goes along.
 
     Attributes:
-        task: what was asked.
+        task: what was asked; None while nobody knows.
         owner: name of the key that asked; "" where there are no keys.
+        party: whose turns it takes, see `service.party_of`.
         note: of which conversation, for the log; never what was said.
         id: names the request in the log and in the reply.
         status: HTTP status, or that of an error that came after the start of the reply.
@@ -42,8 +43,9 @@ class Trace:
         seconds: by stage.
     """
 
-    task: Task
+    task: Task | None
     owner: str = ""
+    party: str = ""
     note: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     status: int = 200
@@ -73,11 +75,16 @@ class Trace:
         """Note the end of the exchange."""
         self.seconds["total"] = time.monotonic() - self.started
 
+    @property
+    def task_name(self) -> str:
+        """What was asked, for the log and for metrics."""
+        return "unread" if self.task is None else self.task.slug
+
     def __str__(self) -> str:
         model, total = (1000 * self.seconds.get(name, 0.0) for name in ("model", "total"))
         owner = f"key={self.owner} " if self.owner else ""
         return (
-            f"id={self.id} {owner}{self.note}task={self.task.slug} status={self.status} "
+            f"id={self.id} {owner}{self.note}task={self.task_name} status={self.status} "
             f"bytes={self.bytes_up}/{self.bytes_down} tokens={self.tokens_up}/{self.tokens_down} "
             f"model_ms={model:.0f} total_ms={total:.0f}"
         )
@@ -110,7 +117,7 @@ class Metrics:
 
     def observe(self, trace: Trace) -> None:
         """Count a finished exchange."""
-        task = trace.task.slug
+        task = trace.task_name
         self._requests.labels(task, str(trace.status)).inc()
         for direction, body, parts in (
             ("up", trace.bytes_up, trace.parts_up),

@@ -4,31 +4,37 @@ It does not know HTTP: bodies come in as bytes and go out as bytes, progress as 
 
 ::
 
-    bytes ─ decode ─► Request ─ check ─► work queue ─► engine ─► Response ─ encode ─► bytes
-            codec threads          │      (passed in)              │       codec threads
-                                   └── Idempotency-Key known? ◄── ResultCache
+    bytes ─ check, decode ─► Request ─ price ─► work queue ─► engine ─► Response ─ encode ─► bytes
+             codec lanes                │       (passed in)              │       codec lanes
+                                        └── Idempotency-Key known? ◄── results
+
+All of it happens between two counts of `admission.gate`, so that whoever is let in is served in
+time, and whoever is not is told at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypeVar
 
 from cloud_server.generation.work import Result, Watch, Work
 from cloud_server.keys import NOBODY, Keyring
-from cloud_server.serving.jobs import FoundJob
+from cloud_server.serving.admission.codec_lanes import CodecLanes
+from cloud_server.serving.admission.gate import Gate, Tarpit
+from cloud_server.serving.admission.price import check_price, most_work, price_of
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
-from cloud_server.serving.result_cache import ResultCache, ResultKey
+from cloud_server.serving.results.found import FoundJob
+from cloud_server.serving.results.kept import EngineTicket, KeptWork
 from cloud_server.serving.ticket import Ticket, WorkQueue
 from cloud_server.serving.translation import (
     batch_key,
+    check_claims,
     check_request,
     expected_steps,
     to_response,
@@ -37,15 +43,14 @@ from cloud_server.serving.translation import (
     tokens_up,
 )
 from cloud_server.settings import Settings
-from shared_protocol.errors import OverloadedError
+from shared_protocol.errors import OverloadedError, UnimicError
 from shared_protocol.message.codec import decode_request, encode_response
 from shared_protocol.message.parameters import request_digest
-from shared_protocol.messages import Request, Response
+from shared_protocol.messages import Admit, Claims, Request, Response
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-EngineTicket = Ticket[Work, Result]
 EngineQueue = WorkQueue[Work, Result]
 MakeQueue = Callable[[LoadedModel, Callable[[int], None]], EngineQueue]
 """From a loaded model, and who is told the size of every batch, to a queue that has not begun."""
@@ -73,13 +78,14 @@ class Service:
         self._queue: EngineQueue | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stopping = False
-        self._inflight = 0
-        self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
-        self._results = ResultCache(
-            settings.cache_entries, settings.cache_bytes, settings.cache_ttl
+        self._gate = Gate(
+            settings.max_queue + max(1, settings.max_batch),
+            settings.max_inflight,
+            self._retry_after,
         )
-        self._shared: dict[ResultKey, EngineTicket] = {}
-        self._asked: OrderedDict[str, Request] = OrderedDict()
+        self._wrong, self._early = Tarpit(50, 0.25), Tarpit(300, 4.0)
+        self._codecs = CodecLanes(settings.codec_threads)
+        self.kept = KeptWork(settings)
 
     async def start(self) -> None:
         """Begin to load the model; `ready()` tells when it is there."""
@@ -93,6 +99,7 @@ class Service:
 
     async def _prepare(self) -> None:
         model = await asyncio.to_thread(self._load)
+        self.kept.open(model.bundle.fingerprint)
         self._queue = self._make_queue(model, self.metrics.observe_batch)
         self._queue.start()
         self._model = model
@@ -123,7 +130,7 @@ class Service:
     @property
     def inflight(self) -> int:
         """Requests being served."""
-        return self._inflight
+        return self._gate.inside
 
     def refuse(self) -> None:
         """Take no more requests and refuse those that wait; what runs goes on."""
@@ -147,7 +154,8 @@ class Service:
         await self.drain(grace_s)
         if self._loading:
             self._loading.cancel()
-        self._codecs.shutdown(wait=False, cancel_futures=True)
+        self._codecs.close()
+        await self.kept.close()
 
     def owner(self, authorization: str | None) -> str:
         """Whose key an Authorization header holds; "" where no key is asked for.
@@ -157,8 +165,11 @@ class Service:
         """
         return self.keyring.owner(authorization) if self.keyring.asks else NOBODY
 
-    def check_open(self) -> None:
+    def check_open(self, party: str = "") -> None:
         """Tell early whether a request would be refused whatever it says.
+
+        Args:
+            party: whose turns it takes, see `party_of`.
 
         Raises:
             OverloadedError: loading, stopping, or no room in the queue.
@@ -167,30 +178,29 @@ class Service:
             raise OverloadedError("the server is stopping", "retry", _LOADING_RETRY_S)
         _ = self.model
         assert self._queue is not None, "made together with the model"
-        self._queue.check_room()
+        self._queue.check_room(party)
 
     @contextmanager
-    def admission(self) -> Iterator[None]:
-        """Count a request in for as long as it is worked on.
+    def admission(self, party: str = "") -> Iterator[None]:
+        """Count a request in, from its first byte to the end of its encoding.
 
         Raises:
             OverloadedError: too many are in already, or `check_open` says so.
         """
-        self.check_open()
-        if self._inflight >= self.settings.max_inflight:
-            raise OverloadedError(
-                f"{self._inflight} requests are being served already",
-                "retry later",
-                self._retry_after(),
-            )
-        self._inflight += 1
-        try:
+        self.check_open(party)
+        with self._gate.passed(party):
             yield
-        finally:
-            self._inflight -= 1
 
-    def _retry_after(self) -> float:
-        return self._queue.retry_after() if self._queue else _LOADING_RETRY_S
+    def patience_with(self, party: str, error: UnimicError) -> float:
+        """Seconds after which a party is told of an error; more than 0 for too many of them.
+
+        To be refused for want of room is no fault, unless one asks again and again before the time.
+        """
+        tarpit = self._early if isinstance(error, OverloadedError) else self._wrong
+        return tarpit.fault(party)
+
+    def _retry_after(self, party: str) -> float:
+        return self._queue.retry_after(party) if self._queue else _LOADING_RETRY_S
 
     @asynccontextmanager
     async def job(self, data: bytes, trace: Trace, key: str | None) -> AsyncIterator[ServiceJob]:
@@ -206,9 +216,13 @@ class Service:
         """
         model = self.model
         with trace.stage("decode"):
-            decoded = await self.on_codec_thread(decode_request, data, model.bundle)
+            decoded = await self.decode(
+                trace, lambda admit: decode_request(data, model.bundle, admit=admit)
+            )
             trace.parts_up = asdict(decoded.anatomy.sizes)
         request = decoded.value
+        if key is not None:
+            self.kept.check_same(key, request)
         async with self.request_job(request, trace, key) as job:
             yield job
 
@@ -236,76 +250,60 @@ class Service:
         check_request(request, trace.task, model.bundle, self.settings)
         trace.tokens_up = tokens_up(request)
         key = (work_key, request_digest(request)) if work_key else None
-        if key:
-            self._remember(key[0], request)
-        known = self._results.get(key) if key else None
+        known = await self.kept.known(key, request) if key else None
         if known is not None:
             self.metrics.observe_replay()
             yield ServiceJob(self, model, request, trace, known)
             return
-        ticket = self._shared_ticket(key, request, watch) if key else self._submit(request, watch)
+        submit = partial(self._submit, request, trace.party, watch)
+        ticket, shared = self.kept.ticket(key, submit) if key else (submit(), False)
+        if shared:
+            self.metrics.observe_replay()
         async with ticket.waiting():
             yield ServiceJob(self, model, request, trace, ticket)
 
-    def _submit(self, request: Request, watch: Watch | None) -> EngineTicket:
-        assert self._queue is not None, "made together with the model"
-        bundle = self.model.bundle
-        return self._queue.submit(to_work(request, bundle, watch), batch_key(request, bundle))
+    async def decode(self, trace: Trace, decode: Callable[[Admit], T]) -> T:
+        """Decode a message off the event loop, refusing what can be refused before it is paid for.
 
-    def _shared_ticket(self, key: ResultKey, request: Request, watch: Watch | None) -> EngineTicket:
-        """The ticket of this very work, if it is under way, else a new one."""
-        ticket = self._shared.get(key)
-        if ticket is None or ticket.failed:
-            ticket = self._shared[key] = self._submit(request, watch)
-            ticket.done.add_done_callback(lambda done: self._keep(key, done))
-        else:
-            self.metrics.observe_replay()
-        # A client that comes back finds its work, though the link or its time has ended.
-        ticket.keep_s = self.settings.keep_lost
-        return ticket
+        Args:
+            trace: whose turn it takes.
+            decode: given what refuses, decodes; may be called twice.
+        """
+        bundle, settings = self.model.bundle, self.settings
+
+        def check(claims: Claims) -> None:
+            check_claims(claims, trace.task, bundle, settings)
+
+        tokens = bundle.grid[0] * bundle.grid[1]
+        return await self._codecs.decode(trace.party, tokens, check, decode)
+
+    def _submit(self, request: Request, party: str, watch: Watch | None) -> EngineTicket:
+        assert self._queue is not None, "made together with the model"
+        model = self.model
+        price = price_of(request, model.bundle, model.effort)
+        check_price(price, self.most_work, request, model.bundle)
+        work = to_work(request, model.bundle, watch)
+        return self._queue.submit(work, batch_key(request, model.bundle), party, price)
+
+    @property
+    def most_work(self) -> int:
+        """The largest price of a request that is served, see `admission.price`."""
+        return most_work(self.settings, self.model.bundle, self.model.effort)
 
     def find_job(self, key: str) -> FoundJob | None:
         """Work that was asked for under a work key and is not forgotten yet."""
-        request = self._asked.get(key)
-        if request is None:
+        found = self.kept.find(key)
+        if found is None:
             return None
-        place = key, request_digest(request)
-        ticket = self._shared.get(place)
-        if ticket is not None and not ticket.failed and not ticket.done.done():
-            return FoundJob(self.model.bundle, self.on_codec_thread, request, None, ticket.progress)
-        result = self._results.get(place)
-        if result is None:
-            return None
-        return FoundJob(self.model.bundle, self.on_codec_thread, request, result)
+        request, source = found
+        on_thread = partial(self.on_codec_thread, "")
+        if isinstance(source, Ticket):
+            return FoundJob(self.model.bundle, on_thread, request, None, source.progress)
+        return FoundJob(self.model.bundle, on_thread, request, source)
 
-    def cancel_job(self, key: str) -> bool:
-        """End such work at its next step and forget its result; whether there was any."""
-        request = self._asked.pop(key, None)
-        if request is None:
-            return False
-        place = key, request_digest(request)
-        ticket = self._shared.get(place)
-        if ticket is not None:
-            ticket.cancel()
-        return self._results.forget(place) or ticket is not None
-
-    def _remember(self, key: str, request: Request) -> None:
-        """Note what was asked under a key, so that its result can be coded for it later."""
-        self._asked[key] = request
-        self._asked.move_to_end(key)
-        while len(self._asked) > self.settings.cache_entries + self.settings.max_inflight:
-            self._asked.popitem(last=False)
-
-    def _keep(self, key: ResultKey, done: asyncio.Future[Result]) -> None:
-        ticket = self._shared.get(key)
-        if ticket is not None and ticket.done is done:
-            del self._shared[key]
-        if not done.cancelled() and done.exception() is None:
-            self._results.put(key, done.result())
-
-    async def on_codec_thread(self, work: Callable[..., T], *args: Any) -> T:
-        """Run what would keep the event loop from other requests."""
-        return await asyncio.get_running_loop().run_in_executor(self._codecs, work, *args)
+    async def on_codec_thread(self, party: str, work: Callable[..., T], *args: Any) -> T:
+        """Run what would keep the event loop from other requests, when it is the party's turn."""
+        return await self._codecs.run(party, work, *args)
 
 
 class ServiceJob:
@@ -357,7 +355,7 @@ class ServiceJob:
         response = await self.response()
         with self.trace.stage("encode"):
             encoded = await self._service.on_codec_thread(
-                encode_response, response, self.request, self.model.bundle
+                self.trace.party, encode_response, response, self.request, self.model.bundle
             )
         self.trace.parts_down = asdict(encoded.anatomy.sizes)
         return encoded.data
@@ -375,6 +373,11 @@ class ServiceJob:
 def work_key(owner: str, key: str) -> str:
     """What names a piece of work: a client's key, which no other owner's can meet."""
     return f"{owner} {key}"
+
+
+def party_of(owner: str, address: str) -> str:
+    """Whose turns a request takes: those of its key, or of its address where there are no keys."""
+    return f"key {owner}" if owner else f"address {address}"
 
 
 def _note_failure(loading: asyncio.Task[None]) -> None:

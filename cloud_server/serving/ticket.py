@@ -34,14 +34,14 @@ class WorkQueue(Protocol[JobT, ResultT]):
     def depth(self) -> int:
         """Number of waiting jobs."""
 
-    def check_room(self) -> None:
-        """Raise `OverloadedError` where `submit` would."""
+    def check_room(self, owner: str) -> None:
+        """Raise `OverloadedError` where `submit` would whatever the job is."""
 
-    def submit(self, job: JobT, key: Hashable) -> Ticket[JobT, ResultT]:
-        """Queue a job; jobs with equal keys may share a batch."""
+    def submit(self, job: JobT, key: Hashable, owner: str, price: float) -> Ticket[JobT, ResultT]:
+        """Queue a job; jobs with equal keys may share a batch, owners take turns."""
 
-    def retry_after(self) -> float:
-        """Whole seconds after which there should be room."""
+    def retry_after(self, owner: str) -> float:
+        """Whole seconds after which there should be room for the owner."""
 
     def refuse(self) -> None:
         """Take no more jobs and refuse those that wait; what runs goes on."""
@@ -59,6 +59,8 @@ class Ticket(Generic[JobT, ResultT]):
     Attributes:
         job: what is to be run.
         key: jobs with equal keys may share a batch.
+        owner: whose turns it takes.
+        price: how long it takes, in any unit that is the same for all jobs.
         progress: (finished steps, all steps), (0, 0) before the first step.
         queue_s: seconds the job waited; known once it runs.
         model_s: seconds its batch ran; known once it is done.
@@ -66,9 +68,18 @@ class Ticket(Generic[JobT, ResultT]):
             somebody may come back for its result; 0 = it is dropped at once.
     """
 
-    def __init__(self, job: JobT, key: Hashable, drop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        job: JobT,
+        key: Hashable,
+        drop: Callable[[], None],
+        owner: str = "",
+        price: float = 1.0,
+    ) -> None:
         self.job = job
         self.key = key
+        self.owner = owner
+        self.price = price
         self.progress = (0, 0)
         self.queue_s = 0.0
         self.model_s = 0.0

@@ -24,8 +24,8 @@ from cloud_server.settings import Settings
 from shared_protocol.errors import InternalError, InvalidInputError, PromptError
 from shared_protocol.http.contract import task_path
 from shared_protocol.message.codec import CodecBundle
-from shared_protocol.messages import Request, Response
-from shared_protocol.tasks import Task
+from shared_protocol.messages import Claims, Request, Response
+from shared_protocol.tasks import TABLE, Task
 from shared_protocol.tokens import ImageTokens, TextTokens
 
 
@@ -55,9 +55,35 @@ class ServedBundle(CodecBundle, Protocol):
     def defaults(self) -> Defaults: ...
 
 
+def check_claims(
+    claims: Claims, task: Task | None, bundle: ServedBundle, settings: Settings
+) -> None:
+    """Refuse what can be refused before a request is decoded.
+
+    Args:
+        claims: what the request says of itself.
+        task: the task that it was sent for; None = any.
+        bundle: decides the native grid.
+        settings: decide steps, answer length and grid.
+
+    Raises:
+        InvalidInputError: another task, too many steps or tokens, or a grid that does not fit.
+    """
+    if task is not None and claims.task is not task:
+        raise InvalidInputError(
+            f"the message asks for {claims.task.slug}",
+            f"send it to {task_path(claims.task)}, not to {task_path(task)}",
+        )
+    _check_grid(claims, bundle, settings)
+    options = claims.options
+    _check_at_most("steps", options.steps or bundle.defaults.steps, settings.max_steps)
+    longest = options.max_new_tokens or bundle.defaults.max_new_tokens
+    _check_at_most("max_new_tokens", longest, settings.max_new_tokens)
+
+
 def check_request(
     request: Request,
-    task: Task,
+    task: Task | None,
     bundle: ServedBundle,
     settings: Settings,
 ) -> None:
@@ -70,18 +96,13 @@ def check_request(
         settings: decide steps, answer length and grid.
 
     Raises:
-        InvalidInputError: another task, too many steps or tokens, or a grid that does not fit.
+        InvalidInputError: see `check_claims`.
         PromptError: the text is too long, or empty where the task needs one.
     """
-    if request.task is not task:
-        raise InvalidInputError(
-            f"the message asks for {request.task.slug}",
-            f"send it to {task_path(request.task)}, not to {task_path(task)}",
-        )
+    canvas = canvas_of(request, bundle)
+    grid = bundle.grid if request.image is None else request.image.shape
+    check_claims(Claims(request.task, grid, canvas, request.options), task, bundle, settings)
     _check_text(request, bundle)
-    _check_grid(request, bundle, settings)
-    _check_at_most("steps", steps_of(request, bundle), settings.max_steps)
-    _check_at_most("max_new_tokens", _answer_length(request, bundle), settings.max_new_tokens)
 
 
 def _check_text(request: Request, bundle: ServedBundle) -> None:
@@ -95,15 +116,15 @@ def _check_text(request: Request, bundle: ServedBundle) -> None:
         )
 
 
-def _check_grid(request: Request, bundle: ServedBundle, settings: Settings) -> None:
-    height, width = canvas_of(request, bundle)
+def _check_grid(claims: Claims, bundle: ServedBundle, settings: Settings) -> None:
+    height, width = claims.canvas
     if max(height, width) > settings.max_grid:
         raise InvalidInputError(
             f"the picture would be {height}x{width} tokens",
             f"this server makes at most {settings.max_grid} a side; a token is 16 pixels with the "
             "usual tokenizer",
         )
-    if request.row.answers_in_words and (height, width) != tuple(bundle.grid):
+    if TABLE[claims.task].answers_in_words and (height, width) != tuple(bundle.grid):
         raise InvalidInputError(
             f"a question came with a picture of {height}x{width} tokens",
             f"this model reads {bundle.grid[0]}x{bundle.grid[1]}",

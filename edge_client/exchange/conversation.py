@@ -10,7 +10,6 @@ until it is answered, so that the cloud does its work once.
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,13 +26,13 @@ from edge_client.exchange.coded_exchange import (
     mismatch_of,
     plain,
 )
+from edge_client.exchange.retrying import Retries
 from edge_client.transport.base import Link, LinkDownError, NoSessionsError, Reply
 from shared_protocol.errors import (
     BadMessageError,
     DeadlineError,
     OverloadedError,
     ServerTimeoutError,
-    UnimicError,
 )
 from shared_protocol.messages import Request
 from shared_protocol.session.frames import (
@@ -62,9 +61,6 @@ from shared_protocol.tokens import ImageTokens, KnownTokens
 MAX_OFFERS = 4
 """Pictures that a hello offers; each costs 8 bytes, and an older one is sent again when it is
 asked about."""
-FIRST_ATTEMPTS = 3
-"""Attempts to reach a server that has never answered."""
-BACKOFF, MAX_WAIT = 0.25, 5.0
 
 
 class Conversation:
@@ -231,7 +227,7 @@ class _Turn:
         self._wire = Wire()
         self._opening = Wire()
         self._progress = 0
-        self._failures = 0
+        self._retries = Retries(deadline)
         self._unread = 0
         self._uniform = False
         self._warnings: list[str] = []
@@ -245,11 +241,11 @@ class _Turn:
                 return self._attempt()
             except (OverloadedError, DeadlineError) as error:
                 self._count()
-                self._wait(error, error.retry_after)
+                self._retries.wait(error, self._talk.reached)
             except LinkDownError as error:
                 self._count()
                 self._talk.close()
-                self._wait(error, None)
+                self._retries.wait(error, self._talk.reached)
             except BadMessageError as error:
                 self._count()
                 self._fall_back(error)
@@ -368,22 +364,6 @@ class _Turn:
             f"the turn was not answered in {self._talk._timeout:g} s",
             "give it longer with --timeout",
         )
-
-    def _wait(self, error: UnimicError, retry_after: float | None) -> None:
-        """Wait before another attempt, or raise `error` if none makes sense."""
-        self._failures += 1
-        if not self._talk.reached and self._failures >= FIRST_ATTEMPTS:
-            raise error
-        if retry_after is not None:
-            pause = min(retry_after, MAX_WAIT)
-        elif self._failures == 1 and self._talk.reached:
-            pause = 0.0  # a link that was idle for too long: the next one will do
-        else:
-            pause = min(MAX_WAIT, BACKOFF * 2 ** min(self._failures, 10))
-        pause *= random.uniform(0.75, 1.25)
-        if pause >= self._deadline - time.monotonic():
-            raise error
-        time.sleep(pause)
 
     def _fall_back(self, error: BadMessageError) -> None:
         """After a frame that did not decode: in full, then with uniform coding, then give up."""

@@ -5,14 +5,18 @@ It does not know what the bytes mean, nor how progress is shown.
 
 from __future__ import annotations
 
+import logging
+import socket
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
-from shared_protocol.errors import TransportError
+from shared_protocol.errors import TransportError, UnimicError, printable
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,28 @@ class OpenTransport(Transport, Protocol):
 
 class LinkDownError(TransportError):
     """The link broke or could not be opened; another one may do better."""
+
+
+def waits_in_vain(error: BaseException | None) -> bool:
+    """Whether an error, by what caused it, will not pass by itself: no such name."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Notice:
+    """Tells once that a server is waited for, as a warning of the program's log."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, error: UnimicError, seconds: float) -> None:
+        """Say why, and for how long at most; further calls say nothing."""
+        if not self._told:
+            self._told = True
+            logger.warning("%s; trying again for up to %.0f s", printable(error.message), seconds)
 
 
 class NoSessionsError(TransportError):

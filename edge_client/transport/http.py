@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from edge_client.transport.base import Reply, Sink
+from edge_client.transport.base import Notice, Reply, Sink, waits_in_vain
 from edge_client.transport.certificates import distrusted
 from edge_client.transport.counted_http import CountedHttp
 from edge_client.transport.http_answers import (
@@ -49,8 +49,9 @@ from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
 
 ATTEMPTS = 3
-BACKOFF = 0.25
-"""Seconds before the first retry; doubles with each."""
+"""Most attempts at what is not worth waiting for: a server's description, or an unknown name."""
+BACKOFF, MAX_BACKOFF = 0.25, 5.0
+"""Seconds before the first retry, which double with each, and the most of them."""
 MAX_WAIT = 20.0
 """Longest wait between attempts, whatever the server asks for."""
 CONNECT_TIMEOUT = 5.0
@@ -62,9 +63,10 @@ T = TypeVar("T")
 class HttpTransport:
     """A cloud server over HTTP, on one kept-alive connection.
 
-    A request is made again, with the same idempotency key, when the connection fails, breaks or
-    ends early and when the answer is 502, 503 or 504: by the key the server recognises work that
-    it has already done, so that a retry costs no second generation.
+    A request is made again, with the same idempotency key and until its time is up, when the
+    connection is refused, breaks or ends early and when the answer is 502, 503 or 504: by the key
+    the server recognises work that it has already done, so that a retry costs no second
+    generation, and a server that is started anew is waited for.
 
     Args:
         server: address, such as "http://127.0.0.1:8400" or "unix:/run/unimic.sock".
@@ -128,7 +130,9 @@ class HttpTransport:
         before = self._moved()
         call = self._call("POST", task_path(task), headers, message)
         try:
-            data, timing = self._persist(call, lambda reply: read_message(reply, call, on_step))
+            data, timing = self._persist(
+                call, lambda reply: read_message(reply, call, on_step), patient=True
+            )
         except (KeyboardInterrupt, ServerTimeoutError):
             self.cancel(key)
             raise
@@ -172,8 +176,15 @@ class HttpTransport:
     def _call(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Call:
         return Call(method, self._base + path, headers, body, self._timeout, self.server)
 
-    def _persist(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
-        """Make the call up to ATTEMPTS times, as long as trying again is safe and in time."""
+    def _persist(self, call: Call, read: Callable[[httpx.Response], T], patient: bool = False) -> T:
+        """Make the call as long as trying again is safe and in time.
+
+        Args:
+            call: is made.
+            read: takes the answer.
+            patient: try until the time is up, not just `ATTEMPTS` times.
+        """
+        notice = Notice()
         while True:
             call.attempts += 1
             try:
@@ -181,9 +192,13 @@ class HttpTransport:
                     return read(response)
             except AgainError as again:
                 wait = _wait_before(call.attempts, again.error.retry_after)
-                if call.attempts >= ATTEMPTS or wait >= call.remaining():
+                enough = call.attempts >= ATTEMPTS and (not patient or waits_in_vain(again))
+                if enough or wait >= call.remaining():
                     raise again.error from again.__cause__
+                if patient:
+                    notice(again.error, call.remaining())
             self._sleep(wait)
+            call.waited += wait
 
     @contextmanager
     def _response(self, call: Call) -> Iterator[httpx.Response]:
@@ -237,4 +252,5 @@ class HttpTransport:
 def _wait_before(attempts: int, retry_after: float | None) -> float:
     if retry_after is not None:
         return min(retry_after, MAX_WAIT) if retry_after > 0 else 0.0
-    return float(BACKOFF * 2 ** (attempts - 1) * random.uniform(0.75, 1.25))
+    backoff = min(MAX_BACKOFF, BACKOFF * 2 ** min(attempts - 1, 10))
+    return float(backoff * random.uniform(0.75, 1.25))

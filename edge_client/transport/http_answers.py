@@ -72,6 +72,7 @@ class Call:
 
     Args:
         server: as people give it; `url` may say it otherwise.
+        waited: seconds spent between attempts.
     """
 
     method: str
@@ -83,11 +84,12 @@ class Call:
     sent: int = 0
     received: int = 0
     attempts: int = 0
+    waited: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     def remaining(self) -> float:
         """Seconds left."""
-        return self.started + self.timeout - time.monotonic()
+        return self.timeout - max(self.waited, time.monotonic() - self.started)
 
     @property
     def told(self) -> str:
@@ -195,7 +197,7 @@ def read_file(response: httpx.Response, call: Call, sink: Sink, size: int) -> No
     try:
         for chunk in _chunks(response, call, size - sink.size):
             sink.write(chunk)
-            call.started, call.attempts = time.monotonic(), 1
+            call.started, call.attempts, call.waited = time.monotonic(), 1, 0.0
     finally:
         go_on(call, sink)
     if sink.size < size:

@@ -32,7 +32,7 @@ from shared_protocol.message.parts import (
     response_context,
     translated,
 )
-from shared_protocol.messages import Options, Request, Response
+from shared_protocol.messages import Admit, Claims, Options, Request, Response
 from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
 from shared_protocol.tokens import Codes, ImageTokens, KnownTokens, TextTokens, TokenMask
 
@@ -115,13 +115,24 @@ def encode_request(
 
 
 def decode_request(
-    data: bytes, bundle: CodecBundle, known: KnownTokens | None = None
+    data: bytes,
+    bundle: CodecBundle,
+    known: KnownTokens | None = None,
+    admit: Admit | None = None,
 ) -> Decoded[Request]:
     """The request that `encode_request` packed.
+
+    Args:
+        data: one message.
+        bundle: must be the sender's, too.
+        known: tokens of the request's image that this end has already.
+        admit: told what the request claims to be before any of its symbols is decoded, so that
+            nothing is paid for what is refused.
 
     Raises:
         BadMessageError: one of its subclasses, whatever is wrong with the bytes.
         BundleMismatchError: the sender has another bundle.
+        InvalidInputError: raised by `admit`.
     """
     with translated():
         frame = _opened(data, bundle, Direction.UPLINK)
@@ -130,6 +141,10 @@ def decode_request(
         size, limit = bundle.vocabulary.text_size, bundle.max_text_tokens
         negative = parameters.negative_of(frame.parameters, size, limit)
         scene = _uplink(frame.task, bundle, grid, known)
+    if admit is not None:
+        canvas = grid if extension is None else extension.canvas(*grid)
+        admit(Claims(frame.task, grid, canvas, options))
+    with translated():
         content, symbols = decode_parts(frame, scene)
         request = Request(
             task=frame.task,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared_protocol.coding.image_codec import CodingContext
-from shared_protocol.errors import InvalidInputError
+from shared_protocol.errors import InvalidInputError, UnimicError
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.parameters import request_digest
 from shared_protocol.message.parts import (
@@ -24,7 +24,14 @@ from shared_protocol.message.parts import (
     response_context,
     translated,
 )
-from shared_protocol.messages import MAX_NEW_TOKENS, Request, Response
+from shared_protocol.messages import (
+    MAX_NEW_TOKENS,
+    Admit,
+    Claims,
+    Options,
+    Request,
+    Response,
+)
 from shared_protocol.session import fields
 from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS, Down, Up
 from shared_protocol.session.ledger import Ledger
@@ -107,18 +114,47 @@ def encode_turn(
     return TurnBytes(data, anatomy), reference
 
 
-def decode_turn(reader: Reader, size: int, state: SessionState, bundle: CodecBundle) -> Turn:
+class _RefusedError(Exception):
+    """Carries what `admit` raised past the errors of the bytes."""
+
+    def __init__(self, error: UnimicError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def decode_turn(
+    reader: Reader,
+    size: int,
+    state: SessionState,
+    bundle: CodecBundle,
+    admit: Admit | None = None,
+) -> Turn:
     """The turn whose kind `reader` has read already.
 
     Args:
+        reader: the frame.
         size: of the whole frame in bytes.
+        state: what both ends know.
+        bundle: must be the sender's, too.
+        admit: told what the turn claims to be as soon as it has said so: before its text, its
+            masks and its codes are decoded, and again once an extension is known.
 
     Raises:
         BadMessageError: one of its subclasses, whatever is wrong with the bytes, or with what the
             ends know of each other.
+        InvalidInputError: raised by `admit`. The check was not read yet: where the state holds
+            anything, the ends may merely differ in what they know.
     """
+    try:
+        return _decode_turn(_Body(reader, state, bundle, admit), size)
+    except _RefusedError as refused:
+        raise refused.error from None
+
+
+def _decode_turn(body: _Body, size: int) -> Turn:
+    reader, state, bundle = body.port, body.state, body.bundle
+    assert isinstance(reader, Reader)
     with translated():
-        body = _Body(reader, state, bundle)
         request, reference = body.walk(None, None)
         reader.check(_binding(bundle, state))
         reader.finish()
@@ -131,10 +167,13 @@ def decode_turn(reader: Reader, size: int, state: SessionState, bundle: CodecBun
 class _Body:
     """The walk over a turn's fields, the same for both ends."""
 
-    def __init__(self, port: Port, state: SessionState, bundle: CodecBundle) -> None:
+    def __init__(
+        self, port: Port, state: SessionState, bundle: CodecBundle, admit: Admit | None = None
+    ) -> None:
         self.port = port
         self.state = state
         self.bundle = bundle
+        self._admit = admit
         self.ledger = Ledger(port)
         self.parameter_bits = 0.0
 
@@ -158,6 +197,7 @@ class _Body:
             port, self.state.options, None if given is None else given.options
         )
         self.parameter_bits = port.bits - before
+        self._claim(task, grid, grid, options)
         text = self._text(None if given is None else given.text.ids)
         negative = None
         if not row.answers_in_words:
@@ -172,6 +212,7 @@ class _Body:
             before = port.bits
             sides = None if given is None else given.extension
             extension = fields.code_extension(port, grid, bundle.grid, sides)
+            self._claim(task, grid, extension.canvas(*grid), options)
             self.parameter_bits += port.bits - before
         if row.needs_image:
             dropped = self._dropped(given, mask, grid)
@@ -183,6 +224,16 @@ class _Body:
         if given is not None:
             return given, reference
         return Request(task, text, image, mask, extension, options, dropped, negative), reference
+
+    def _claim(
+        self, task: Task, grid: tuple[int, int], canvas: tuple[int, int], options: Options
+    ) -> None:
+        if self._admit is None:
+            return
+        try:
+            self._admit(Claims(task, grid, canvas, options))
+        except UnimicError as error:
+            raise _RefusedError(error) from error
 
     def _picture(
         self, task: Task, given: Request | None, reference: Reference | None

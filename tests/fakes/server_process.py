@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -14,11 +15,15 @@ import pytest
 from edge_client.spawn import program
 
 ROOT = Path(__file__).parents[2]
-_READY_S = 60.0
+_READY_S = 180.0
 
 
 class ServerProcess:
     """Started on entry, killed at the end.
+
+    Args:
+        flags: of the server.
+        prefix: words before its command.
 
     Attributes:
         port: of HTTP and WebSocket; the same after a restart.
@@ -26,8 +31,9 @@ class ServerProcess:
         socket: address of a socket file, noted by whoever asked for one.
     """
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, prefix: Sequence[str] = ()) -> None:
         self._flags = flags
+        self._prefix = prefix
         self._folder = tempfile.TemporaryDirectory()
         self.log = Path(self._folder.name) / "log"
         self.port = 0
@@ -59,7 +65,7 @@ class ServerProcess:
         ports = ["--port", str(self.port), "--tcp", str(self.tcp), "--ready-file", str(ready)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*program("cloud-server", "cloud_server.cli"), *ports, *self._flags],
+                [*self._prefix, *program("cloud-server", "cloud_server.cli"), *ports, *self._flags],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": paths},

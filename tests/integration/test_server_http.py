@@ -23,7 +23,6 @@ from serving_fakes import (
     opened,
 )
 
-from cloud_server.http.host import PatientProtocol
 from edge_client.transport.http import HttpTransport
 from shared_protocol.errors import InvalidInputError, UnauthorizedError
 from shared_protocol.message.codec import decode_response
@@ -197,9 +196,8 @@ def test_a_body_that_trickles_times_out_and_keeps_nobody_waiting():
     assert b'"code":"deadline"' in answers[0]
 
 
-def test_a_client_that_says_nothing_is_hung_up_on(monkeypatch):
-    monkeypatch.setattr(PatientProtocol, "head_s", 0.2)
-    with LiveServer(settings()) as server:
+def test_a_client_that_says_nothing_is_hung_up_on():
+    with LiveServer(settings(head_timeout=0.2)) as server:
         assert raw(server, b"POST /v1/t2i HTTP/1.1\r\nHost:") == b""
         assert post(server, a_message()).status_code == 200
 

@@ -1,6 +1,9 @@
 """Named keys: who is let in, what a file may say, and reading it again."""
 
+import hmac
 import logging
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,3 +96,19 @@ def test_a_file_that_others_may_read_is_warned_of(file, caplog):
     with caplog.at_level(logging.WARNING):
         Keyring(None, file)
     assert "chmod 600" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["key-of-ann", "key-of-bob", "wrong"])
+def test_every_key_is_compared_in_constant_time_whichever_is_given(file, given, monkeypatch):
+    compared = []
+
+    def compare(one, other):
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr("cloud_server.keys.hmac", SimpleNamespace(compare_digest=compare))
+    ring = Keyring(None, file)
+    with suppress(UnauthorizedError):
+        ring.owner(f"Bearer {given}")
+    assert len(compared) == len(read_keys(file))
+    assert all(len(one) == len(other) == 32 for one, other in compared)

@@ -32,7 +32,7 @@ def bearer(key):
     return {**MSGPACK, "Authorization": f"Bearer {key}"}
 
 
-@pytest.mark.parametrize("path", ["/v1/info", "/metrics"])
+@pytest.mark.parametrize("path", ["/v1/info", "/metrics", "/docs", "/openapi.json"])
 async def test_reading_paths_ask_for_the_key(path):
     async with serving(fake_settings(api_key=KEY)) as (client, _):
         without = await client.get(path)
@@ -138,7 +138,7 @@ async def test_a_fault_outside_the_work_is_an_internal_error_with_a_number(monke
 
 async def test_documentation_names_binary_bodies_and_every_error():
     async with serving(fake_settings(api_key=KEY)) as (client, _):
-        schema = (await client.get("/openapi.json")).json()
+        schema = (await client.get("/openapi.json", headers=bearer(KEY))).json()
     for path in TASK_PATHS:
         operation = schema["paths"][path]["post"]
         body = operation["requestBody"]["content"]

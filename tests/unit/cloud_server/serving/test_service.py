@@ -27,8 +27,8 @@ from serving_fakes import (
 
 from cloud_server.generation.work import AnswerResult, PictureResult
 from cloud_server.serving.metrics import Trace
-from cloud_server.serving.result_cache import ResultCache, size_of
-from cloud_server.serving.service import Service
+from cloud_server.serving.results.cache import ResultCache, size_of
+from cloud_server.serving.service import Service, work_key
 from cloud_server.serving.ticket import Ticket
 from cloud_server.serving.translation import (
     batch_key,
@@ -247,12 +247,28 @@ async def test_a_retry_with_another_reply_coder_makes_nothing_again():
 
 
 @pytest.mark.anyio
-async def test_without_a_key_or_with_another_request_work_is_done_again():
+async def test_without_a_key_work_is_done_again():
     runner = FakeEngine()
     async with serving(runner=runner) as (client, _):
-        for headers, seed in ((MSGPACK, 1), (MSGPACK, 1), (KEYED, 1), (KEYED, 2)):
+        for headers, seed in ((MSGPACK, 1), (MSGPACK, 1), (KEYED, 1)):
             await client.post("/v1/t2i", content=a_message(seed=seed), headers=headers)
-    assert [request.seed for request in runner.requests] == [1, 1, 1, 2]
+    assert [request.seed for request in runner.requests] == [1, 1, 1]
+
+
+@pytest.mark.anyio
+async def test_a_key_that_names_other_work_is_refused_while_that_is_there():
+    runner = FakeEngine()
+    async with serving(runner=runner) as (client, service):
+        replies = [
+            await client.post("/v1/t2i", content=a_message(seed=seed), headers=KEYED)
+            for seed in (1, 2, 1)
+        ]
+        assert [reply.status_code for reply in replies] == [200, 422, 200]
+        assert replies[1].json()["code"] == "invalid_input"
+        assert service.kept.cancel(work_key("", "once"))
+        free = await client.post("/v1/t2i", content=a_message(seed=2), headers=KEYED)
+    assert free.status_code == 200
+    assert [request.seed for request in runner.requests] == [1, 2]
 
 
 @pytest.mark.anyio
@@ -310,17 +326,17 @@ class ImmediateQueue:
     def start(self):
         self.calls.append("start")
 
-    def check_room(self):
+    def check_room(self, owner):
         self.calls.append("check_room")
 
-    def submit(self, job, key):
+    def submit(self, job, key, owner, price):
         self.calls.append(("submit", key[0]))
         ticket = Ticket(job, key, lambda: None)
         self._on_batch(1)
         ticket.done.set_result(self._model.engine.run([job])[0])
         return ticket
 
-    def retry_after(self):
+    def retry_after(self, owner):
         return 1.0
 
     def refuse(self):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -189,15 +191,42 @@ def test_an_overloaded_cloud_is_asked_again() -> None:
     assert held.wire.attempts == 4
 
 
-def test_a_server_that_was_never_there_is_tried_three_times() -> None:
-    tries = []
+def test_a_server_that_is_not_there_yet_is_waited_for_and_that_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cloud, tries = ToyCloud(), []
 
-    def nothing(seconds: float) -> ToyLink:
+    def late(seconds: float) -> ToyLink:
         tries.append(seconds)
+        if len(tries) < 6:
+            raise LinkDownError("refused")
+        return cloud.link()
+
+    held = Conversation(NamedToy(), late).hold(SCRIPT[0], Stopwatch())
+    assert held.wire.attempts == 6
+    assert len(caplog.messages) == 1
+    assert "refused; trying again for up to 1" in caplog.messages[0]
+
+
+def test_a_server_that_is_never_there_ends_with_the_time_out() -> None:
+    def nothing(seconds: float) -> ToyLink:
         raise LinkDownError("refused")
 
+    started = time.monotonic()
     with pytest.raises(LinkDownError):
-        Conversation(NamedToy(), nothing).hold(SCRIPT[0], Stopwatch())
+        Conversation(NamedToy(), nothing, 2.0).hold(SCRIPT[0], Stopwatch())
+    assert time.monotonic() - started < 2.0
+
+
+def test_a_name_that_nobody_knows_is_tried_three_times() -> None:
+    tries = []
+
+    def nowhere(seconds: float) -> ToyLink:
+        tries.append(seconds)
+        raise LinkDownError("no such name") from socket.gaierror(-2, "unknown")
+
+    with pytest.raises(LinkDownError):
+        Conversation(NamedToy(), nowhere).hold(SCRIPT[0], Stopwatch())
     assert len(tries) == 3
 
 

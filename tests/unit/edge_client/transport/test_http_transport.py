@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -141,12 +142,32 @@ def test_a_passing_fault_is_tried_again_with_the_same_key(fault: httpx.Response)
     assert len(script.waits) == 1
 
 
-def test_a_fault_that_stays_ends_after_three_attempts_with_its_own_error() -> None:
-    script = Script(*[failure(OverloadedError("the queue is full")) for _ in range(5)])
+def test_a_fault_that_stays_ends_with_the_time_and_its_own_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script = Script(*[failure(OverloadedError("the queue is full")) for _ in range(50)])
     with pytest.raises(OverloadedError, match="the queue is full"):
+        script.transport(timeout=60.0).exchange(Task.T2I, b"", "k")
+    assert 0 < script.waits[0] < script.waits[1] < 1
+    assert max(script.waits) < 7
+    assert 45 < sum(script.waits) < 60
+    assert caplog.messages == ["the queue is full; trying again for up to 60 s"]
+
+
+def test_a_server_that_cannot_describe_itself_is_asked_three_times() -> None:
+    script = Script(*[failure(OverloadedError("the model is being loaded"))] * 5)
+    with pytest.raises(OverloadedError):
+        script.transport().info()
+    assert len(script.requests) == ATTEMPTS
+
+
+def test_a_name_that_nobody_knows_is_not_waited_for() -> None:
+    unknown = httpx.ConnectError("[Errno -2] Name or service not known")
+    unknown.__cause__ = socket.gaierror(-2, "Name or service not known")
+    script = Script(*[unknown] * 5)
+    with pytest.raises(TransportError, match="not known"):
         script.transport().exchange(Task.T2I, b"", "k")
     assert len(script.requests) == ATTEMPTS
-    assert 0 < script.waits[0] < script.waits[1] < 1
 
 
 @pytest.mark.parametrize(
@@ -195,7 +216,7 @@ def test_a_bundle_mismatch_keeps_the_servers_words() -> None:
 
 
 def test_an_unreachable_server_says_how_to_start_one() -> None:
-    script = Script(*[httpx.ConnectError("Connection refused")] * ATTEMPTS)
+    script = Script(*[httpx.ConnectError("Connection refused")] * 50)
     expected = r"cannot reach http://127\.0\.0\.1:8400: Connection refused \(start it with cloud-s"
     with pytest.raises(TransportError, match=expected):
         script.transport().exchange(Task.T2I, b"", "k")
