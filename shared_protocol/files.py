@@ -103,6 +103,8 @@ def replaced(path: Path, new: bool = False) -> Iterator[IO[bytes]]:
         OSError: the folder cannot be written, or the disk is full.
     """
     target = path.resolve()
+    if target.exists() and not target.is_file():  # a device would be gone, and a file in its place
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     handle, partial = tempfile.mkstemp(
         suffix=target.suffix, prefix=f".{target.stem[:32]}-", dir=target.parent
     )
