@@ -194,8 +194,8 @@ def _bytes_of(image: Image.Image) -> int:
 def _values(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
     """The mask's values as mode L, and warnings."""
     if image.has_transparency_data:
-        shown = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
-        alpha = shown.getchannel("A")
+        seen = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
+        alpha = seen.getchannel("A")
         if alpha.getextrema()[0] != 255:
             return alpha, []
     if image.mode == "P" and image.getextrema()[1] == 1:
@@ -234,7 +234,7 @@ def _coloured_share(image: Image.Image) -> float:
 
 def _sampled(image: Image.Image) -> Image.Image:
     """Every so many pixels of a large picture, which is enough to tell what it is like."""
-    size = tuple(min(side, _SAMPLES) for side in image.size)
+    size = min(image.width, _SAMPLES), min(image.height, _SAMPLES)
     return image if image.size == size else image.resize(size, Image.Resampling.NEAREST)
 
 

@@ -126,9 +126,7 @@ def _remote(repository: str, commit: str, file: Any) -> Remote:
     try:
         checked_name(file.rfilename)
     except ValueError as error:
-        raise TransportError(
-            f"the hub names a file of {repository} oddly: {error}", _AGAIN
-        ) from None
+        raise TransportError(f"the hub names a file oddly: {error}", _AGAIN) from None
     if file.size is None or not digest:
         raise TransportError(f"the hub does not describe {repository}/{file.rfilename}", _AGAIN)
     return Remote(repository, commit, file.rfilename, int(file.size), str(digest))

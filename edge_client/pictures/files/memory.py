@@ -63,7 +63,7 @@ def decoder_bytes(image: Image.Image) -> float:
 
 def read_at_once(image: Image.Image) -> int:
     """Bytes of the file that its decoder holds."""
-    file: Any = getattr(image, "fp", None)
+    file = _file_of(image)
     if image.format not in _IN_ONE or file is None:
         return 0
     if isinstance(file, BytesIO):
@@ -74,18 +74,22 @@ def read_at_once(image: Image.Image) -> int:
         return 0
 
 
+def _file_of(image: Image.Image) -> Any:
+    return getattr(image, "fp", None)
+
+
 def _coefficients(image: Image.Image) -> float:
     """Of a JPEG in several scans: all coefficients are kept, whatever size is asked for."""
     layers = [(each[1], each[2]) for each in getattr(image, "layer", ())]
     if not layers or not (image.info.get("progressive") or _in_several_scans(image)):
         return 0.5
     across, down = (max(each[axis] for each in layers) for axis in (0, 1))
-    return sum(2 * wide * high / (across * down) for wide, high in layers)
+    return float(sum(2 * wide * high / (across * down) for wide, high in layers))
 
 
 def _in_several_scans(image: Image.Image) -> bool:
     """Whether the first scan lacks a component; True for what cannot be told."""
-    file: Any = image.fp
+    file = _file_of(image)
     place = file.tell()
     try:
         file.seek(2)
@@ -103,7 +107,7 @@ def _in_several_scans(image: Image.Image) -> bool:
 
 def _is_deep(image: Image.Image) -> bool:
     """Whether an AVIF has more than 8 bits a channel; True for what cannot be told."""
-    file: Any = image.fp
+    file = _file_of(image)
     place = file.tell()
     try:
         file.seek(0)
@@ -122,7 +126,7 @@ def _of_tiff(image: Image.Image) -> float:
     each = max(bits) * samples / 8
     pixels = max(1, image.width * image.height)
     tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_HEIGHT, 0))
-    return max(each, each * tile / pixels)
+    return float(max(each, each * tile / pixels))
 
 
 @contextmanager
