@@ -6,7 +6,6 @@ It does not know what the commands do; importing it is cheap, so that help answe
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +24,7 @@ from edge_client.task_arguments import (
     joined_negatives,
     seed,
 )
+from edge_client.terminal.output import say
 from shared_protocol.errors import ConfigError
 
 _DESCRIPTION = """Create, edit, extend and ask about pictures with a cloud model. Tokens travel
@@ -233,6 +233,11 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="show-o or show-o-512: tokenizers from the hub [the server's bundle, from the server]",
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="let the server's bundle replace another of its name [it gets a name of its own]",
+    )
 
 
 class _Version(argparse.Action):
@@ -240,7 +245,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         """Print it and leave."""
-        sys.stdout.write(f"edge-client {version()}\n")
+        say(f"edge-client {version()}")
         parser.exit()
 
 

@@ -1,11 +1,11 @@
 """The `edge-client` command: results to stdout, everything else to stderr.
 
-The only place that prints. It does not know how a command does its work; see `commands`.
+Whatever happens ends here in an exit code and, where it failed, in one line that says what and what
+to do. It does not know how a command does its work; see `commands`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from edge_client.arguments import parse
 from edge_client.config import Settings, export_ca_file, load_settings
 from edge_client.task_arguments import PickedSeed
+from edge_client.terminal import output
+from edge_client.terminal.output import OutputError
 from shared_protocol.errors import (
     BadMessageError,
     CheckpointError,
     ConfigError,
     InvalidInputError,
     UnimicError,
+    as_typed,
     error_to_wire,
 )
 
@@ -36,29 +39,46 @@ _BAR_WIDTH = 30
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    output.prepare()
+    try:
+        return _main(sys.argv[1:] if arguments is None else list(arguments))
+    finally:
+        output.silence()
+
+
+def _main(words: Sequence[str]) -> int:
     command = ""
     try:
-        given = parse(words)
+        given = _parsed(words)
         command = given.command
         return _run(given)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        output.tell("\ninterrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone; nothing is left to be said, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return DONE  # the reader of our output has gone: nothing is left to be said
     except UnimicError as error:
-        _show_error(error, as_json="--json" in words)
+        _show_error(error, "--json" in words)
         return _exit_code(error, command)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        fault = f"this client failed: {type(error).__name__}: {error}"
-        remedy = f"please report it; {DEBUG_VARIABLE}=1 shows where"
-        _show_error(UnimicError(fault, remedy), as_json="--json" in words)
-        return FAILED
+        found = as_typed(error) or _unknown(error)
+        _show_error(found, "--json" in words)
+        return _exit_code(found, command)
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    try:
+        return parse(words)
+    except SystemExit:  # help was written, or was to be
+        output.flush()
+        raise
+
+
+def _unknown(error: Exception) -> UnimicError:
+    fault = f"this client failed: {type(error).__name__}: {error}"
+    return UnimicError(fault, f"please report it; {DEBUG_VARIABLE}=1 shows where")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -74,8 +94,12 @@ def _run(given: argparse.Namespace) -> int:
         outcome = run(given, settings, progress if progress.shown else None)
     finally:
         progress.close()
-    _show(outcome, given)
-    sys.stdout.flush()
+    try:
+        _show(outcome, given)
+    except OutputError:
+        if outcome.result:
+            output.tell(f"what standard output did not take:\n{outcome.result}")
+        raise
     return FAILED if outcome.failed else DONE
 
 
@@ -84,39 +108,38 @@ def _chat(given: argparse.Namespace, settings: Settings) -> int:
 
     progress = _progress(given)
 
-    def say(line: str) -> None:
-        progress.close()
-        print(line, flush=True)
-
     def warn(line: str) -> None:
         progress.close()
-        print(line, file=sys.stderr, flush=True)
+        output.tell(line)
 
-    chat(given, settings, say, warn, progress if progress.shown else None)
+    chat(given, settings, progress.close, warn, progress if progress.shown else None)
     return DONE
 
 
 def _show(outcome: Outcome, given: argparse.Namespace) -> None:
     for warning in outcome.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        output.tell(f"warning: {warning}")
     if given.json:
-        print(json.dumps(outcome.data, indent=2, ensure_ascii=False))
+        output.say_json(outcome.data)
         return
     if given.quiet and isinstance(getattr(given, "seed", 0), PickedSeed):
-        print(f"seed {given.seed}", file=sys.stderr)
+        output.tell(f"seed {given.seed}")
     # Where standard output holds a picture, words for people go beside it.
-    out = sys.stderr if outcome.aside else sys.stdout
+    show = output.tell if outcome.aside else output.say
     if outcome.result:
-        print(outcome.result, file=out)
+        show(outcome.result)
     if outcome.details and not given.quiet:
-        print(f"\n{outcome.details}", file=out)
+        show(f"\n{outcome.details}")
 
 
 def _show_error(error: UnimicError, as_json: bool) -> None:
     message = " ".join(str(error).split())
-    print(f"error: {message}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"error": error_to_wire(error)}, indent=2, ensure_ascii=False))
+    output.tell(f"error: {message}")
+    if as_json and not isinstance(error, OutputError):
+        try:
+            output.say_json({"error": error_to_wire(error)})
+        except (OSError, OutputError):
+            return  # standard error has it
 
 
 def _exit_code(error: UnimicError, command: str) -> int:
@@ -157,12 +180,12 @@ class _Lines(_Silence):
         tenth = done * 10 // total if total else 0
         if done and (tenth > self._tenths or done == total):
             self._tenths = tenth
-            print(f"step {done} of {total}", file=sys.stderr, flush=True)
+            output.tell(f"step {done} of {total}")
 
     def item(self, number: int, count: int, name: str) -> None:
         """Print which of many begins."""
         self._tenths = 0
-        print(f"{number} of {count}: {name}", file=sys.stderr, flush=True)
+        output.tell(f"{number} of {count}: {name}")
 
 
 class _Bar(_Silence):
@@ -177,24 +200,24 @@ class _Bar(_Silence):
         """Draw the bar."""
         filled = _BAR_WIDTH * min(done, total) // total if total else 0
         bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
-        print(f"\r{bar} {done}/{total}\x1b[K", end="", file=sys.stderr, flush=True)
+        output.redraw(f"{bar} {done}/{total}")
         self._drawn = True
 
     def item(self, number: int, count: int, name: str) -> None:
         """Print which of many begins, on a line that stays."""
         self.close()
-        print(f"{number} of {count}: {name}", file=sys.stderr, flush=True)
+        output.tell(f"{number} of {count}: {name}")
 
     def close(self) -> None:
         """Clear the line."""
         if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            output.redraw("")
 
 
 def _progress(given: argparse.Namespace) -> _Silence:
     if given.quiet or given.json:
         return _Silence()
-    return _Bar() if sys.stderr.isatty() else _Lines()
+    return _Bar() if output.can_redraw() else _Lines()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from typing import Any
 
 from edge_client.addresses import DEFAULT_SERVER, checked_server
 from shared_protocol.compute import Compute
-from shared_protocol.errors import ConfigError
+from shared_protocol.errors import ConfigError, printable
+from shared_protocol.files import open_regular, read_regular
 
 ENVIRONMENT = {
     "server": "UNIMIC_SERVER",
@@ -31,6 +32,9 @@ CA_VARIABLES = (ENVIRONMENT["ca_file"], "SSL_CERT_FILE")
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+|\d+e\d+)\s*([smh]?)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 86400
+_MAX_BYTES, _MAX_CA_BYTES = 1 << 16, 16 << 20
+_LONGEST_VALUE = 4096
+"""Of a setting; no address or key is longer."""
 _NUMBERS = ("timeout", "history_days")
 
 
@@ -61,6 +65,11 @@ class Settings:
     ca_file: str | None = None
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, str) and (len(value) > _LONGEST_VALUE or "\0" in value):
+                fault = f"{item.name} has {len(value):,} characters, or a NUL"
+                raise ConfigError(fault, f"use up to {_LONGEST_VALUE:,}, and no NUL")
         object.__setattr__(self, "server", checked_server(self.server))
         object.__setattr__(self, "timeout", _checked_timeout(self.timeout))
         object.__setattr__(self, "history_days", _checked_days(self.history_days))
@@ -113,16 +122,22 @@ def config_path(environ: Mapping[str, str]) -> Path:
 
 def _from_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
     path = file or config_path(environ)
-    if not path.is_file():
+    try:
+        data = read_regular(path, _MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
         if file is not None or environ.get(CONFIG_VARIABLE):
-            raise ConfigError(f"there is no config file {path}", f"check {CONFIG_VARIABLE}")
+            fault = f"there is no config file {path}"
+            raise ConfigError(fault, f"check {CONFIG_VARIABLE}") from error
         return {}
+    except OSError as error:
+        told = f"cannot read {printable(str(path), 200)}: {error.strerror or error}"
+        raise ConfigError(told, f"name another file in {CONFIG_VARIABLE}, or mend it") from error
     import tomllib  # only where a file exists: commands answer faster without it
 
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "it must be TOML") from error
+        table = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "it must be TOML, in UTF-8") from error
     known = {item.name: item for item in fields(Settings)}
     for name, value in table.items():
         if name not in known:
@@ -157,12 +172,16 @@ def _checked_timeout(timeout: float | str) -> float:
 def _checked_file(name: str | None) -> str | None:
     if not name:
         return None
-    path = Path(name).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(name))
+    try:
+        open_regular(path, _MAX_CA_BYTES).close()
+    except OSError as error:
+        told = f"cannot read the CA file {printable(str(path), 200)}: {error.strerror or error}"
+        if isinstance(error, FileNotFoundError):
+            told = f"there is no CA file {path}"
         raise ConfigError(
-            f"there is no CA file {path}",
-            "name a PEM file with --ca-file, ca_file in the config file, or UNIMIC_CA_FILE",
-        )
+            told, "name a PEM file with --ca-file, ca_file in the config file, or UNIMIC_CA_FILE"
+        ) from error
     return str(path)
 
 

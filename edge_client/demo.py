@@ -30,9 +30,11 @@ from edge_client.pictures.contact_sheet import Tile, contact_sheet
 from edge_client.pictures.outputs import save_picture
 from edge_client.report import PARTS
 from edge_client.spawn import program, spawned_server
+from edge_client.terminal.output import say
 from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.cases import TASKS
 from shared_protocol.errors import ConfigError, UnimicError
+from shared_protocol.files import write_atomically
 
 SAMPLES = Path(__file__).parent / "samples"
 PHOTOGRAPH = "chelsea.png"
@@ -111,7 +113,7 @@ def _demonstrate(given: argparse.Namespace) -> int:
             _say(f"server ready at {server.url} after {time.monotonic() - start:.1f} s")
             runs = run_samples(samples, given.samples, out, server.url)
     _write_sheet(runs, out / "contact_sheet.png")
-    (out / "report.md").write_text(markdown(runs), encoding="utf-8")
+    write_atomically(out / "report.md", markdown(runs))
     failed = sum(run.failed for run in runs)
     _say(f"{len(runs) - failed} of {len(runs)} commands done in {time.monotonic() - start:.0f} s")
     _say(f"see {out / 'report.md'} and {out / 'contact_sheet.png'}")
@@ -286,8 +288,7 @@ def _hardware() -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    say(text)
 
 
 if __name__ == "__main__":

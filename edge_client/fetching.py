@@ -25,18 +25,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_client.transport.base import Sink
+from shared_protocol.bundles.catalogue import CATALOGUE
 from shared_protocol.bundles.digests import cache_folder, digest_of
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.manifest import (
     BUILTIN,
     MANIFEST,
+    MAX_MANIFEST,
     TYPING,
     Manifest,
     canonical_json,
     manifest_from,
+    read_manifest,
 )
 from shared_protocol.errors import CheckpointError, ConfigError, TransportError
-from shared_protocol.files import write_atomically
+from shared_protocol.files import checked_name, read_regular, write_atomically
 from shared_protocol.messages import OnStep
 
 MAX_BYTES = 8 * 2**30
@@ -45,6 +48,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _PLACE = "bundles"
 _MB = 1_000_000
+_MOST_FILES = 256
 
 
 class Source(Protocol):
@@ -69,12 +73,14 @@ class Fetched:
         fingerprint: of its content, 64 hex digits.
         place: its folder.
         received: bytes that came over the network for it.
+        called: what the server calls it.
     """
 
     name: str
     fingerprint: str
     place: Path
     received: int
+    called: str
 
 
 class PartialFile:
@@ -105,12 +111,18 @@ class PartialFile:
         self.size = 0
 
 
-def fetch_from_server(source: Source, on_step: OnStep | None = None) -> Fetched:
+def fetch_from_server(
+    source: Source, on_step: OnStep | None = None, replace: bool = False
+) -> Fetched:
     """Install the bundle that a server holds; does nothing where it is here already.
+
+    The server says what its bundle is called. Where something of that name is here, or may be, the
+    name gets a part of the fingerprint: nothing that is here is replaced or hidden.
 
     Args:
         source: the server.
         on_step: called with (megabytes that are there, all megabytes).
+        replace: let it take the place of another bundle of its name that was fetched before.
 
     Raises:
         TransportError: the server cannot be reached, or its answers make no sense.
@@ -119,23 +131,55 @@ def fetch_from_server(source: Source, on_step: OnStep | None = None) -> Fetched:
     """
     info = source.info()
     name, fingerprint = str(info.get("bundle")), str(info.get("fingerprint"))
-    if not _NAME.fullmatch(name) or not _FINGERPRINT.fullmatch(fingerprint):
+    if not _is_name(name) or not _FINGERPRINT.fullmatch(fingerprint):
         raise TransportError(f"the server names no bundle but {name[:64]!r}", "update the server")
-    for known in (name, local_name(name, fingerprint)):
+    for known in (name, f"{name}-{fingerprint[:8]}"):
         place = _installed(known, fingerprint)
         if place is not None:
-            return Fetched(known, fingerprint, place, 0)
-    known = local_name(name, fingerprint)
+            return Fetched(known, fingerprint, place, 0, name)
     try:
+        known = local_name(name, fingerprint, replace)
         return _install(source, known, fingerprint, on_step or (lambda done, total: None))
     except OSError as error:
         fault = f"cannot write into {cache_folder()}: {error.strerror or error}"
         raise ConfigError(fault, "name another folder in UNIMIC_CACHE") from error
 
 
-def local_name(name: str, fingerprint: str) -> str:
-    """What a server's bundle is called here; another "builtin" than ours cannot take its name."""
-    return f"{name}-{fingerprint[:8]}" if name == BUILTIN else name
+def local_name(name: str, fingerprint: str, replace: bool = False) -> str:
+    """What a server's bundle is called here.
+
+    Ours and the published ones keep their names, whatever a server calls its own, and so do the
+    bundles that are here, unless the user lets one be replaced.
+    """
+    places = cache_folder() / _PLACE
+    if name not in (BUILTIN, *CATALOGUE) and (replace or _is_free(places / name, fingerprint)):
+        return name
+    longer = f"{name}-{fingerprint[:8]}"
+    number, found = 1, longer
+    while not replace and not _is_free(places / found, fingerprint):
+        number += 1
+        found = f"{longer}-{number}"
+    return found
+
+
+def _is_free(place: Path, fingerprint: str) -> bool:
+    """Whether nothing is there, or this very bundle, which must be damaged."""
+    try:
+        return not _is_taken(place) or read_manifest(place).fingerprint.hex() == fingerprint
+    except ConfigError:
+        return False
+
+
+def _is_taken(place: Path) -> bool:
+    return place.exists() or place.is_symlink()
+
+
+def _is_name(name: str) -> bool:
+    """Whether a bundle's name can be a folder's, on every system."""
+    try:
+        return bool(_NAME.fullmatch(checked_name(name)))
+    except ValueError:
+        return False
 
 
 def _installed(name: str, fingerprint: str) -> Path | None:
@@ -186,10 +230,26 @@ def _install(source: Source, name: str, fingerprint: str, on_step: OnStep) -> Fe
         get(complete.typing.world, complete.typing.sha256)
     write_atomically(staging / MANIFEST, canonical_json(complete.content()))
     place = cache_folder() / _PLACE / name
-    if place.exists():
-        shutil.rmtree(place)
-    staging.rename(place)
-    return Fetched(name, fingerprint, place, received)
+    _take_place(staging, place)
+    return Fetched(name, fingerprint, place, received, manifest.name)
+
+
+def _take_place(staging: Path, place: Path) -> None:
+    """Put a whole bundle where one may be that the user lets go of, which is gone at the end."""
+    if not _is_taken(place):
+        staging.rename(place)
+        return
+    before = staging.with_name(f"{staging.name}.before")
+    place.rename(before)
+    try:
+        staging.rename(place)
+    except OSError:
+        before.rename(place)
+        raise
+    if before.is_dir() and not before.is_symlink():
+        shutil.rmtree(before, ignore_errors=True)
+    else:
+        before.unlink(missing_ok=True)
 
 
 def _with_typing(manifest: Manifest, typing: Any) -> Manifest:
@@ -268,9 +328,11 @@ class _Watched(PartialFile):
 def _sizes(listing: Mapping[str, Any]) -> dict[str, int]:
     """File name to size, as far as a server can be believed."""
     try:
-        sizes = {str(file["name"]): int(file["size"]) for file in listing["files"]}
-    except (KeyError, TypeError, ValueError) as error:
+        sizes = {str(file["name"]): int(file["size"]) for file in listing["files"][:_MOST_FILES]}
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise TransportError("the server's listing makes no sense", "update the server") from error
+    if sizes.get(MANIFEST, 0) > MAX_MANIFEST:
+        raise TransportError(f"the server's {MANIFEST} is over {MAX_MANIFEST:,} bytes", "ask it")
     if min(sizes.values(), default=0) < 0 or sum(sizes.values()) > MAX_BYTES:
         raise TransportError(
             f"the server announces a bundle of {sum(sizes.values()):,} bytes",
@@ -281,7 +343,11 @@ def _sizes(listing: Mapping[str, Any]) -> dict[str, int]:
 
 def _manifest(path: Path) -> Manifest:
     """The manifest, whose digest was the fingerprint; its names are plain file names."""
-    content = json.loads(path.read_bytes())
+    try:
+        content = json.loads(read_regular(path, MAX_MANIFEST))
+    except (OSError, ValueError, RecursionError) as error:
+        fault = f"the server's bundle.json cannot be read: {str(error)[:200]}"
+        raise TransportError(fault, "update the server, or do not trust it") from error
     manifest = manifest_from(content, "the server's bundle.json")
     names = {*manifest.sha256, *manifest.files.values()}
     if hashlib.sha256(manifest.canonical).hexdigest() != digest_of(path) or names != {

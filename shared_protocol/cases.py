@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from shared_protocol.errors import ConfigError, InvalidInputError
+from shared_protocol.files import write_atomically
 from shared_protocol.tasks import TABLE, Task
 
 CASES = "cases.jsonl"
@@ -145,8 +146,8 @@ class CaseRecord:
 def write_cases(folder: Path, cases: Iterable[Case], about: dict[str, Any]) -> None:
     """Write `cases.jsonl`, and `about` as `data.json`."""
     lines = [json.dumps(case.to_dict(), ensure_ascii=False) for case in cases]
-    (folder / CASES).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / DATA).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / CASES, "\n".join(lines) + "\n")
+    write_atomically(folder / DATA, json.dumps(about, indent=2) + "\n")
 
 
 def load_cases(

@@ -35,8 +35,12 @@ UnimicError
 
 from __future__ import annotations
 
+import errno
+
 MAX_TEXT = 500
 """Longest text of an error that is believed."""
+_LONGEST_WAIT = 1e6
+"""Seconds; whoever asks for a longer wait is not believed."""
 
 
 class UnimicError(Exception):
@@ -206,9 +210,45 @@ def error_from_wire(body: object) -> UnimicError:
         return ServiceError("the service answered with an error that is not described")
     cls = CODES.get(str(body.get("code")), ServiceError)
     retry_after = body.get("retry_after")
-    seconds = float(retry_after) if isinstance(retry_after, (int, float)) else None
+    told = isinstance(retry_after, (int, float)) and 0 <= retry_after <= _LONGEST_WAIT
+    seconds = float(retry_after) if told else None  # type: ignore[arg-type]
     message, remedy = str(body.get("message", "unknown error")), str(body.get("remedy", ""))
     return cls(printable(message), printable(remedy), seconds)
+
+
+def as_typed(error: Exception) -> UnimicError | None:
+    """What the system, a name or a missing package made fail, as a typed error; None for a fault.
+
+    The last boundary: whoever calls something that may fail in a way of its own says so better.
+    """
+    if isinstance(error, MemoryError):
+        return ConfigError("there is not enough memory for it", "close programs, or allow more")
+    if isinstance(error, OSError):
+        name = printable(str(error.filename), 200) if error.filename else ""
+        what = f"cannot use {name}" if name else "the system refuses it"
+        return ConfigError(f"{what}: {error.strerror or error}", _remedy_of(error))
+    if isinstance(error, UnicodeError):
+        return InvalidInputError(
+            f"a text or a name cannot be used: {error}", "use plain names, and UTF-8 in files"
+        )
+    if isinstance(error, ImportError):
+        lacking = error.name or "a package"
+        return ConfigError(f"{lacking} cannot be used: {error}", "install unimic again")
+    if isinstance(error, RecursionError):
+        return InvalidInputError("something is nested too deeply to be read", "check the input")
+    if isinstance(error, RuntimeError) and "thread" in str(error):
+        return ConfigError("the system starts no more threads", "allow this user more of them")
+    return None
+
+
+def _remedy_of(error: OSError) -> str:
+    if error.errno == errno.EMFILE:
+        return "allow more open files: ulimit -n 256"
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1), errno.EFBIG):
+        return "make room on that disk, or allow larger files"
+    if error.errno == errno.ENAMETOOLONG:
+        return "use a shorter name"
+    return "check that it exists, and who may use it"
 
 
 def printable(text: str, limit: int = MAX_TEXT) -> str:

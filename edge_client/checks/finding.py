@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from shared_protocol.errors import UnimicError
+from shared_protocol.errors import UnimicError, as_typed
 
 if TYPE_CHECKING:
     from edge_client.config import Settings
@@ -77,8 +77,9 @@ def fail(check: str, told: str, remedy: str) -> Finding:
 
 def failed(check: str, error: Exception) -> Finding:
     """What an error says."""
-    if isinstance(error, UnimicError):
-        return fail(check, error.message, error.remedy)
+    known = error if isinstance(error, UnimicError) else as_typed(error)
+    if known is not None:
+        return fail(check, known.message, known.remedy)
     remedy = "please report it; UNIMIC_DEBUG=1 with another command shows where"
     return fail(check, f"this check failed: {type(error).__name__}: {error}", remedy)
 
@@ -123,7 +124,11 @@ def examined(name: str, check: Check, subject: Subject) -> list[Finding]:
             found.append(failed(name, error))
 
     thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # the system starts no more of them
+        work()
+        return found
     limit = max(_LEAST_S, subject.deadline - time.monotonic())
     thread.join(limit)
     if thread.is_alive():

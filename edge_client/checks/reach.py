@@ -9,10 +9,12 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from urllib.parse import urlsplit
 
 from edge_client.checks.finding import Finding, Subject, fail, failed, ok, warn
 from edge_client.config import Settings
+from edge_client.transport.base import within
 from shared_protocol.errors import UnimicError, printable
 
 _PORTS = {"http": 80, "https": 443}
@@ -58,13 +60,19 @@ def _connected(subject: Subject, settings: Settings) -> Iterator[Finding]:
         return
     host, port = place
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+        found = within(
+            subject.left(),
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM),
+            lambda late: None,
+        )
+    except (OSError, UnicodeError) as error:
         yield fail("name", f"{target} is not found: {_words(error)}", "check --server, or the DNS")
         return
     yield ok("name", f"{target} is {found[0][4][0]}")
     try:
-        socket.create_connection(place, subject.left()).close()
+        left = subject.left()
+        open_ = partial(socket.create_connection, place, left)
+        within(left, open_, socket.socket.close).close()
     except OSError as error:
         remedy = "start it with cloud-server, check --server, or ask who runs the firewall"
         if target != host:
@@ -165,5 +173,5 @@ def _conversation(subject: Subject, settings: Settings) -> Iterator[Finding]:
     yield ok("conversation", f"opens over {NAMES[scheme]}")
 
 
-def _words(error: OSError) -> str:
-    return printable(error.strerror or str(error) or type(error).__name__, 200)
+def _words(error: OSError | UnicodeError) -> str:
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__, 200)

@@ -1,13 +1,11 @@
 """`chat` and `session resume`: reads lines, takes them to a session, says what came of them.
 
-It is given what prints; see `cli`.
+Lines go through `terminal.output`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -20,21 +18,24 @@ from edge_client.session.history import expire, folder
 from edge_client.session.session import Session
 from edge_client.terminal.inline_pictures import detect, show
 from edge_client.terminal.line_editor import LineEditor
+from edge_client.terminal.output import can_redraw, draw, is_terminal, json_shown, say
 from shared_protocol.errors import UnimicError, error_to_wire
 from shared_protocol.messages import OnStep
 
-Say = Callable[[str], None]
+Say, Close = Callable[[str], None], Callable[[], None]
 _PROMPT = "> "
 _ALL_REPORTS, _FEW_REPORTS = 15, 4
 
 
-def chat(given: Namespace, settings: Settings, say: Say, warn: Say, on_step: OnStep | None) -> None:
+def chat(
+    given: Namespace, settings: Settings, close: Close, warn: Say, on_step: OnStep | None
+) -> None:
     """Hold a conversation until its end.
 
     Args:
         given: the command line.
         settings: whom to talk to.
-        say: told results.
+        close: ends a line of progress; called before anything is said.
         warn: told everything else.
         on_step: told progress.
 
@@ -51,21 +52,21 @@ def chat(given: Namespace, settings: Settings, say: Say, warn: Say, on_step: OnS
         timeout=settings.timeout,
         compute=settings.compute,
         on_step=on_step,
-        reports=_ALL_REPORTS if sys.stderr.isatty() else _FEW_REPORTS,
+        reports=_ALL_REPORTS if can_redraw() else _FEW_REPORTS,
         history=history,
     ) as session:
-        _Talk(given, session, say, warn).run([*exposed_key(settings)])
+        _Talk(given, session, close, warn).run([*exposed_key(settings)])
 
 
 class _Talk:
     """One conversation at a terminal."""
 
-    def __init__(self, given: Namespace, session: Session, say: Say, warn: Say) -> None:
+    def __init__(self, given: Namespace, session: Session, close: Close, warn: Say) -> None:
         self._given = given
         self._session = session
-        self._say = say
+        self._close = close
         self._warn = warn
-        self._inline = detect(os.environ, sys.stdout.isatty())
+        self._inline = detect(os.environ, is_terminal())
         options = {
             "seed": given.seed,
             "steps": given.steps,
@@ -114,7 +115,7 @@ class _Talk:
             if fatal:
                 raise
             if self._given.json:
-                self._say(json.dumps({"error": error_to_wire(error)}, ensure_ascii=False))
+                self._say(json_shown({"error": error_to_wire(error)}, one_line=True))
             self._warn(f"error: {error}")
             return True
         if not said.over:
@@ -125,9 +126,14 @@ class _Talk:
         for warning in said.warnings:
             self._warn(f"warning: {warning}")
         if self._given.json:
-            self._say(json.dumps(said.data or {"text": said.text}, ensure_ascii=False))
+            self._say(json_shown(said.data or {"text": said.text}, one_line=True))
             return
         if said.picture is not None and self._inline is not None:
-            self._say(show(said.picture.thumbnail(), self._inline).rstrip("\n"))
+            self._close()
+            draw(show(said.picture.thumbnail(), self._inline).rstrip("\n"))
         cost = f"  ({said.cost})" if said.cost and not self._given.quiet else ""
         self._say(said.text + cost)
+
+    def _say(self, line: str) -> None:
+        self._close()
+        say(line)

@@ -69,9 +69,11 @@ def fetch(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outco
     lines: list[str] = []
     if given.name is None:
         with HttpTransport(settings.server, settings.api_key, settings.timeout) as transport:
-            fetched = fetch_from_server(transport, on_step)
+            fetched = fetch_from_server(transport, on_step, given.force)
         name, received = fetched.name, fetched.received
         lines.append(f"{received:,} bytes received from {settings.server}")
+        if (theirs := fetched.called) != name:
+            lines.append(f"the server calls it {theirs}, a name that is taken here")
     else:
         from shared_protocol.bundles.hub import fetch_published
 

@@ -6,7 +6,6 @@ a wrong argument is told before anything heavy is loaded.
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edge_client.config import Settings
+from edge_client.terminal.output import can_redraw
 from shared_protocol.compute import Compute
 from shared_protocol.messages import OnStep
 
@@ -75,7 +75,7 @@ def cloud(given: Namespace, settings: Settings, on_step: OnStep | None) -> Itera
     from shared_protocol.bundles.find import load_bundle
 
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
-    reports = _ALL_REPORTS if sys.stderr.isatty() else _FEW_REPORTS
+    reports = _ALL_REPORTS if can_redraw() else _FEW_REPORTS
     wishes = Wishes(on_step, reports if on_step else 0)
     exchange = BestExchange(bundle, settings.server, settings.api_key, settings.timeout, wishes)
     try:

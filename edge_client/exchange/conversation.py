@@ -151,9 +151,10 @@ class Conversation:
             LinkDownError, NoSessionsError, BundleMismatchError, UnimicError: there is none.
         """
         if self._link is None:
+            deadline = time.monotonic() + remaining
             link = self._open_link(remaining)
             try:
-                self._greet(link, remaining)
+                self._greet(link, max(0.001, deadline - time.monotonic()))
             except BaseException:
                 self._wasted += Reply(b"", sent=link.sent, received=link.received, attempts=0)
                 link.close()

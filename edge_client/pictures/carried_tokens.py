@@ -11,13 +11,16 @@ It does not open pictures, and knows neither tasks nor the network. FILE.md has 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
 from shared_protocol.errors import BadMessageError, BundleMismatchError
+from shared_protocol.files import read_regular
 from shared_protocol.message.picture_file import (
     MAX_FILE,
     Coding,
@@ -35,7 +38,7 @@ DIGEST_KEY = "picture_sha256"
 PHOTO_KEY = "photo_sha256"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DIGEST_BYTES = 8
-_MAX_PNG = 1 << 28
+_MOST_CHUNKS = 100_000
 _STRIP = 512
 
 
@@ -55,19 +58,22 @@ def tokens_in_chunk(
     return _tokens(chunk[_DIGEST_BYTES:], bundle)
 
 
-def find_chunk(data: bytes) -> bytes | None:
-    """The content of the chunk in a PNG's bytes, if it has a whole one."""
-    if not data.startswith(_PNG):
+def find_chunk(file: IO[bytes]) -> bytes | None:
+    """The content of the chunk in a PNG's file, if it has a whole one; nothing else is read."""
+    if file.read(len(_PNG)) != _PNG:
         return None
-    place = len(_PNG)
-    while place + 12 <= len(data):
-        (size,) = struct.unpack(">I", data[place : place + 4])
-        kind, end = data[place + 4 : place + 8], place + 8 + size
+    for _ in range(_MOST_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            return None
+        size, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind == CHUNK:
-            content, check = data[place + 8 : end], data[end : end + 4]
+            if size > MAX_FILE + _DIGEST_BYTES:
+                return None
+            content, check = file.read(size), file.read(4)
             whole = len(check) == 4 and zlib.crc32(kind + content) == int.from_bytes(check, "big")
             return content if whole else None
-        place = end + 4
+        file.seek(size + 4, os.SEEK_CUR)
     return None
 
 
@@ -96,20 +102,16 @@ def tokens_with(path: Path, image: Image.Image, bundle: PictureBundle) -> Stored
         image: all of it as it was decoded, upright.
         bundle: decides whose tokens are of use.
     """
-    if path.stat().st_size > _MAX_PNG:
-        return None
-    data = path.read_bytes()
-    chunk = find_chunk(data)
+    with path.open("rb") as file:
+        chunk = find_chunk(file)
     if chunk is not None:
         return tokens_in_chunk(chunk, image, bundle)
-    file = beside(path)
-    if not file.is_file() or file.stat().st_size > MAX_FILE:
+    try:
+        stored = _tokens(read_regular(beside(path), MAX_FILE), bundle)
+    except OSError:
         return None
-    stored = _tokens(file.read_bytes(), bundle)
-    digest = hashlib.sha256(data).hexdigest()
-    if stored is None or digest not in map(stored.metadata.get, (DIGEST_KEY, PHOTO_KEY)):
-        return None
-    return stored
+    told = () if stored is None else tuple(map(stored.metadata.get, (DIGEST_KEY, PHOTO_KEY)))
+    return stored if any(told) and file_digest(path) in told else None
 
 
 def photo_of(path: Path, stored: StoredPicture, suffixes: tuple[str, ...]) -> Path | None:

@@ -6,8 +6,11 @@ It opens no files and does not know sizes, masks or tokens.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 WHITE = (255, 255, 255)
@@ -78,10 +81,11 @@ def like(part: Image.Image, mode: str, profile: bytes | None) -> Image.Image:
 def flatten(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     """A picture with transparency, laid on `colour`, as RGB."""
     flat = Image.new("RGB", image.size, colour)
-    for top in range(0, image.height, _STRIP):  # in strips: five copies of all of it are too many
-        layer = image.crop((0, top, image.width, min(image.height, top + _STRIP))).convert("RGBA")
-        ground = Image.new("RGBA", layer.size, (*colour, 255))
-        flat.paste(Image.alpha_composite(ground, layer).convert("RGB"), (0, top))
+    top = 0
+    for part in _strips(image):  # five copies of all of it are too many
+        ground = Image.new("RGBA", part.size, (*colour, 255))
+        flat.paste(Image.alpha_composite(ground, part.convert("RGBA")).convert("RGB"), (0, top))
+        top += part.height
     return flat
 
 
@@ -90,11 +94,38 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith(("I", "F")):
         return image
     if image.mode == "I;16":
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    peak = float(values.max(initial=0.0))
+        return _by_strips(image, lambda part: np.asarray(part) // 257)
+    peak = highest(image)
     top = next((step for step in _full_scales(image.mode) if peak <= step), peak)
-    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).astype(np.uint8))
+    return scaled_grey(image, top)
+
+
+def scaled_grey(image: Image.Image, top: float) -> Image.Image:
+    """Numbers as 8-bit grey, of which `top` is white."""
+    return _by_strips(image, lambda part: np.clip(_numbers(part) * (255.0 / top), 0, 255))
+
+
+def highest(image: Image.Image) -> float:
+    """The largest number of a picture, 0 at least."""
+    return max((float(_numbers(part).max(initial=0.0)) for part in _strips(image)), default=0.0)
+
+
+def _by_strips(image: Image.Image, made: Callable[[Image.Image], npt.NDArray[Any]]) -> Image.Image:
+    """Grey made of each strip in turn: numbers of 8 bytes for all of it would be too many."""
+    grey, top = Image.new("L", image.size), 0
+    for part in _strips(image):
+        grey.paste(Image.fromarray(made(part).astype(np.uint8)), (0, top))
+        top += part.height
+    return grey
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    for top in range(0, image.height, _STRIP):
+        yield image.crop((0, top, image.width, min(image.height, top + _STRIP)))
+
+
+def _numbers(part: Image.Image) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(part).astype(np.float64))
 
 
 def _full_scales(mode: str) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from edge_client.pictures.colour import eight_bits
+from edge_client.pictures.colour import eight_bits, highest, scaled_grey
 from edge_client.pictures.geometry import Box, Size, Span
 from edge_client.pictures.opening import Photo, open_photo
 from shared_protocol.errors import MaskError
@@ -33,7 +33,8 @@ _BLAND, _ALIKE = 8.0, 3.0
 _SOFT_SHARE = 0.25
 """Share of a mask's pixels between black and white that makes its edge a gradient on purpose."""
 _LARGEST = 4096
-"""Longest side that shapes are drawn at."""
+"""Longest side of a mask."""
+_SAMPLES = 512
 Drawn = Literal["auto", "upright", "stored"]
 """What a mask was drawn on: the photo as viewers show it, or its pixels as they are stored."""
 
@@ -171,19 +172,30 @@ def load_mask_file(
         ImageError: not a readable picture.
         MaskError: its shape is not the photo's.
     """
-    file = open_photo(path)
+    file = open_photo(path, beside=_bytes_of(photo.image))
     image, told = _turned(file, photo, drawn)
     _check_shapes(path.name, image.size, photo)
     grey, more = _values(image, path.name)
     if _is_photo(image, photo):
         more = [f"the mask {path.name} looks like the photo itself; paint it black and white"]
-    return Mask(grey, path.name, _is_soft(grey), threshold, (*told, *more))
+    soft = _is_soft(grey)
+    if max(grey.size) > _LARGEST:  # no seam is finer, and it stays beside the photo
+        scale = _LARGEST / max(grey.size)
+        size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+        grey = grey.resize(size, Image.Resampling.BOX)
+    return Mask(grey, path.name, soft, threshold, (*told, *more))
+
+
+def _bytes_of(image: Image.Image) -> int:
+    """What a decoded picture holds, at most."""
+    return image.width * image.height * 4
 
 
 def _values(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
     """The mask's values as mode L, and warnings."""
     if image.has_transparency_data:
-        alpha = image.convert("RGBA").getchannel("A")
+        seen = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
+        alpha = seen.getchannel("A")
         if alpha.getextrema()[0] != 255:
             return alpha, []
     if image.mode == "P" and image.getextrema()[1] == 1:
@@ -205,10 +217,9 @@ def _values(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
 def _grey(image: Image.Image) -> Image.Image:
     """Brightness as 0..255, whichever way white is written: 1, 255 or 65,535."""
     if image.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(image).astype(np.float64))
-        peak = float(values.max(initial=0.0))
+        peak = highest(image)
         white = next((each for each in (1.0, 255.0, 65535.0) if peak <= each), peak)
-        return Image.fromarray(np.clip(values * (255.0 / white), 0, 255).astype(np.uint8))
+        return scaled_grey(image, white)
     grey = image.convert("L")
     if grey.getextrema()[1] == 1:
         return grey.point([0] + [255] * 255)
@@ -216,17 +227,22 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _coloured_share(image: Image.Image) -> float:
-    small = image.convert("RGB")
-    small.thumbnail((512, 512), Image.Resampling.NEAREST)
+    small = _sampled(image).convert("RGB")
     values = np.asarray(small).astype(np.int16)
     return float((values.max(axis=2) - values.min(axis=2) > _COLOURED).mean())
+
+
+def _sampled(image: Image.Image) -> Image.Image:
+    """Every so many pixels of a large picture, which is enough to tell what it is like."""
+    size = min(image.width, _SAMPLES), min(image.height, _SAMPLES)
+    return image if image.size == size else image.resize(size, Image.Resampling.NEAREST)
 
 
 def _is_photo(image: Image.Image, photo: Photo) -> bool:
     """Whether a mask is the photo, which is a slip of the finger."""
     small = [
         np.asarray(each.convert("RGB").resize((32, 32), Image.Resampling.BOX)).astype(np.int16)
-        for each in (image, eight_bits(photo.image))
+        for each in (_sampled(image), eight_bits(_sampled(photo.image)))
     ]
     apart = float(np.abs(small[0] - small[1]).mean())
     # A dark photo and a mask of a few white pixels are alike, too, though neither shows much.

@@ -16,16 +16,26 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from edge_client.pictures.files.memory import (
+    bytes_each,
+    decoder_bytes,
+    memory_for_pictures,
+    read_at_once,
+)
 from edge_client.pictures.geometry import Size
 from shared_protocol.errors import ImageError, printable
 
-MAX_PIXELS = 40_000_000
-"""Most pixels that are decoded: Pillow takes up to 4 bytes for each, twice while one is rotated."""
-MAX_EDITED = 24_500_000
-"""Most pixels of a photo that an edit gives back in full size, in 450 MiB."""
+MEMORY_MIB = 450
+"""What the program may hold at its peak, whatever file it is given; all limits follow from it."""
+_PROGRAM_MIB = 160
+"""What it holds besides pictures: the interpreter, numpy, the models of the built-in bundle."""
+_EDIT_BYTES = 12.4
+"""For each pixel of a photo while an edit is put into it and all of it is written, as measured."""
 MAX_REDUCED = 1_000_000_000
 """Most pixels of a JPEG, which can be decoded at an eighth of its size."""
 MAX_FILE_BYTES = 512 * 2**20
+MAX_STDIN_BYTES = 48 * 2**20
+"""Standard input is held in memory."""
 MAX_ASPECT = 256
 """Beyond this, resizing the shorter side would inflate the longer one into gigabytes."""
 STDIN = Path("-")
@@ -100,12 +110,13 @@ class Photo:
         return (self.size[1], self.size[0]) if self.orientation >= 5 else self.size
 
 
-def open_photo(path: Path, whole: bool = False) -> Photo:
+def open_photo(path: Path, whole: bool = False, beside: int = 0) -> Photo:
     """Decode a picture's first frame and turn it upright.
 
     Args:
         path: of the file.
         whole: refuse one that could only be read at a part of its size.
+        beside: bytes that other pictures hold meanwhile.
 
     Raises:
         ImageError: no picture that can be read, or one that is too large or too narrow.
@@ -113,7 +124,7 @@ def open_photo(path: Path, whole: bool = False) -> Photo:
     if path == STDIN:
         return open_bytes(read_stdin(), STDIN_NAME, whole)
     check_file(path)
-    return _open(path.name, path, path, whole)
+    return _open(path.name, path, whole, beside)
 
 
 def read_stdin() -> bytes:
@@ -122,9 +133,12 @@ def read_stdin() -> bytes:
     Raises:
         ImageError: there is more.
     """
-    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(f"{STDIN_NAME} has over {MAX_FILE_BYTES:,} bytes", "shrink the picture")
+    try:
+        data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    except (OSError, AttributeError, ValueError) as error:  # closed, or never opened
+        raise ImageError(f"cannot read {STDIN_NAME}: {error}", "name a file instead") from error
+    if len(data) > MAX_STDIN_BYTES:
+        raise ImageError(f"{STDIN_NAME} has over {MAX_STDIN_BYTES:,} bytes", "name a file instead")
     return data
 
 
@@ -132,29 +146,30 @@ def open_bytes(data: bytes, name: str, whole: bool = False) -> Photo:
     """The same for a picture's bytes, such as those of standard input."""
     if not data:
         raise ImageError(f"{name} is empty", _REMEDY)
-    return _open(name, io.BytesIO(data), None, whole)
+    return _open(name, io.BytesIO(data), whole, len(data))
 
 
-def _open(name: str, source: Path | io.BytesIO, path: Path | None, whole: bool) -> Photo:
-    head = _head(source)
+def _open(name: str, source: Path | io.BytesIO, whole: bool, beside: int) -> Photo:
+    head, path = _head(source), source if isinstance(source, Path) else None
     formats = [*_readable(), *_heif(name, head)]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), memory_for_pictures(picture_bytes()):
             # Pillow's warnings would reach the user's terminal; the size has our own, lower limit.
             warnings.simplefilter("ignore")
             with Image.open(source, formats=formats) as image:
                 stored = image.size
                 _check_size(name, stored)
-                _fit_memory(name, image, whole)
+                _fit_memory(name, image, whole, beside)
                 image.load()
                 return _photo(name, image, stored, path)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise _stranger(name, head) from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(
-            f"{name} has more than {MAX_PIXELS:,} pixels, the most that are decoded", "scale it"
+            f"{name} takes more than the {MEMORY_MIB} MiB of memory that there are for it",
+            "scale it down first",
         ) from error
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise ImageError(
@@ -180,11 +195,21 @@ def _photo(name: str, image: Image.Image, stored: Size, path: Path | None) -> Ph
     )
 
 
+def most_edited() -> int:
+    """Most pixels of a photo that an edit gives back in full size."""
+    return int(picture_bytes() / _EDIT_BYTES)
+
+
+def picture_bytes() -> int:
+    """Memory for pictures and what is made of them."""
+    return (MEMORY_MIB - _PROGRAM_MIB) << 20
+
+
 def too_large_to_edit(name: str, size: Size) -> ImageError:
     """What to say of a photo that an edit could not give back."""
     return ImageError(
-        f"{name} is {size[0]}x{size[1]}, over {MAX_EDITED:,} pixels, the most that an edit gives "
-        "back in full size",
+        f"{name} is {size[0]}x{size[1]}, over the {most_edited():,} pixels that an edit gives back "
+        f"in full size in {MEMORY_MIB} MiB",
         "scale it down first, or take the model's own size with --native",
     )
 
@@ -312,31 +337,51 @@ def _check_size(name: str, size: Size) -> None:
         )
 
 
-def _fit_memory(name: str, image: Image.Image, whole: bool) -> None:
+def _fit_memory(name: str, image: Image.Image, whole: bool, beside: int) -> None:
     """Have a JPEG decoded at a part of its size if all of it is too much; refuse others."""
-    width, height = image.size
-    if whole and width * height > MAX_EDITED:
+    pixels = image.width * image.height
+    if whole and pixels > most_edited():
         raise too_large_to_edit(name, image.size)
-    if width * height <= MAX_PIXELS:
-        return
-    told = f"{name} is {width}x{height}, over {MAX_PIXELS:,} pixels, the most that are decoded"
-    if image.format not in ("JPEG", "MPO") or width * height > MAX_REDUCED:
-        raise ImageError(told, "scale it down first")
-    part = 2
-    while part < 8 and width * height > MAX_PIXELS * part**2:
+    size, buffered, memory = image.size, decoder_bytes(image), picture_bytes() - beside
+    memory -= read_at_once(image)
+    # Asked for its EXIF, a PNG without any before its pixels decodes them to find some behind.
+    asked = image.format != "PNG" or "exif" in image.info
+    turned = asked and _orientation(image) != 1
+    part, each = 1, bytes_each(image, turned)
+    while part < 16 and pixels * max(buffered + each[0] / part**2, each[1] / part**2) > memory:
         part *= 2
-    image.draft("RGB", (width // part, height // part))
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(told, "scale it down first")
+    if part == 1:
+        return
+    if image.format in ("JPEG", "MPO") and part <= 8 and pixels <= MAX_REDUCED:
+        if whole:
+            raise too_large_to_edit(name, size)
+        image.draft("RGB", (size[0] // part, size[1] // part))
+        if image.width * image.height * (part - 0.5) ** 2 <= pixels:
+            return
+    most = int(memory / max(buffered + each[0], each[1]))
+    raise ImageError(
+        f"{name} is {size[0]}x{size[1]}, over the {max(0, most):,} pixels of such a {image.format} "
+        f"picture that are decoded in {MEMORY_MIB} MiB",
+        "scale it down first",
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged metadata is no reason to refuse a good picture
+        return 1
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, int]:
     """The picture turned as its EXIF says, and what that was."""
     try:
-        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turn = _orientation(image)
         if turn in range(2, 9):
             turned: Any = ImageOps.exif_transpose(image)
-            return turned, int(turn)
-    except Exception:  # damaged metadata is no reason to refuse a good picture
+            return turned, turn
+    except MemoryError:
+        raise
+    except Exception:  # see above
         return image, 1
     return image, 1

@@ -6,14 +6,21 @@ time.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from shared_protocol.errors import ImageError
+from edge_client.terminal.output import OutputError
+from shared_protocol.bundles.digests import cache_folder
+from shared_protocol.errors import ImageError, printable
 from shared_protocol.files import replaced, write_atomically
 
 if TYPE_CHECKING:
@@ -28,11 +35,8 @@ WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FORMATS = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg", "webp": ".webp"}
 """What `--format` takes, and the suffix that it means."""
 STDOUT = Path("-")
-_FAST_FROM = 1 << 21
-"""Pixels from which a PNG is packed fast instead of small."""
+Write = Callable[[IO[bytes]], object]
 _LONGEST_NAME = 240
-_JPEG_MODES = ("RGB", "L")
-_WEBP_MODES = ("RGB", "RGBA")
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,28 @@ def check_folder(path: Path) -> None:
         )
     if "\0" in str(path):
         raise ImageError("the name of the result has a NUL in it", "name another one")
-    if path.is_dir():
+    try:
+        found = path.stat().st_mode if path.exists() else None
+    except OSError as error:
+        told = f"cannot write {printable(str(path), 200)}: {error.strerror}"
+        raise ImageError(told, "name another file") from error
+    if found is not None and stat.S_ISDIR(found):
         raise ImageError(f"{path} is a folder", "name a file in it")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ImageError(f"cannot write into {path.parent}", "name an existing, writable folder")
+    if found is not None and not stat.S_ISREG(found):
+        raise ImageError(f"{path} is no regular file", "use '-o -' to write to standard output")
+    _check_writable(path.resolve().parent, path.parent)
+
+
+def _check_writable(folder: Path, told: Path) -> None:
+    """Make a file there and remove it: permissions alone do not tell."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=".unimic-", dir=folder)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        raise ImageError(
+            f"cannot write into {told}: {error.strerror}", "name an existing, writable folder"
+        ) from error
 
 
 def destination(
@@ -185,7 +207,7 @@ def save_source(
         made: how it was made, in words: text chunks of a PNG, metadata of the tokens' file.
 
     Raises:
-        ImageError: a file cannot be written.
+        OutputError: it cannot be written; it says where the picture is kept instead.
     """
     from edge_client.pictures.carried_tokens import beside as umic_of
     from edge_client.pictures.carried_tokens import chunk_of, write_beside
@@ -211,8 +233,9 @@ def save_source(
         return Saved(path, None, tuple(told), (*notes, *more))
     try:
         write_atomically(file, write_beside(path, kept, source.bundle, about))
-    except OSError as error:
-        raise ImageError(f"cannot write {file}: {error.strerror}") from error
+    except OSError as error:  # the picture is there, and its tokens are in it if it is a PNG
+        told.append(f"cannot write {file}: {error.strerror}: tokens are not kept beside {path}")
+        return Saved(path, None, tuple(told), (*notes, *more))
     return Saved(path, file, tuple(told), (*notes, *more))
 
 
@@ -225,7 +248,8 @@ def save_picture(path: Path, pixels: Pixels, chunk: bytes | None = None) -> None
         chunk: what a PNG is to carry behind its pixels, see `carried_tokens`.
 
     Raises:
-        ImageError: the file cannot be written.
+        ImageError: no picture can be saved there.
+        OutputError: the file cannot be written.
     """
     from PIL import Image
 
@@ -242,13 +266,11 @@ def _write(
     made: Mapping[str, str],
 ) -> tuple[Path, list[str], list[str]]:
     """The file that was written, warnings, and notes on its mode."""
-    shown, notes = _writable(image, target.kind)
-    options = _options(target.kind, shown, profile, chunk, made)
-    if target.is_stdout:
-        shown.save(sys.stdout.buffer, target.kind, **options)
-        sys.stdout.buffer.flush()
-        return target.path, [], notes
-    path, told = _placed(target, lambda file: shown.save(file, target.kind, **options))
+    from edge_client.pictures.files.encoding import options_of, writable
+
+    shown, notes = writable(image, target.kind)
+    options = options_of(target.kind, shown, profile, chunk, made)
+    path, told = _written(target, lambda file: shown.save(file, target.kind, **options))
     return path, told, notes
 
 
@@ -256,16 +278,49 @@ def save_bytes(target: Destination, data: bytes) -> tuple[Path, list[str]]:
     """Write a file that is no picture; returns its path, and warnings.
 
     Raises:
-        ImageError: it cannot be written.
+        OutputError: it cannot be written; it says where the content is kept instead.
     """
-    if target.is_stdout:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return target.path, []
-    return _placed(target, lambda file: file.write(data))
+    return _written(target, lambda file: file.write(data))
 
 
-def _placed(target: Destination, write: Callable[[IO[bytes]], object]) -> tuple[Path, list[str]]:
+def _written(target: Destination, write: Write) -> tuple[Path, list[str]]:
+    """Have a result written; where that fails it is kept elsewhere, since it was paid for."""
+    try:
+        return _to_stdout(target, write) if target.is_stdout else _placed(target, write)
+    except (OSError, ValueError, AttributeError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        told = "standard output" if target.is_stdout else str(target.path)
+        kept = _rescued(target, write)
+        remedy = f"the result is kept in {kept}" if kept else "make room, or name another file"
+        raise OutputError(f"cannot write {told}: {reason}", remedy) from error
+
+
+def _to_stdout(target: Destination, write: Write) -> tuple[Path, list[str]]:
+    whole = io.BytesIO()  # some formats seek, which no pipe can
+    write(whole)
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed")
+    sys.stdout.buffer.write(whole.getbuffer())
+    sys.stdout.buffer.flush()
+    return target.path, []
+
+
+def _rescued(target: Destination, write: Write) -> Path | None:
+    """Where a result is now that could not be written where it was to go; None for nowhere."""
+    suffix = target.path.suffix or f".{target.kind.lower() or 'umic'}"
+    name = Path(f"{'stdout' if target.is_stdout else target.path.stem}{suffix}")
+    for find in (lambda: cache_folder() / "unsaved", lambda: Path(tempfile.gettempdir())):
+        with suppress(OSError, ValueError, ImageError):
+            folder = find()
+            folder.mkdir(parents=True, exist_ok=True)
+            path = free_name(folder / name)
+            with replaced(path, new=True) as file:
+                write(file)
+            return path
+    return None
+
+
+def _placed(target: Destination, write: Write) -> tuple[Path, list[str]]:
     """Have a file written where it is to go, or beside what another program made meanwhile."""
     path, new = target.path, target.before is None and not target.force
     if not target.force and _stamp(path) != target.before:
@@ -277,57 +332,10 @@ def _placed(target: Destination, write: Callable[[IO[bytes]], object]) -> tuple[
             break
         except FileExistsError:
             path = free_name(path, ".umic")
-        except OSError as error:
-            raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
     if path == target.path or not target.named:
         return path, []
     told = f"{target.path} was made or changed by another program meanwhile and is left alone"
     return path, [f"{told}: the result is {path} (--force overwrites)"]
-
-
-def _writable(image: Image.Image, kind: str) -> tuple[Image.Image, list[str]]:
-    """The picture in a mode that the format can hold, and notes."""
-    from edge_client.pictures.colour import WHITE, eight_bits, flatten
-
-    modes = {"JPEG": _JPEG_MODES, "WEBP": _WEBP_MODES}.get(kind)
-    if modes is None or image.mode in modes:
-        return image, []
-    if image.mode == "I;16":
-        grey, note = eight_bits(image), f"{kind} holds 8 bits: 16-bit grey becomes 8-bit"
-        return (grey if "L" in modes else grey.convert("RGB")), [note]
-    if image.mode in ("RGBA", "LA"):
-        if "RGBA" in modes:
-            return image.convert("RGBA"), []
-        return flatten(image, WHITE), [f"{kind} holds no transparency: it is laid on white"]
-    return image.convert("RGB"), []
-
-
-def _options(
-    kind: str,
-    image: Image.Image,
-    profile: bytes | None,
-    chunk: bytes | None,
-    made: Mapping[str, str],
-) -> dict[str, Any]:
-    options: dict[str, Any] = {"icc_profile": profile} if profile else {}
-    if kind == "JPEG":
-        return {**options, "quality": 95, "subsampling": 0}
-    if kind == "WEBP":
-        return {**options, "lossless": True}
-    large = image.width * image.height >= _FAST_FROM
-    options |= {"compress_level": 3} if large else {"optimize": True}
-    if chunk is not None or made:
-        from PIL import PngImagePlugin
-
-        from edge_client.pictures.carried_tokens import CHUNK
-
-        carried = PngImagePlugin.PngInfo()
-        for key, value in made.items():
-            carried.add_itxt(key, value)
-        if chunk is not None:
-            carried.add(CHUNK, chunk, after_idat=True)
-        options["pnginfo"] = carried
-    return options
 
 
 def _about(geometry: Geometry | None) -> dict[str, Any]:

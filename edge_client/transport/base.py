@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from shared_protocol.errors import TransportError, UnimicError, printable
 from shared_protocol.http.reply_stream import ServerTiming
@@ -17,6 +20,8 @@ from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,61 @@ class OpenTransport(Transport, Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+def within(seconds: float, open_: Callable[[], T], close: Callable[[T], object]) -> T:
+    """What `open_` gives, if it gives it in time.
+
+    Looking up a name can take as long as the system likes, and so can a server that lets each step
+    of an opening take just less than the time for one. Both go on in a thread of their own, which
+    nobody waits for any longer.
+
+    Args:
+        seconds: for all of it.
+        open_: makes a connection, or looks up a name.
+        close: what is done with a result that comes too late.
+
+    Raises:
+        TimeoutError: it takes longer.
+        BaseException: what `open_` raises.
+    """
+    done, lock, found = threading.Event(), threading.Lock(), _Found[T]()
+
+    def work() -> None:
+        try:
+            found.result = [open_()]
+        except BaseException as error:
+            found.error = error
+        with lock:
+            late = found.late
+            done.set()
+        if late and found.result:
+            with suppress(Exception):
+                close(found.result[0])
+
+    try:
+        threading.Thread(target=work, daemon=True).start()
+    except RuntimeError:  # the system starts no more threads: without a limit, then
+        work()
+    try:
+        done.wait(max(0.0, seconds))
+    finally:
+        with lock:
+            found.late = not done.is_set()
+    if found.late:
+        raise TimeoutError(f"it took over {seconds:.3g} s")
+    if found.error is not None:
+        raise found.error
+    return found.result[0]
+
+
+class _Found(Generic[T]):
+    """What came of work in another thread."""
+
+    def __init__(self) -> None:
+        self.result: list[T] = []
+        self.error: BaseException | None = None
+        self.late = False
 
 
 class LinkDownError(TransportError):

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import ssl
+from pathlib import Path
 
 from edge_client.config import CA_VARIABLES
 from shared_protocol.errors import ConfigError
+from shared_protocol.files import open_regular
 
+_MAX_BYTES = 16 << 20
 FOLDER_VARIABLE = "SSL_CERT_DIR"
 ASK = "name the CA's PEM file with --ca-file, ca_file in the config file, or SSL_CERT_FILE"
 
@@ -29,16 +32,21 @@ def trusted() -> ssl.SSLContext:
     file, folder = named_file(), os.environ.get(FOLDER_VARIABLE)
     if file:
         return _from_file(file, folder)
-    context = ssl.create_default_context()
-    if not folder:
-        import certifi
+    try:
+        context = ssl.create_default_context()
+        if not folder:
+            import certifi
 
-        context.load_verify_locations(certifi.where())
+            context.load_verify_locations(certifi.where())
+    except (OSError, ImportError) as error:  # also a key log that cannot be written
+        fault = f"cannot read this machine's certificates: {error}"
+        raise ConfigError(fault, f"check SSLKEYLOGFILE and certifi, or {ASK}") from error
     return context
 
 
 def _from_file(file: str, folder: str | None) -> ssl.SSLContext:
     try:
+        open_regular(Path(file), _MAX_BYTES).close()  # a pipe would be waited for
         return ssl.create_default_context(cafile=file, capath=folder or None)
     except ssl.SSLError as error:  # before OSError, which it is one of
         fault = f"the CA file {file} holds no certificate that can be read: {error.reason}"

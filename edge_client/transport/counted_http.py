@@ -7,6 +7,7 @@ counted; what a proxy is told to open a tunnel is.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -15,6 +16,7 @@ import httpcore
 import httpx
 
 from edge_client.transport import proxies
+from edge_client.transport.base import within
 from edge_client.transport.certificates import trusted
 from edge_client.transport.proxies import Proxy
 
@@ -27,12 +29,12 @@ class _Stream(httpcore.NetworkStream):
         self._counter = counter
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = self._inner.read(max_bytes, timeout)
+        data = self._inner.read(max_bytes, self._counter.left(timeout, httpcore.ReadTimeout))
         self._counter.received += len(data)
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
+        self._inner.write(buffer, self._counter.left(timeout, httpcore.WriteTimeout))
         self._counter.sent += len(buffer)
 
     def close(self) -> None:
@@ -44,7 +46,8 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._counter)
+        left = self._counter.left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._counter)
 
     def get_extra_info(self, info: str) -> object:
         return self._inner.get_extra_info(info)
@@ -68,14 +71,35 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         try:
+            left = self._counter.left(timeout, httpcore.ConnectTimeout)
             if self._file is not None:
-                return _Stream(_file_stream(self._file, timeout), self._counter)
-            stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+                return _Stream(_file_stream(self._file, left), self._counter)
+            stream = self._connected(host, port, left, local_address, socket_options)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             if self._proxy is None:
                 raise
             raise proxies.dead(self._proxy, "the server", str(error) or "no answer") from error
         return _Stream(stream, self._counter)
+
+    def _connected(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None,
+        local_address: str | None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
+    ) -> httpcore.NetworkStream:
+        """A connection to one of the addresses of a name, all of them in one time limit."""
+
+        def opened() -> httpcore.NetworkStream:
+            return self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+
+        if timeout is None:
+            return opened()
+        try:
+            return within(timeout, opened, lambda stream: stream.close())
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(str(error)) from error
 
 
 def _file_stream(path: str, timeout: float | None) -> httpcore.NetworkStream:
@@ -107,6 +131,9 @@ class CountedHttp(httpx.BaseTransport):
         trust_env: use the proxies that the environment names.
         verify: load certificates; without, only plain HTTP can be spoken.
         socket_file: where every connection goes, whatever the address says; None = by address.
+
+    Attributes:
+        deadline: by `time.monotonic`, for all steps until it is set anew; None = none.
     """
 
     def __init__(
@@ -118,6 +145,22 @@ class CountedHttp(httpx.BaseTransport):
         self._tls = trusted() if verify else None
         self._file = socket_file
         self._pools: dict[Proxy | None, httpcore.ConnectionPool] = {}
+        self.deadline: float | None = None
+
+    def left(self, timeout: float | None, late: type[Exception]) -> float | None:
+        """Seconds for one step: as many as it may take, and no more than there are for all.
+
+        A limit for each step alone lets a server that sends one byte a second go on for ever.
+
+        Raises:
+            late: there are none left.
+        """
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise late("the time for all of it is up")
+        return left if timeout is None else min(timeout, left)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; errors are httpx's, but for those of proxies, which are ours."""

@@ -30,7 +30,7 @@ from edge_client.transport.http_answers import (
 )
 from edge_client.transport.loopback import is_loopback
 from edge_client.transport.proxies import proxy_for
-from shared_protocol.errors import ConfigError, ServerTimeoutError, TransportError
+from shared_protocol.errors import ConfigError, ServerTimeoutError, TransportError, UnimicError
 from shared_protocol.http.contract import (
     ACCEPT_STREAM,
     BUNDLE_PATH,
@@ -142,6 +142,11 @@ class HttpTransport:
         sent, received = now[0] - before[0], now[1] - before[1]
         return Reply(data, timing, sent, received, call.attempts)
 
+    def _until(self, deadline: float) -> None:
+        """Let no step of an exchange go on beyond this moment."""
+        if isinstance(self._counter, CountedHttp):
+            self._counter.deadline = deadline
+
     def _moved(self) -> tuple[int, int] | None:
         """Bytes sent and received so far, if they are counted."""
         counter = self._counter
@@ -149,7 +154,8 @@ class HttpTransport:
 
     def cancel(self, key: str) -> None:
         """End the work under a key, if the server can be reached at once; never raises."""
-        with suppress(httpx.HTTPError, httpx.InvalidURL):
+        self._until(time.monotonic() + _CANCEL_S)
+        with suppress(httpx.HTTPError, httpx.InvalidURL, UnimicError):
             self._client.delete(self._base + JOB_PATH.format(key=key), timeout=_CANCEL_S)
 
     def info(self) -> dict[str, Any]:
@@ -171,7 +177,7 @@ class HttpTransport:
         """
         call = self._call("GET", FILE_PATH.format(fingerprint=fingerprint, file=file), {})
         go_on(call, sink)
-        self._persist(call, lambda reply: read_file(reply, call, sink, size))
+        self._persist(call, lambda reply: read_file(reply, call, sink, size, self._until))
 
     def _call(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Call:
         return Call(method, self._base + path, headers, body, self._timeout, self.server)
@@ -204,6 +210,7 @@ class HttpTransport:
     def _response(self, call: Call) -> Iterator[httpx.Response]:
         """The response to one attempt; httpx's errors become ours here and nowhere else."""
         left = max(0.001, call.remaining())
+        self._until(call.started + call.timeout)
         timeout = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT))
         try:
             with self._client.stream(
@@ -226,7 +233,7 @@ class HttpTransport:
                 "try again; the server's log may say why",
             )
             raise AgainError(broken) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
             fault = f"cannot talk to {self.server}: {reason_of(error)}"
             raise TransportError(fault, CHECK) from error
         except LateError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -43,6 +43,8 @@ from shared_protocol.http.reply_stream import (
 )
 from shared_protocol.messages import OnStep
 
+PROGRESS = 1 << 16
+"""Bytes of a file that have to come within each time limit."""
 CHECK = "check --server or UNIMIC_SERVER"
 _GATEWAY_STATUS = (502, 503, 504)
 _BEHIND = f"see that cloud-server runs behind the proxy, or {CHECK}"
@@ -183,11 +185,17 @@ def go_on(call: Call, sink: Sink) -> None:
         call.headers["Range"] = f"bytes={sink.size}-"
 
 
-def read_file(response: httpx.Response, call: Call, sink: Sink, size: int) -> None:
+def read_file(
+    response: httpx.Response,
+    call: Call,
+    sink: Sink,
+    size: int,
+    until: Callable[[float], object] = lambda deadline: None,
+) -> None:
     """Add the body of a successful answer to `sink`, up to `size` bytes in all.
 
-    The time limit starts over with every piece: what is slow may take its time, what stands still
-    may not.
+    The time limit starts over with every `PROGRESS` bytes: what is slow may take its time, what
+    stands still, or nearly does, may not. `until` is told the moment at which it ends.
 
     Raises:
         AgainError: the body ends early; the next attempt goes on from there.
@@ -195,9 +203,13 @@ def read_file(response: httpx.Response, call: Call, sink: Sink, size: int) -> No
     if response.status_code != 206 and sink.size:
         sink.restart()
     try:
+        before = sink.size
         for chunk in _chunks(response, call, size - sink.size):
             sink.write(chunk)
-            call.started, call.attempts, call.waited = time.monotonic(), 1, 0.0
+            call.attempts, call.waited = 1, 0.0
+            if sink.size - before >= PROGRESS:
+                before, call.started = sink.size, time.monotonic()
+                until(call.started + call.timeout)
     finally:
         go_on(call, sink)
     if sink.size < size:

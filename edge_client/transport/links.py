@@ -9,7 +9,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from edge_client.transport.base import Link
-from shared_protocol.errors import ConfigError
+from shared_protocol.errors import ConfigError, as_typed
 
 CONNECT_TIMEOUT = 10.0
 """Most seconds for a link to open."""
@@ -75,4 +75,7 @@ def open_link(server: str, api_key: str | None, timeout: float) -> Link:
         NoSessionsError: it holds no conversations.
         TransportError: it cannot be reached in this way at all.
     """
-    return LINKS[scheme_of(server)](server, api_key, min(timeout, CONNECT_TIMEOUT))
+    try:
+        return LINKS[scheme_of(server)](server, api_key, min(timeout, CONNECT_TIMEOUT))
+    except RuntimeError as error:  # of the system, which starts no more threads
+        raise as_typed(error) or error from error

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from edge_client.transport.loopback import is_loopback
 from shared_protocol.errors import ConfigError, TransportError, printable
 
 _KINDS = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+_LONGEST = 2048
 _SOCKS = {"socksio": "socksio", "python_socks": "python-socks"}
 """Modules that speak SOCKS, for HTTP and for WebSockets, and what installs them."""
 
@@ -65,9 +66,14 @@ def _variable(kind: str) -> str:
 
 
 def _check(proxy: Proxy) -> None:
-    parts = urlsplit(proxy.url)
+    try:
+        parts = urlsplit(proxy.url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # half an IPv6 address, or a port beyond all
+        parts, usable = SplitResult("", "", "", "", ""), False
     around = f"correct or unset {proxy.variable}, or name the server in NO_PROXY"
-    if parts.scheme not in _KINDS or not parts.hostname:
+    usable = usable and parts.netloc.isprintable() and len(parts.netloc) <= _LONGEST
+    if parts.scheme not in _KINDS or not usable:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # never a password
         fault = f"{proxy.variable} names {printable(shown, 60)!r}, which is no proxy"
         raise ConfigError(fault, f"write it like http://proxy:3128; {around}")

@@ -10,15 +10,18 @@ import shlex
 import socket
 import subprocess
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from edge_client.transport.base import LinkDownError
+from edge_client.transport.base import LinkDownError, within
 from shared_protocol.errors import BadMessageError, ConfigError, TransportError, printable
 from shared_protocol.session.framing import FrameCutter, framed
 
 _CHUNK = 1 << 14
+_MOST_CHUNKS = 256
+"""That wait to be cut into frames; a program that floods its output waits, too."""
 _STOP_S = 2.0
 _ENDING_S = 0.5
 
@@ -58,11 +61,12 @@ class SocketLink(_Frames):
         parts = urlsplit(server)
         if not parts.hostname or not parts.port:
             raise ConfigError(f"{server!r} names no host and port", "write it like tcp://host:8401")
+        host, port, tls = parts.hostname, parts.port, parts.scheme == "tls"
         try:
-            plain = socket.create_connection((parts.hostname, parts.port), timeout)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket = _wrapped(plain, parts.hostname) if parts.scheme == "tls" else plain
-        except OSError as error:
+            self._socket = within(
+                timeout, lambda: _dialled(host, port, timeout, tls), lambda found: found.close()
+            )
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no DNS takes
             reason = printable(str(error), 200)
             if "CERTIFICATE" in reason:
                 from edge_client.transport.certificates import distrusted
@@ -82,9 +86,10 @@ class SocketLink(_Frames):
 
     def receive(self, timeout: float) -> bytes:
         """See `Link.receive`."""
+        deadline = time.monotonic() + timeout
         while (frame := self.next()) is None:
             try:
-                self._socket.settimeout(max(0.001, timeout))
+                self._socket.settimeout(_left(deadline))
                 chunk = self._socket.recv(_CHUNK)
             except TimeoutError:
                 raise
@@ -104,6 +109,24 @@ class SocketLink(_Frames):
     def _broken(self, reason: str) -> LinkDownError:
         fault = f"the connection to {self._server} broke: {printable(reason, 200)}"
         return LinkDownError(fault, "try again; the server's log may say why")
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then; raises `TimeoutError` for none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _dialled(host: str, port: int, timeout: float, tls: bool) -> socket.socket:
+    plain = socket.create_connection((host, port), timeout)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _wrapped(plain, host) if tls else plain
+    except BaseException:
+        plain.close()
+        raise
 
 
 def _wrapped(plain: socket.socket, host: str) -> socket.socket:
@@ -150,7 +173,9 @@ class CommandLink(_Frames):
         except OSError as error:
             fault = f"cannot start {words[0]}: {error.strerror}"
             raise TransportError(fault, "check the command behind exec:") from error
-        self._chunks: queue.Queue[bytes] = queue.Queue()
+        except ValueError as error:
+            raise ConfigError(f"cannot read the command: {error}", "check it") from error
+        self._chunks: queue.Queue[bytes] = queue.Queue(_MOST_CHUNKS)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -172,9 +197,10 @@ class CommandLink(_Frames):
 
     def receive(self, timeout: float) -> bytes:
         """See `Link.receive`."""
+        deadline = time.monotonic() + timeout
         while (frame := self.next()) is None:
             try:
-                chunk = self._chunks.get(timeout=max(0.001, timeout))
+                chunk = self._chunks.get(timeout=_left(deadline))
             except queue.Empty:
                 raise TimeoutError from None
             if not chunk:

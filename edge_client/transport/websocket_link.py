@@ -20,7 +20,7 @@ from websockets.exceptions import (
 )
 from websockets.sync.client import ClientConnection, connect
 
-from edge_client.transport.base import LinkDownError, NoSessionsError
+from edge_client.transport.base import LinkDownError, NoSessionsError, within
 from edge_client.transport.certificates import distrusted, trusted
 from edge_client.transport.proxies import dead, proxy_for, refused
 from edge_client.transport.stream_links import connected
@@ -89,8 +89,9 @@ class WebSocketLink:
         self._proxy = None if file else proxy_for(server)
         self._open = ExitStack()
         try:
-            self._socket = self._open.enter_context(
-                connect(
+            opened = within(
+                timeout,
+                lambda: connect(
                     url,
                     sock=connected(file, timeout) if file else None,
                     ssl=trusted() if url.startswith("wss:") else None,
@@ -103,9 +104,11 @@ class WebSocketLink:
                     ping_interval=None,
                     max_size=MAX_FRAME,
                     create_connection=_CountingConnection,
-                )
+                ),
+                lambda late: late.close(),
             )
-        except (OSError, WebSocketException) as error:
+            self._socket = self._open.enter_context(opened)
+        except (OSError, WebSocketException, ValueError) as error:
             raise self._not_open(error) from error
 
     def _not_open(self, error: Exception) -> Exception:

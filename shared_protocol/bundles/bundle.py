@@ -5,17 +5,18 @@ It does not know the backbone, which only the cloud needs, nor how a bundle is f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from shared_protocol.bundles.digests import digest_of
 from shared_protocol.bundles.manifest import PLAIN, Manifest
 from shared_protocol.coding.mask_codec import MaskPrior, load_mask_prior
 from shared_protocol.coding.text_codec import TextPrior, load_text_prior
 from shared_protocol.compute import Compute
-from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.errors import CheckpointError, ConfigError, UnimicError
 from shared_protocol.tasks import Scenario
 from shared_protocol.tokenizers.text import TextTokenizer
 from shared_protocol.words.known import KnownWords
@@ -23,6 +24,8 @@ from shared_protocol.words.known import KnownWords
 if TYPE_CHECKING:
     from shared_protocol.entropy.coder import EntropyModels
     from shared_protocol.tokenizers.image import ImageTokenizer, LfqNetwork
+
+T = TypeVar("T")
 
 
 class Bundle:
@@ -89,7 +92,9 @@ class Bundle:
         Raises:
             CheckpointError: the file is no tokenizer, or one of another vocabulary.
         """
-        tokenizer = TextTokenizer.load(self.path("text_tokenizer"))
+        path = self.path("text_tokenizer")
+        with _loading(path):
+            tokenizer = TextTokenizer.load(path)
         if tokenizer.size != self.vocabulary.text_size:
             raise CheckpointError(
                 f"the text tokenizer has {tokenizer.size} ids, the bundle {self.name} needs "
@@ -106,7 +111,7 @@ class Bundle:
             CheckpointError: the file is missing, changed, or no list of words.
         """
         world = self.manifest.typing.world
-        return None if world is None else KnownWords.load(self.file(world))
+        return None if world is None else _loaded(KnownWords.load, self.file(world))
 
     @property
     def eot_id(self) -> int:
@@ -116,19 +121,33 @@ class Bundle:
     @cached_property
     def text_prior(self) -> TextPrior | None:
         """Static prior of the text coder, if the bundle has one."""
-        return load_text_prior(self.path("text_prior")) if self._has("text_prior") else None
+        if not self._has("text_prior"):
+            return None
+        prior = _loaded(load_text_prior, self.path("text_prior"))
+        if prior.size != self.vocabulary.text_size:
+            raise CheckpointError(
+                f"the text prior has {prior.size} ids, the bundle {self.name} needs "
+                f"{self.vocabulary.text_size}",
+                "use the prior that belongs to it",
+            )
+        return prior
 
     @cached_property
     def mask_prior(self) -> MaskPrior | None:
         """Static prior of the mask coder, if the bundle has one."""
-        return load_mask_prior(self.path("mask_prior")) if self._has("mask_prior") else None
+        return (
+            _loaded(load_mask_prior, self.path("mask_prior")) if self._has("mask_prior") else None
+        )
 
     @cached_property
     def entropy(self) -> EntropyModels:
         """The exact entropy models of the image tokens; may hold none."""
         from shared_protocol.entropy.coder import EntropyModels
 
-        return EntropyModels.load(self._entropy_files(), self.compute)
+        files = self._entropy_files()
+        with _loading(next(iter(files.values()), self.folder)):
+            alphabets = self.vocabulary.codebook_size, self.vocabulary.text_size
+            return EntropyModels.load(files, self.compute, alphabets)
 
     def entropy_fingerprint(self, scenario: Scenario) -> bytes | None:
         """32 bytes that name the entropy model of a scenario; None if the bundle has none."""
@@ -152,7 +171,8 @@ class Bundle:
             from shared_protocol.tokenizers.load import load_network
 
             path, kind = self.path("image_tokenizer"), self.manifest.image_tokenizer
-            network = load_network(kind, path, self.compute)
+            with _loading(path):
+                network = load_network(kind, path, self.compute)
             found = 1 << network.config.bits, network.config.stride
             if found != (size, stride):
                 raise CheckpointError(
@@ -171,6 +191,25 @@ class Bundle:
 
 def _role(scenario: Scenario) -> str:
     return f"entropy_{scenario.slug}"
+
+
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """The boundary of all that files can do to their readers: what they raise becomes ours."""
+    try:
+        yield
+    except UnimicError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"cannot read {path}: {type(error).__name__}: {str(error)[:200]}",
+            "the file is damaged, or too large for this device; install the bundle again",
+        ) from error
+
+
+def _loaded(load: Callable[[Path], T], path: Path) -> T:
+    with _loading(path):
+        return load(path)
 
 
 def _verify(path: Path, expected: str) -> None:

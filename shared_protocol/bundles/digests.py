@@ -15,12 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from shared_protocol.errors import CheckpointError
-from shared_protocol.files import write_atomically
+from shared_protocol.files import open_regular, read_regular, write_atomically
 
 CACHE_VARIABLE = "UNIMIC_CACHE"
 LARGE_BYTES = 8 * 2**20
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _NAME = "digests.json"
+_MAX_BYTES = 1 << 20
 
 
 def cache_folder() -> Path:
@@ -36,17 +37,18 @@ def digest_of(path: Path) -> str:
     """
     try:
         real = path.resolve()
-        found = real.stat()
-        if found.st_size < LARGE_BYTES:
-            return hashlib.sha256(real.read_bytes()).hexdigest()
-        stamp = f"{found.st_size} {found.st_mtime_ns}"
-        known = _known().get(str(real), "")
-        if known.startswith(f"{stamp} "):
-            return known.rpartition(" ")[2]
-        with real.open("rb") as file:
+        with open_regular(real) as file:
+            found = os.fstat(file.fileno())
+            if found.st_size < LARGE_BYTES:
+                return hashlib.sha256(file.read(LARGE_BYTES)).hexdigest()
+            stamp = f"{found.st_size} {found.st_mtime_ns}"
+            known = _known().get(str(real), "")
+            if known.startswith(f"{stamp} "):
+                return known.rpartition(" ")[2]
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}", "install again") from error
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL in a name
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"cannot read {path}: {reason}", "install again") from error
     _remember(str(real), f"{stamp} {digest}")
     return digest
 
@@ -72,8 +74,8 @@ def digest_of_weights(path: Path) -> str:
 def _known() -> dict[str, str]:
     """Path to "size time digest"; empty if there is nothing usable."""
     try:
-        content = json.loads((cache_folder() / _NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_regular(cache_folder() / _NAME, _MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
 

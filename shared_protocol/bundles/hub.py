@@ -33,6 +33,7 @@ from shared_protocol.errors import (
     TransportError,
     UnimicError,
 )
+from shared_protocol.files import checked_name
 
 Say = Callable[[str], None]
 """Told one line at a time."""
@@ -122,6 +123,10 @@ def _plan(repository: str, choose: Choose, endpoint: str | None) -> list[Remote]
 
 def _remote(repository: str, commit: str, file: Any) -> Remote:
     digest = file.lfs.sha256 if file.lfs else file.blob_id
+    try:
+        checked_name(file.rfilename)
+    except ValueError as error:
+        raise TransportError(f"the hub names a file oddly: {error}", _AGAIN) from None
     if file.size is None or not digest:
         raise TransportError(f"the hub does not describe {repository}/{file.rfilename}", _AGAIN)
     return Remote(repository, commit, file.rfilename, int(file.size), str(digest))

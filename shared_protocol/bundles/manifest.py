@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared_protocol.bundles.digests import digest_of
 from shared_protocol.errors import ConfigError
-from shared_protocol.files import write_atomically
+from shared_protocol.files import checked_name, read_regular, write_atomically
 from shared_protocol.messages import MAX_GUIDANCE, MAX_NEW_TOKENS, MAX_STEPS
 from shared_protocol.tokens import MAX_GRID
 from shared_protocol.vocabulary import Vocabulary
@@ -32,6 +33,11 @@ TYPING = "typing"
 _MAX_TEXT = 4096
 _MAX_IDS = 1 << 22
 _MAX_STRIDE = 64
+MAX_MANIFEST = 1 << 20
+_MAX_SIDE = 16 * MAX_GRID
+"""Pixels of a picture's side: what the largest grid has with the usual stride."""
+_LONGEST_NAME, _MOST_FILES = 64, 64
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _HOW = f"a bundle is 'builtin', 'show-o', 'show-o-512' or a folder with a {MANIFEST}"
 
 
@@ -82,9 +88,11 @@ class Typing:
         if self.text not in TEXTS:
             raise ValueError(f"text is {self.text!r}, not one of {TEXTS}")
         if self.world is not None:
-            _plain_name(self.world)
+            checked_name(self.world)
         if (self.world is None) != (self.sha256 is None):
             raise ValueError("a file of words and its digest come together")
+        if self.sha256 is not None and not _DIGEST.fullmatch(self.sha256):
+            raise ValueError(f"{self.sha256[:80]!r} is no digest of {self.world}")
 
     def content(self) -> dict[str, str]:
         """The field of the manifest; empty where nothing is said."""
@@ -170,11 +178,11 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, MAX_MANIFEST))
     except OSError as error:
         raise ConfigError(f"no bundle at {folder}: {error.strerror}", _HOW) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
+        raise ConfigError(f"{path} is not JSON: {error}", "install the bundle again") from error
     return manifest_from(content, str(path))
 
 
@@ -190,8 +198,9 @@ def manifest_from(content: Any, source: str = MANIFEST) -> Manifest:
     """
     try:
         return _parse(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{source} is not a bundle manifest: {error!r}") from error
+    except Exception as error:  # whatever stands in a file that claims to be one
+        told = f"{source} is not a bundle manifest: {str(error)[:200]} ({type(error).__name__})"
+        raise ConfigError(told, "install the bundle again") from error
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> Path:
@@ -228,15 +237,17 @@ def _parse(content: dict[str, Any]) -> Manifest:
     typing = Typing(**content.get(TYPING, {}))
     if typing.world in (MANIFEST, *content["sha256"]):
         raise ValueError(f"{typing.world} is another file of the bundle already")
+    for name, side in (("height", height), ("width", width)):
+        _check(f"picture {name} in pixels", side * content["stride"], 1, _MAX_SIDE)
     return Manifest(
-        name=str(content["name"]),
+        name=_bundle_name(content["name"]),
         vocabulary=vocabulary,
         grid=(height, width),
         stride=content["stride"],
         max_text_tokens=content["max_text_tokens"],
         image_tokenizer=kind,
-        files={str(role): _plain_name(file) for role, file in content["files"].items()},
-        sha256={str(file): str(digest) for file, digest in content["sha256"].items()},
+        files={str(role): checked_name(file) for role, file in content["files"].items()},
+        sha256=_digests(content["sha256"], content["files"].values()),
         defaults=Defaults(**content["defaults"]),
         canonical=canonical_json({key: content[key] for key in content if key != TYPING}),
         typing=typing,
@@ -248,7 +259,18 @@ def _check(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name} is {value!r}, not a whole number of {low}..{high}")
 
 
-def _plain_name(file: str) -> str:
-    if Path(file).name != file or file in ("", ".", "..") or "\0" in file:
-        raise ValueError(f"{file!r} is not a plain file name")
-    return file
+def _bundle_name(name: object) -> str:
+    """What a bundle calls itself; only shown, unless it is fetched."""
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        raise ValueError(f"the name is {str(name)[:80]!r}, not 1..{_LONGEST_NAME} characters")
+    return name
+
+
+def _digests(told: Mapping[str, Any], files: Iterable[str]) -> dict[str, str]:
+    digests = {checked_name(file): str(digest) for file, digest in told.items()}
+    wrong = [digest for digest in digests.values() if not _DIGEST.fullmatch(digest)]
+    lacking = [file for file in files if file not in digests]
+    if wrong or lacking or len(digests) > _MOST_FILES:
+        fault = f"no digest of {lacking[0]}" if lacking else f"{str(wrong)[:80]} for a digest"
+        raise ValueError(fault)
+    return digests

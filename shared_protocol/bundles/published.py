@@ -34,8 +34,9 @@ from shared_protocol.bundles.catalogue import (
 )
 from shared_protocol.bundles.digests import digest_of
 from shared_protocol.bundles.hub import cached_by_the_hub
-from shared_protocol.bundles.manifest import BUILTIN_FOLDER, manifest_from
+from shared_protocol.bundles.manifest import BUILTIN_FOLDER, MAX_MANIFEST, manifest_from
 from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.files import read_regular
 from shared_protocol.vocabulary import Vocabulary
 
 MASK_PRIOR = "mask_prior.msgpack"
@@ -147,9 +148,10 @@ def _as_configured(published: Published, folder: Path) -> Published:
     if not path.is_file():
         return published
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, MAX_MANIFEST))
         side = round(int(content["num_vq_tokens"]) ** 0.5)
         vocabulary = Vocabulary(int(content["llm_vocab_size"]), int(content["codebook_size"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a Show-o configuration: {error!r}") from error
+    except (OSError, ValueError, OverflowError, RecursionError, LookupError, TypeError) as error:
+        told = f"{path} is not a Show-o configuration: {str(error)[:200]}"
+        raise ConfigError(told, "fetch it again") from error
     return replace(published, side=side, vocabulary=vocabulary)

@@ -20,10 +20,12 @@ from shared_protocol.bundles.weight_files import (
     SAFE,
     SUFFIXES,
     Shape,
+    check_safe_file,
     check_shapes,
     weight_files,
 )
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import open_regular
 
 _MAPPED_BYTES = 256 * 2**20
 """After so much of it a mapped file is mapped again, or all of it would stay in memory."""
@@ -113,6 +115,7 @@ def _shapes_in(file: Path) -> dict[str, Shape]:
         raise CheckpointError(f"cannot read {file}", f"weights end in {', '.join(SUFFIXES)}")
     if file.suffix != SAFE:
         return {name: tuple(tensor.shape) for name, tensor in _read_pickle(file)}
+    check_safe_file(file)
     try:
         with safe_open(file, framework="pt") as handle:
             return {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
@@ -156,6 +159,7 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
 def _unpickled(file: Path) -> object:
     """What the file holds, by torch's reader of plain tensors; mapped where the format allows."""
     try:
+        open_regular(file).close()
         try:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # the format before torch 1.6 cannot be mapped

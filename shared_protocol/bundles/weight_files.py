@@ -6,11 +6,14 @@ It does not read tensors (see `tensor_files`), nor know networks.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import open_regular, read_regular
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -30,6 +33,62 @@ WEIGHT_NAMES = (
 SAFE, INDEX = ".safetensors", ".json"
 SUFFIXES = (SAFE, ".bin", ".pt", ".pth")
 _MAX_LISTED = 8
+_MAX_HEADER, _MAX_INDEX = 4 << 20, 16 << 20
+_MAX_TENSORS, _MAX_DIMENSIONS = 1 << 14, 8
+_BYTES = {
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
+    **dict.fromkeys(("I32", "U32", "F32"), 4),
+    **dict.fromkeys(("I64", "U64", "F64"), 8),
+}
+"""safetensors' names of types to their sizes."""
+
+
+def check_safe_file(path: Path, limit: int | None = None) -> dict[str, Any]:
+    """The header of a safetensors file, once it fits the file to the byte.
+
+    Nothing is allocated for what the header promises: its own length, the number of tensors, their
+    shapes and where they lie are bounded by the bytes that are there.
+
+    Args:
+        path: the file.
+        limit: most bytes that it may have; None = any number.
+
+    Raises:
+        CheckpointError: it is no regular file, too large, or its header makes no sense.
+    """
+    try:
+        with open_regular(path, limit) as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(_MAX_HEADER, size - 8):
+                raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+            header: dict[str, Any] = json.loads(file.read(length))
+        _check_header(header, size - 8 - length)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", "fetch it again") from error
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        told = f"cannot read {path}: its header makes no sense ({error})"
+        raise CheckpointError(told, "the file is damaged or incomplete; fetch it again") from error
+    return header
+
+
+def _check_header(header: dict[str, Any], room: int) -> None:
+    if len(header) > _MAX_TENSORS:
+        raise ValueError(f"{len(header):,} tensors")
+    for name, told in header.items():
+        if name == "__metadata__":
+            if not all(isinstance(value, str) for value in told.values()):
+                raise ValueError("metadata that is no text")
+            continue
+        shape, (start, end) = told["shape"], told["data_offsets"]
+        numbers = [*shape, start, end]
+        if len(shape) > _MAX_DIMENSIONS or not all(type(each) is int for each in numbers):
+            raise ValueError(f"{name[:80]} has the shape {str(shape)[:80]}")
+        if min(numbers) < 0 or not start <= end <= room:
+            raise ValueError(f"{name[:80]} lies at {start} to {end} of {room}")
+        if prod(shape) * _BYTES[told["dtype"]] != end - start:
+            raise ValueError(f"{name[:80]} is {told['dtype']}{shape} in {end - start} bytes")
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -62,9 +121,9 @@ def shards_of(index: Path) -> list[str]:
         CheckpointError: it cannot be read, or names something else than files beside it.
     """
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        weight_map = json.loads(read_regular(index, _MAX_INDEX))["weight_map"]
+        names = sorted(set(map(str, weight_map.values())))
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is no index of shards: {error!r}") from error
     strange = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
     if strange or not names:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from shared_protocol.coding.range_coder import RangeDecoder, RangeEncoder
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import read_regular, write_atomically
 from shared_protocol.tokens import Flags
 
 TEMPLATE = (
@@ -42,6 +43,7 @@ UNIT = 16
 MAX_COUNT = 1 << 12
 """A pattern's counts are halved beyond this."""
 _MARGIN = 2
+_MAX_FILE = 1 << 16
 
 
 class MaskMode(IntEnum):
@@ -247,7 +249,7 @@ def _pair(index: int) -> tuple[int, int]:
 def save_mask_prior(prior: MaskPrior, path: Path) -> None:
     """Write a prior as a msgpack map of two integer rows."""
     content = {"version": 1, "ones": prior.ones.tolist(), "totals": prior.totals.tolist()}
-    path.write_bytes(msgpack.packb(content))
+    write_atomically(path, msgpack.packb(content))
 
 
 def load_mask_prior(path: Path) -> MaskPrior:
@@ -256,11 +258,15 @@ def load_mask_prior(path: Path) -> MaskPrior:
     Raises:
         CheckpointError: no such file, or not a mask prior.
     """
+    remedy = "the file is damaged; install the bundle again"
     try:
-        content = msgpack.unpackb(path.read_bytes())
+        data = read_regular(path, _MAX_FILE)
+        content = msgpack.unpackb(data, max_array_len=PATTERNS, max_map_len=8, max_str_len=64)
         rows = (np.array(content[name], dtype=np.int32) for name in ("ones", "totals"))
         return MaskPrior(*rows)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a mask prior: {error!r}") from error
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", remedy) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever stands in a file that claims to be one
+        raise CheckpointError(f"{path} is not a mask prior: {str(error)[:200]}", remedy) from error

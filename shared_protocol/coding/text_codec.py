@@ -23,6 +23,7 @@ from shared_protocol.errors import (
     LimitError,
     TruncatedError,
 )
+from shared_protocol.files import read_regular, write_atomically
 from shared_protocol.tokens import Codes
 
 MAX_IDS = 4096
@@ -30,6 +31,15 @@ MAX_IDS = 4096
 MASS = 1 << 20
 """What the frequencies of one context sum to, about."""
 KEEP_UNIT_BITS = 8
+MAX_FILE = 16 << 20
+MAX_TABLES = 2
+MAX_VOCABULARY = 1 << 18
+MAX_CONTEXTS = 1 << 20
+MAX_SUCCESSORS = 1 << 20
+"""Sizes beyond which a prior's file is not read; the built-in one has a twentieth of each."""
+_MAX_LEVELS = 1 << 16
+_MAX_VALUE = 1 << 40
+"""Of one value of a row, so that no sum of them leaves 64 bits."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -96,7 +106,8 @@ class TextPrior:
         sums = [int(self.base.sum())]
         for table in self.tables:
             sums += np.add.reduceat(table.masses, table.offsets[:-1]).tolist()
-        if int(self.base.min()) < 1 or max(sums) > MASS or len(self.tables) > 2:
+        ends = 0 <= self.end_id < len(self.base)
+        if not ends or int(self.base.min()) < 1 or max(sums) > MASS or len(self.tables) > 2:
             raise CheckpointError("the text prior has frequencies that cannot be coded")
 
     @property
@@ -268,7 +279,7 @@ def read_prior(decoder: RangeDecoder, prior: TextPrior, limit: int) -> Codes:
 
 def save_text_prior(prior: TextPrior, path: Path) -> None:
     """Write a prior as a msgpack map of Brotli-packed integer rows."""
-    path.write_bytes(dump_text_prior(prior))
+    write_atomically(path, dump_text_prior(prior))
 
 
 def dump_text_prior(prior: TextPrior) -> bytes:
@@ -296,16 +307,23 @@ def load_text_prior(path: Path) -> TextPrior:
     Raises:
         CheckpointError: no such file, or not a text prior.
     """
-    import brotli
-
+    remedy = "the file is damaged; install the bundle again"
     try:
-        content = msgpack.unpackb(path.read_bytes())
-        tables = tuple(_load_table(table) for table in content["tables"])
-        return TextPrior(int(content["end"]), _unpack_row(content["base"]), tables)
+        data = read_regular(path, MAX_FILE)
+        content = msgpack.unpackb(
+            data, max_array_len=_MAX_LEVELS, max_map_len=16, max_str_len=64, max_ext_len=0
+        )
+        if len(content["tables"]) > MAX_TABLES:
+            raise ValueError(f"it has {len(content['tables'])} tables, at most {MAX_TABLES} are")
+        base = _unpack_row(content["base"], MAX_VOCABULARY)
+        tables = tuple(_load_table(table, len(base)) for table in content["tables"])
+        return TextPrior(int(content["end"]), base, tables)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, IndexError, brotli.error) as error:
-        raise CheckpointError(f"{path} is not a text prior: {error!r}") from error
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", remedy) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever stands in a file that claims to be one
+        raise CheckpointError(f"{path} is not a text prior: {str(error)[:200]}", remedy) from error
 
 
 def _steps(table: ContextTable) -> Ints:
@@ -316,19 +334,38 @@ def _steps(table: ContextTable) -> Ints:
     return steps
 
 
-def _load_table(content: dict[str, Any]) -> ContextTable:
-    counts = _unpack_row(content["counts"])
+def _load_table(content: dict[str, Any], size: int) -> ContextTable:
+    """A table of ids below `size`, its counts checked before they make anything larger."""
+    order = content["order"]
+    counts = _unpack_row(content["counts"], MAX_CONTEXTS)
+    steps = _unpack_row(content["successors"], MAX_SUCCESSORS)
+    keys = np.cumsum(_unpack_row(content["keys"], MAX_CONTEXTS))
+    keeps = _unpack_row(content["keeps"], MAX_CONTEXTS)
+    levels = np.array(content["levels"], dtype=np.int64)[
+        _unpack_row(content["masses"], MAX_SUCCESSORS)
+    ]
+    whole = type(order) is int and 1 <= order <= MAX_TABLES
+    if not whole or len({len(counts), len(keys), len(keeps)}) != 1 or not len(counts):
+        raise ValueError("its rows do not fit each other")
+    if int(counts.min()) < 1 or int(counts.sum()) != len(steps) or len(levels) != len(steps):
+        raise ValueError("its counts do not fit its rows")
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    running = np.cumsum(_unpack_row(content["successors"]))
+    running = np.cumsum(steps)
     before = np.concatenate([[0], running])[offsets[:-1]]
-    return ContextTable(
-        order=int(content["order"]),
-        keys=np.cumsum(_unpack_row(content["keys"])),
-        offsets=offsets,
-        successors=running - np.repeat(before, counts),
-        masses=np.array(content["levels"], dtype=np.int64)[_unpack_row(content["masses"])],
-        keeps=_unpack_row(content["keeps"]),
-    )
+    successors = running - np.repeat(before, counts)
+    _check_row("a successor", successors, size - 1)
+    _check_row("a mass", levels, MASS)
+    _check_row("a keep", keeps, 1 << KEEP_UNIT_BITS)
+    _check_row("a context", keys, size**order - 1)
+    if bool((np.diff(keys) <= 0).any()):
+        raise ValueError("its contexts are not in order")
+    return ContextTable(order, keys, offsets, successors, levels, keeps)
+
+
+def _check_row(name: str, values: Ints, most: int) -> None:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > most:
+        raise ValueError(f"{name} is {low if low < 0 else high}, not 0..{most}")
 
 
 def _pack_row(values: Ints) -> bytes:
@@ -340,8 +377,20 @@ def _pack_row(values: Ints) -> bytes:
     return packed
 
 
-def _unpack_row(data: bytes) -> Ints:
+def _unpack_row(data: bytes, most: int) -> Ints:
+    """The values of a row, up to `most`; a longer one is not unpacked any further."""
     import brotli
 
-    planes = np.frombuffer(brotli.decompress(data), dtype=np.uint8).reshape(8, -1)
-    return np.ascontiguousarray(planes.T).view("<u8").reshape(-1).astype(np.int64)
+    unpacker, plain = brotli.Decompressor(), b""
+    try:
+        # It stops at the end of a block beyond the limit, which has no more than 16 MB.
+        plain = unpacker.process(data, output_buffer_limit=8 * most + 1)
+    except brotli.error as error:
+        raise ValueError("a row is no Brotli stream") from error
+    if len(plain) > 8 * most or not unpacker.is_finished():
+        raise ValueError(f"a row has over {most:,} values, or is cut short")
+    planes = np.frombuffer(plain, dtype=np.uint8).reshape(8, -1)
+    values = np.ascontiguousarray(planes.T).view("<u8").reshape(-1)
+    if values.size and int(values.max()) > _MAX_VALUE:
+        raise ValueError(f"a row holds {int(values.max())}")
+    return values.astype(np.int64)

@@ -6,7 +6,6 @@ It does not know training data or scenarios; calibration batches are handed in.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shared_protocol.bundles.weight_files import check_safe_file
 from shared_protocol.entropy.config import (
     ACTIVATION_MAX,
     ATTENTION_SUM,
@@ -27,6 +27,7 @@ from shared_protocol.entropy.config import (
 from shared_protocol.entropy.tables import exp_table, gelu_table
 from shared_protocol.entropy.weights import Array, ExactWeights, certificates
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from shared_protocol.entropy.model import Batch, EntropyModel
 
 FORMAT = "unimic-entropy-1"
+MAX_FILE = 24 << 20
+"""Of a file of entropy models; the built-in one has 3 MB."""
 KEPT_SHARE = 0.9999
 """Share of activations that a scale keeps unclipped; the rest is clamped."""
 RESIDUAL_HEADROOM = 2.0
@@ -53,9 +56,7 @@ def save(weights: ExactWeights, path: Path) -> None:
         "certificates": json.dumps(bounds, sort_keys=True),
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.arrays.items()}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(_ordered(to_bytes(arrays, metadata)))
-    part.replace(path)
+    write_atomically(path, _ordered(to_bytes(arrays, metadata)))
 
 
 def _ordered(data: bytes) -> bytes:
@@ -76,15 +77,26 @@ def load(path: Path) -> ExactWeights:
     """
     from safetensors import SafetensorError, safe_open
 
+    check_safe_file(path, MAX_FILE)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                told = f"{path.name} is not in format {FORMAT}"
+                raise CheckpointError(told, "export the weights again")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read entropy weights {path.name}: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path.name} is not in format {FORMAT}", "export the weights again")
-    return ExactWeights(EntropyConfig.from_json(metadata.get("config", "")), arrays)
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
+        told = f"cannot read entropy weights {path.name}: {error}"
+        raise CheckpointError(told, "fetch the bundle again") from error
+    try:
+        return ExactWeights(EntropyConfig.from_json(metadata.get("config", "")), arrays)
+    except CheckpointError:
+        raise
+    except Exception as error:  # bounds of numbers that no export writes
+        told = f"cannot read entropy weights {path.name}: {str(error)[:200]}"
+        raise CheckpointError(told, "fetch the bundle again") from error
 
 
 def quantise(model: EntropyModel, batches: Sequence[Batch]) -> ExactWeights:

@@ -39,17 +39,27 @@ class EntropyModels:
     Args:
         paths: scenario to weights file.
         compute: what computes; the bytes do not depend on it.
+        alphabets: numbers of image codes and of text ids that a file must be for; None = any.
     """
 
-    def __init__(self, paths: Mapping[Scenario, Path], compute: Compute = Compute.AUTO) -> None:
+    def __init__(
+        self,
+        paths: Mapping[Scenario, Path],
+        compute: Compute = Compute.AUTO,
+        alphabets: tuple[int, int] | None = None,
+    ) -> None:
         self._paths = {Scenario(scenario): Path(path) for scenario, path in paths.items()}
         self._compute = compute
+        self._alphabets = alphabets
         self._engines: dict[Path, Engine] = {}
         self._lock = threading.Lock()
 
     @classmethod
     def load(
-        cls, paths: Mapping[Scenario, Path | str], compute: Compute = Compute.AUTO
+        cls,
+        paths: Mapping[Scenario, Path | str],
+        compute: Compute = Compute.AUTO,
+        alphabets: tuple[int, int] | None = None,
     ) -> EntropyModels:
         """Models for the given files; missing files are reported at once, contents on first use.
 
@@ -59,7 +69,7 @@ class EntropyModels:
         for path in paths.values():
             if not Path(path).is_file():
                 raise CheckpointError(f"no entropy weights at {Path(path).name}")
-        return cls({scenario: Path(path) for scenario, path in paths.items()}, compute)
+        return cls({s: Path(path) for s, path in paths.items()}, compute, alphabets)
 
     @property
     def paths(self) -> dict[Scenario, Path]:
@@ -163,7 +173,7 @@ class EntropyModels:
         path = self._paths[scenario]
         with self._lock:
             if path not in self._engines:
-                self._engines[path] = _engine(path, self._compute)
+                self._engines[path] = _engine(path, self._compute, self._alphabets)
             return self._engines[path]
 
     def _intervals(
@@ -175,11 +185,18 @@ class EntropyModels:
         return engine.intervals(_plans(scenario, contexts, engine.config), codes)
 
 
-def _engine(path: Path, compute: Compute) -> Engine:
+def _engine(path: Path, compute: Compute, alphabets: tuple[int, int] | None) -> Engine:
     from shared_protocol.entropy.checkpoint import load
     from shared_protocol.entropy.engine import Engine
 
     weights = load(path)
+    found = weights.config.codebook_size, weights.config.text_size
+    if alphabets is not None and found != alphabets:
+        raise CheckpointError(
+            f"{path} has models of {found[0]} image codes and {found[1]} text ids, the bundle "
+            f"needs {alphabets[0]} and {alphabets[1]}",
+            "use the models that belong to it",
+        )
     if compute in (Compute.TORCH, Compute.CUDA):
         from shared_protocol.entropy.exact_torch import TorchModel
 

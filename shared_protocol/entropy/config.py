@@ -44,6 +44,9 @@ SLOTS = 9
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 """(row, column) offsets of slots 1..8."""
 
+MAX_SIZE, MAX_TEXT_SIZE, MAX_LAYERS = 1 << 13, 1 << 22, 24
+"""Of one number of a config, of its text ids, and of its layers, each of which keeps all keys."""
+
 KIND_TEXT = 0
 KIND_HOLE = 1
 KIND_KNOWN = 2
@@ -88,8 +91,11 @@ class EntropyConfig:
     side: int = 32
 
     def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 1:
-            raise CheckpointError(f"an entropy model needs sizes of at least 1, got {self}")
+        for name, size in asdict(self).items():
+            most = {"text_size": MAX_TEXT_SIZE, "layers": MAX_LAYERS}.get(name, MAX_SIZE)
+            if type(size) is not int or not 1 <= size <= most:
+                fault = f"the {name} of an entropy model is {str(size)[:40]}"
+                raise CheckpointError(fault, f"use a whole number of 1 to {most:,}")
         if self.width % self.heads:
             raise CheckpointError(f"{self.heads} heads do not divide a width of {self.width}")
         if MAX_GRID**2 + self.text_limit > MAX_KEYS:
@@ -150,6 +156,8 @@ class EntropyConfig:
         """
         try:
             values = json.loads(text)
-            return cls(**{str(name): int(value) for name, value in values.items()})
-        except (TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"not an entropy model's config: {error}") from error
+            return cls(**{str(name): value for name, value in values.items()})
+        except (TypeError, ValueError, RecursionError, AttributeError) as error:
+            raise CheckpointError(
+                f"not an entropy model's config: {str(error)[:200]}", "fetch the file again"
+            ) from error

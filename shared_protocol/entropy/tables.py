@@ -45,5 +45,7 @@ def _gelu(x: float) -> float:
 
 def check_exp_table(table: IntTable, top: int) -> bool:
     """Whether `table` starts at `top`, never rises, and ends in its only 0."""
+    if table.ndim != 1 or not len(table):
+        return False
     falls = bool((np.diff(table.astype(np.int64)) <= 0).all())
-    return table.ndim == 1 and int(table[0]) == top and falls and int((table == 0).sum()) == 1
+    return int(table[0]) == top and falls and int((table == 0).sum()) == 1

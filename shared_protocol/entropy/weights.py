@@ -159,7 +159,9 @@ _MATRICES = ("qkv", "out", "up", "down", "join", "text_join", "high", "low_in", 
 
 
 def _matrix_bound(weights: ExactWeights, name: str) -> Array:
-    rows = np.abs(weights[f"{name}.weight"].astype(np.int64)).sum(-1) * ACTIVATION_MAX
+    # As int16, which int8 fits: a large file would take eight times its size as int64.
+    rows = np.abs(weights[f"{name}.weight"].astype(np.int16)).sum(-1, dtype=np.int64)
+    rows = rows * ACTIVATION_MAX
     if f"{name}.bias" in weights.arrays:
         rows = rows + np.abs(weights[f"{name}.bias"].astype(np.int64))
     if name == "low_in":
@@ -168,7 +170,8 @@ def _matrix_bound(weights: ExactWeights, name: str) -> Array:
 
 
 def _range(name: str, array: Array) -> Certificate:
-    return Certificate(f"{name} entry", float(np.abs(array.astype(np.int64)).max()), 128)
+    largest = max(int(array.max(initial=0)), -int(array.min(initial=0)))
+    return Certificate(f"{name} entry", float(largest), 128)
 
 
 def _largest(array: Array) -> float:

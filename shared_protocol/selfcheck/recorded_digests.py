@@ -20,6 +20,7 @@ from typing import Any
 from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.entropy.coder import EntropyModels
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import write_atomically
 from shared_protocol.selfcheck.battery import CHUNK, battery, digest
 from shared_protocol.selfcheck.probes import probe
 from shared_protocol.tasks import Scenario
@@ -48,7 +49,7 @@ def selfcheck_digest(models: EntropyModels) -> str:
 def write_digests(models: EntropyModels, folder: Path) -> Path:
     """Record the digests of shipped weights beside them."""
     path = folder / DIGESTS_FILE
-    path.write_text(json.dumps(selfcheck_digests(models), indent=2, sort_keys=True) + "\n")
+    write_atomically(path, json.dumps(selfcheck_digests(models), indent=2, sort_keys=True) + "\n")
     return path
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from shared_protocol.coding.image_codec import nothing_known
 from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.files import write_atomically
 from shared_protocol.message.parts import CodecBundle
 from shared_protocol.selfcheck import witness
 from shared_protocol.tasks import Scenario
@@ -77,9 +78,7 @@ class Progress:
         """`count` messages of `scenario` are done."""
         self.done[scenario.name] = count
         if self._path is not None:
-            part = self._path.with_name(f"{self._path.name}.part")
-            part.write_text(json.dumps({"run": self._run, "done": self.done}), encoding="utf-8")
-            part.replace(self._path)
+            write_atomically(self._path, json.dumps({"run": self._run, "done": self.done}))
 
 
 def run_scenario(trials: Trials, scenario: Scenario, count: int, progress: Progress) -> list[str]:

@@ -28,10 +28,12 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from shared_protocol.bundles.weight_files import check_safe_file, check_shapes
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import write_atomically
 from shared_protocol.tokenizers.sizes import (
     COMPACT_FORMAT,
     PIXEL_CHANNELS,
@@ -212,9 +214,7 @@ def save_compact(tokenizer: CompactTokenizer, path: Path, notes: dict[str, str])
     """
     metadata = {"format": COMPACT_FORMAT, "config": json.dumps(asdict(tokenizer.config)), **notes}
     weights = {k: v.detach().half().contiguous().cpu() for k, v in tokenizer.state_dict().items()}
-    temporary = path.with_suffix(".partial")
-    save_file(weights, temporary, metadata)
-    temporary.replace(path)
+    write_atomically(path, to_bytes(weights, metadata))
 
 
 def load_compact(path: Path) -> CompactTokenizer:
@@ -229,8 +229,8 @@ def load_compact(path: Path) -> CompactTokenizer:
     Raises:
         CheckpointError: the file holds something else.
     """
+    metadata = check_safe_file(path).get("__metadata__") or {}
     with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
         if metadata.get("format") != COMPACT_FORMAT:
             found = metadata.get("format")
             raise CheckpointError(
@@ -238,8 +238,12 @@ def load_compact(path: Path) -> CompactTokenizer:
                 "name a compact tokenizer's file",
             )
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    tokenizer = CompactTokenizer(config_from_json(metadata["config"]))
-    tokenizer.load_state_dict(weights)
+    # No memory until the weights are known to fit: a config may claim any sizes.
+    with torch.device("meta"):
+        tokenizer = CompactTokenizer(config_from_json(metadata.get("config", "")))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tokenizer.state_dict().items()}
+    check_shapes(shapes, {name: tuple(found.shape) for name, found in weights.items()}, [path])
+    tokenizer.load_state_dict(weights, assign=True)
     return tokenizer.eval().requires_grad_(False)
 
 

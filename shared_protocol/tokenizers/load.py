@@ -7,7 +7,6 @@ anything is computed, by walking through the network with numbers of channels in
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shared_protocol.bundles.weight_files import SAFE, Shape, check_shapes
+from shared_protocol.bundles.weight_files import SAFE, Shape, check_safe_file, check_shapes
 from shared_protocol.compute import Compute
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.tokenizers import networks
@@ -72,7 +71,7 @@ def _compact_config(
             f"{path}: format {found!r}, expected {COMPACT_FORMAT!r}",
             "name a compact tokenizer's file",
         )
-    return config_from_json(metadata["config"])
+    return config_from_json(metadata.get("config", ""))
 
 
 def _magvitv2_config(
@@ -202,6 +201,7 @@ class WeightFile:
         from safetensors import SafetensorError, safe_open
 
         self.path = path
+        header = check_safe_file(path)
         try:
             file: Any = safe_open(path, framework="numpy")
             self.metadata: dict[str, str] = file.metadata() or {}
@@ -211,8 +211,13 @@ class WeightFile:
             raise CheckpointError(
                 f"cannot read {path}: {error}", "the file is damaged or incomplete; fetch it again"
             ) from error
+        if any(0 in shape for shape in self.shapes.values()):
+            raise CheckpointError(f"{path} has tensors without any numbers", "fetch it again")
         self._file = file
-        self._places: dict[str, int] | None = None
+        self._starts = {name: header[name]["data_offsets"][0] for name in names}
+        self._data = path.stat().st_size - max(
+            (header[name]["data_offsets"][1] for name in names), default=0
+        )
 
     def stored(self, name: str) -> npt.NDArray[Any]:
         """An array as it is stored, in memory of its own.
@@ -226,16 +231,8 @@ class WeightFile:
 
     def mapped(self, name: str) -> npt.NDArray[Any]:
         """An array as it is stored, in the file itself: memory is taken as parts are read."""
-        if self._places is None:
-            with self.path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header: dict[str, Any] = json.loads(file.read(length))
-            starts = {
-                key: value["data_offsets"][0] for key, value in header.items() if key in self.shapes
-            }
-            self._places = {key: 8 + length + start for key, start in starts.items()}
-        kind = self.stored_type(name)
-        return np.memmap(self.path, kind, "r", self._places[name], self.shapes[name])
+        place = self._data + self._starts[name]
+        return np.memmap(self.path, self.stored_type(name), "r", place, self.shapes[name])
 
     def stored_type(self, name: str) -> np.dtype[Any]:
         """The type of an array as it is stored; raises as `stored` does."""

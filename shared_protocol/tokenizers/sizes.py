@@ -16,6 +16,9 @@ from shared_protocol.errors import CheckpointError
 COMPACT_FORMAT = "unimic-compact-tokenizer-1"
 STEM = 4  # pixels per side of a stem cell
 PIXEL_CHANNELS = 3 * STEM * STEM
+_LEVELS, _WIDEST, _MOST_BITS = 3, 4096, 20
+_MOST = 64
+"""More residual blocks than any level has."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class CompactConfig:
     encoder_blocks: tuple[int, int, int] = (2, 2, 2)
     decoder_channels: tuple[int, int, int] = (80, 128, 192)
     decoder_blocks: tuple[int, int, int] = (2, 2, 2)
+
+    def __post_init__(self) -> None:
+        """Raise `CheckpointError` for sizes that no such network has."""
+        _check_sizes("bits", (self.bits,), _MOST_BITS)
+        for name in ("encoder_channels", "decoder_channels"):
+            _check_sizes(name, getattr(self, name), _WIDEST, _LEVELS)
+        for name in ("encoder_blocks", "decoder_blocks"):
+            _check_sizes(name, getattr(self, name), _MOST, _LEVELS)
 
     @property
     def stride(self) -> int:
@@ -80,10 +91,19 @@ class MagvitV2Config:
 
 
 def config_from_json(text: str) -> CompactConfig:
-    """The config that `save_compact` put in the metadata."""
-    entries = json.loads(text).items()
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entries}
-    return CompactConfig(**fields)
+    """The config that `save_compact` put in the metadata.
+
+    Raises:
+        CheckpointError: it is none, or its sizes are those of no such network.
+    """
+    try:
+        entries = json.loads(text).items()
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entries}
+        return CompactConfig(**fields)
+    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"not an image tokenizer's config: {error}", "fetch the file again"
+        ) from error
 
 
 def coder_config(ch: int, ch_mult: Sequence[int], num_res_blocks: Sequence[int]) -> CoderConfig:
@@ -110,8 +130,11 @@ def config_of(shapes: Mapping[str, Shape]) -> MagvitV2Config:
         ) from error
 
 
-_MOST = 64
-"""More residual blocks than any level has."""
+def _check_sizes(name: str, sizes: Any, most: int, count: int = 1) -> None:
+    whole = isinstance(sizes, tuple) and len(sizes) == count
+    if not whole or not all(type(size) is int and 1 <= size <= most for size in sizes):
+        told = f"an image tokenizer's {name} is {str(sizes)[:80]}"
+        raise CheckpointError(told, f"use {count} whole numbers of 1 to {most:,}")
 
 
 def _coder_config_of(shapes: Mapping[str, Shape], levels: str, width: int) -> CoderConfig:

@@ -5,13 +5,22 @@ It does not know special tokens of the unified vocabulary, models, nor how ids t
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from shared_protocol.errors import CheckpointError, ConfigError, PromptError
+from shared_protocol.files import read_regular
 from shared_protocol.tokens import TextTokens
 
 END_OF_TEXT = "<|endoftext|>"
+MAX_BYTES = 8 << 20
+"""Of a tokenizer's file; Phi's has 2 MB."""
+_LONGEST_PIECE = 256
+"""Characters of the longest id; Phi has one of 128 spaces or so."""
+_SPLITTERS = ("Sequence", "Split", "ByteLevel", "Digits")
 
 
 class TextTokenizer:
@@ -47,13 +56,19 @@ class TextTokenizer:
         """
         from tokenizers import Tokenizer
 
+        remedy = "use the tokenizer that belongs to the bundle, or fetch it again"
         try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            text = read_regular(path, MAX_BYTES).decode()
+            _check_kind(json.loads(text))
+            with _no_panics():
+                return cls(Tokenizer.from_str(text))
         except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-        except Exception as error:
-            raise CheckpointError(f"{path} is not a tokenizer: {error}") from error
-        return cls(tokenizer)
+            raise CheckpointError(f"cannot read {path}: {error.strerror}", remedy) from error
+        except ConfigError:
+            raise
+        except Exception as error:  # the library's errors have no base of their own
+            told = f"{path} is not a tokenizer: {str(error)[:200]}"
+            raise CheckpointError(told, remedy) from error
 
     @property
     def eot_id(self) -> int:
@@ -78,7 +93,8 @@ class TextTokenizer:
                 f"the text has a lone surrogate at position {error.start}",
                 "send valid Unicode text",
             ) from error
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        with _no_panics():
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return TextTokens(ids, self._size)
 
     def decode(self, tokens: TextTokens) -> str:
@@ -87,4 +103,41 @@ class TextTokenizer:
         Ids that do not form whole UTF-8 characters, which `encode` never gives but a model may,
         show as U+FFFD.
         """
-        return str(self._tokenizer.decode(tokens.ids.tolist(), skip_special_tokens=True))
+        with _no_panics():
+            return str(self._tokenizer.decode(tokens.ids.tolist(), skip_special_tokens=True))
+
+
+def _check_kind(told: Any) -> None:
+    """Raise `CheckpointError` unless a file is a byte-level BPE, the one kind that bundles hold.
+
+    Others can do anything with a text: a normalizer that replaces each character by a million is a
+    few bytes of JSON, and so is an id that stands for a megabyte.
+    """
+    kind, splitter = told["model"].get("type"), told.get("pre_tokenizer")
+    given = told.get("normalizer") or (told.get("decoder") or {}).get("type") not in (
+        None,
+        "ByteLevel",
+    )
+    fits = kind in (None, "BPE") and not given
+    for each in [splitter, *((splitter or {}).get("pretokenizers") or [])]:
+        fits = fits and (each is None or each["type"] in _SPLITTERS)
+    pieces = [*told["model"].get("vocab", ()), *(t["content"] for t in told["added_tokens"])]
+    fits = fits and max(map(len, pieces), default=0) <= _LONGEST_PIECE
+    if not fits:
+        raise CheckpointError(
+            "the text tokenizer is no byte-level BPE without a normalizer",
+            "use the tokenizer that belongs to the bundle",
+        )
+
+
+@contextmanager
+def _no_panics() -> Iterator[None]:
+    """A panic of the library, which is no `Exception`, becomes one of our errors."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(
+            f"the text tokenizer is broken: {str(error)[:200]}", "fetch the bundle again"
+        ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shared_protocol.errors import CheckpointError
+from shared_protocol.files import read_regular
 from shared_protocol.words.everyday import ADJECTIVES, OTHERS
 from shared_protocol.words.plain import plain_prompt
 
@@ -74,9 +75,7 @@ class KnownWords:
             CheckpointError: it cannot be read, or holds something else.
         """
         try:
-            if path.stat().st_size > MOST_BYTES:
-                raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
-            told = json.loads(path.read_text(encoding="utf-8"))
+            told = json.loads(read_regular(path, MOST_BYTES))
             words, phrases = told["words"], told["phrases"]
             said = [*words, *phrases, *phrases.values()]
             if type(words) is not list or not all(isinstance(word, str) for word in said):

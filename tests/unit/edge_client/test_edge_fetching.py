@@ -51,10 +51,12 @@ class Server:
             body = body[: self.cuts.pop(0)]
         return _streamed(body, 206 if start else 200)
 
-    def fetch(self, on_step: Callable[[int, int], None] | None = None) -> Any:
+    def fetch(
+        self, on_step: Callable[[int, int], None] | None = None, replace: bool = False
+    ) -> Any:
         transport = httpx.MockTransport(self.answer)
         with HttpTransport("http://test", handler=transport, sleep=lambda seconds: None) as source:
-            return fetch_from_server(source, on_step)
+            return fetch_from_server(source, on_step, replace)
 
 
 def _streamed(body: bytes, status: int = 200) -> httpx.Response:
@@ -108,7 +110,8 @@ def test_what_a_server_says_of_typed_text_comes_along() -> None:
         ({"world": "../x", "sha256": "aa"}, TransportError),
         ({"world": ".hidden", "sha256": "aa"}, TransportError),
         ({"world": "none.json", "sha256": "aa"}, TransportError),
-        ({"world": "world.json", "sha256": "aa"}, CheckpointError),
+        ({"world": "world.json", "sha256": "aa"}, TransportError),
+        ({"world": "world.json", "sha256": "aa" * 32}, CheckpointError),
     ],
 )
 def test_what_makes_no_sense_of_typed_text_is_refused(
@@ -128,26 +131,83 @@ def test_a_bundle_that_is_here_costs_nothing() -> None:
     assert again.fetch().received == 0
 
 
-def test_a_newer_bundle_takes_the_place_of_the_older(cache: Path) -> None:
+def test_a_newer_bundle_gets_a_name_of_its_own_and_the_older_stays(cache: Path) -> None:
     Server().fetch()
     newer = Server({**CONTENT, "max_text_tokens": 31})
-    assert newer.fetch().received > 0
+    fetched = newer.fetch()
+    assert fetched.name == f"theirs-{newer.fingerprint[:8]}"
+    assert (fetched.received > 0, fetched.called) == (True, "theirs")
+    assert load_bundle("theirs").max_text_tokens == 30
+    assert load_bundle(fetched.name).max_text_tokens == 31
+    assert newer.fetch().received == 0
+
+
+def test_a_newer_bundle_takes_the_place_of_the_older_if_the_user_says_so(cache: Path) -> None:
+    Server().fetch()
+    newer = Server({**CONTENT, "max_text_tokens": 31})
+    assert newer.fetch(replace=True).name == "theirs"
     assert load_bundle("theirs").max_text_tokens == 31
+    assert [path.name for path in cache.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("name", ["show-o", "show-o-512", "builtin"])
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_server_never_takes_the_name_of_a_published_bundle(
+    name: str, replace: bool, cache: Path
+) -> None:
+    server = Server({**CONTENT, "name": name})
+    assert server.fetch(replace=replace).name == f"{name}-{server.fingerprint[:8]}"
+    assert [path.name for path in cache.iterdir()] == [f"{name}-{server.fingerprint[:8]}"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_is_called_like_a_servers_bundle_is_left_alone(kind: str, cache: Path) -> None:
+    mine = cache / "theirs"
+    elsewhere = cache.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("mine")
+    cache.mkdir()
+    if kind == "folder":
+        mine.mkdir()
+        (mine / "thesis.txt").write_text("mine")
+    elif kind == "file":
+        mine.write_text("mine")
+    else:
+        mine.symlink_to(elsewhere)
+    server = Server()
+    assert server.fetch().name == f"theirs-{server.fingerprint[:8]}"
+    assert (mine if kind == "file" else mine / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nul", "COM1.x", "a" * 65, "a/b", "..", ".x", "a\0", "a\x1b[31m", "a\u202eb", "x.", "", "a\n"],
+)
+def test_a_name_that_no_folder_should_have_is_refused(name: str, cache: Path) -> None:
+    server = Server()
+    server.info["bundle"] = name
+    with pytest.raises(TransportError, match="names no bundle"):
+        server.fetch()
+    assert not cache.exists()
 
 
 def test_files_that_another_variant_has_here_are_not_fetched_again() -> None:
     Server().fetch()
     newer = Server({**CONTENT, "max_text_tokens": 31})
-    assert newer.fetch().received == len(newer.manifest)
+    fetched = newer.fetch()
+    assert fetched.received == len(newer.manifest)
     assert newer.ranges == []
-    assert load_bundle("theirs").file("text.json").read_bytes() == WORDS
+    assert load_bundle(fetched.name).file("text.json").read_bytes() == WORDS
 
 
 def test_files_that_were_damaged_here_are_fetched_again(cache: Path) -> None:
     Server().fetch()
     (cache / "theirs" / "text.json").write_bytes(WORDS[::-1])
     newer = Server({**CONTENT, "max_text_tokens": 31})
-    assert newer.fetch().received == len(newer.manifest) + len(WORDS)
+    fetched = newer.fetch()
+    assert fetched.received == len(newer.manifest) + len(WORDS)
+    assert load_bundle(fetched.name).file("text.json").read_bytes() == WORDS
+    assert Server().fetch().name == "theirs"
     assert load_bundle("theirs").file("text.json").read_bytes() == WORDS
 
 

@@ -149,10 +149,11 @@ TABLE = [
           why="drawing it would need a program of its own"),
     boxed("page.html.jpg", None, says=("web page", "download the picture itself"),
           why="there is no picture in it"),
-    boxed("png_100_megapixels.png", None, says=("10000x10000", "24,500,000", "--native"),
+    boxed("png_100_megapixels.png", None, says=("10000x10000", "full size in 450 MiB", "--native"),
           why="an edit of it would take 1.7 GB"),
     Case(("png_100_megapixels.png",), ("vqa", "png_100_megapixels.png", "what?"),
-         says=("10000x10000", "40,000,000"), why="PNG cannot be read at a part of its size"),
+         says=("10000x10000", "of such a PNG picture", "450 MiB"),
+         why="PNG cannot be read at a part of its size"),
     Case(("prompt_long.txt",), ("t2i", (CASES / "prompt_long.txt").read_text()),
          says=("the prompt has 1200 tokens, at most 40 fit",), why="the model takes no more"),
 ]  # fmt: skip

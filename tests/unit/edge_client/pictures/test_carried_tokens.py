@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +90,14 @@ def test_the_chunk_is_private_ancillary_and_unsafe_to_copy(tmp_path) -> None:
     saved(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     assert [bool(letter & 0x20) for letter in CHUNK] == [True, True, False, False]
-    assert find_chunk(data) is not None
+    assert find_chunk(BytesIO(data)) is not None
     with Image.open(tmp_path / "a.png") as image:
         image.verify()
 
 
 def edited(path: Path) -> None:
     """A program that changes a pixel and copies the chunk all the same."""
-    chunk = find_chunk(path.read_bytes())
+    chunk = find_chunk(BytesIO(path.read_bytes()))
     with Image.open(path) as image:
         pixels = np.array(image)
     pixels[3, 3] ^= 1
@@ -120,7 +121,7 @@ def test_a_file_beside_belongs_to_its_picture_only(tmp_path) -> None:
 def test_a_damaged_chunk_is_left_out(tmp_path, place) -> None:
     saved(tmp_path / "a.png")
     beside(tmp_path / "a.png").unlink()
-    chunk = bytearray(find_chunk((tmp_path / "a.png").read_bytes()) or b"")
+    chunk = bytearray(find_chunk(BytesIO((tmp_path / "a.png").read_bytes())) or b"")
     chunk[place] ^= 0x10
     pixels = Tokenizer().detokenize(tokens())
     save_picture(tmp_path / "a.png", pixels, bytes(chunk))
@@ -131,11 +132,11 @@ def test_a_chunk_with_a_wrong_sum_or_cut_short_is_left_out(tmp_path) -> None:
     saved(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     place = data.index(CHUNK)
-    assert find_chunk(data[: place + 20]) is None
+    assert find_chunk(BytesIO(data[: place + 20])) is None
     wrong = data[: place + 12] + bytes([data[place + 12] ^ 1]) + data[place + 13 :]
-    assert find_chunk(wrong) is None
+    assert find_chunk(BytesIO(wrong)) is None
     huge = data[: place - 4] + b"\xff\xff\xff\xff" + data[place:]
-    assert find_chunk(huge) is None
+    assert find_chunk(BytesIO(huge)) is None
     assert zlib.crc32(b"") == 0
 
 
@@ -150,5 +151,5 @@ def test_without_tokens_nothing_is_left_in_the_picture_or_beside_it(tmp_path) ->
     path = tmp_path / "a.png"
     saved = save_source(destination(path, path), of_tokens(tokens(), BUNDLE, "a"), tokens=False)
     assert (saved.path, saved.tokens) == (path, None)
-    assert find_chunk((tmp_path / "a.png").read_bytes()) is None
+    assert find_chunk(BytesIO((tmp_path / "a.png").read_bytes())) is None
     assert not beside(tmp_path / "a.png").exists()

@@ -1,6 +1,8 @@
 """The bundle manifest: read, checked against the files, and fingerprinted."""
 
+import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,21 @@ def test_broken_manifest_is_refused(folder: Path, change: dict[str, Any]) -> Non
         ({"stride": True}, "stride is True"),
         ({"max_text_tokens": -1}, "max_text_tokens is -1"),
         ({"vocabulary": {"text_size": 2**40, "codebook_size": 8192}}, "number of ids"),
+        ({"grid": [64, 16], "stride": 64}, "picture height in pixels is 4096"),
+        ({"name": "red\x1b[31m"}, "the name is"),
+        ({"name": "n" * 65}, "the name is"),
+        ({"name": 7}, "the name is"),
         ({"files": {"text_tokenizer": "a\0b"}}, "not a plain file name"),
+        ({"files": {"text_tokenizer": "nul.json"}}, "not a plain file name"),
+        ({"files": {"text_tokenizer": "..\\text.json"}}, "not a plain file name"),
+        ({"files": {"text_tokenizer": "\u202etxt.json"}}, "not a plain file name"),
+        ({"files": {"text_tokenizer": ".profile"}}, "not a plain file name"),
+        ({"files": {"text_tokenizer": "t" * 300}}, "is no name of up to 128"),
+        ({"files": {"text_tokenizer": "other.json"}}, "no digest of other.json"),
+        ({"sha256": {"text.json": "aa"}}, "for a digest"),
+        ({"typing": {"text": "plain", "world": "w.json", "sha256": "aa"}}, "is no digest"),
+        ({"vocabulary": {"text_size": 2**64, "codebook_size": 8192}}, "number of ids"),
+        ({"defaults": {"steps": 8, "guidance": "1", "max_new_tokens": 16}}, "TypeError"),
         ({"defaults": {"steps": 0, "guidance": 1.5, "max_new_tokens": 16}}, "steps is 0"),
         ({"defaults": {"steps": 8, "guidance": float("nan"), "max_new_tokens": 16}}, "guidance"),
         ({"defaults": {"steps": 8, "guidance": 1e9, "max_new_tokens": 16}}, "guidance"),
@@ -105,9 +121,22 @@ def test_broken_manifest_is_refused(folder: Path, change: dict[str, Any]) -> Non
 def test_a_manifest_with_a_value_out_of_range_is_refused(
     folder: Path, change: dict[str, Any], said: str
 ) -> None:
-    (folder / MANIFEST).write_text(json.dumps({**manifest_content(**change), "sha256": {}}))
+    content = {"sha256": {"text.json": "aa" * 32}, **manifest_content(**change)}
+    (folder / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=said):
         read_manifest(folder)
+
+
+def test_nesting_that_json_can_read_and_not_write_is_refused(folder: Path) -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    text = json.dumps({**manifest_content(sha256={"text.json": "aa" * 32}), "more": "HERE"})
+    nested = "[" * 20_000 + "]" * 20_000
+    for inner in (json.dumps(deep), nested):
+        (folder / MANIFEST).write_text(text.replace('"HERE"', inner))
+        with suppress(ConfigError):
+            read_manifest(folder)
 
 
 def test_deeply_nested_json_is_refused(folder: Path) -> None:
@@ -117,17 +146,18 @@ def test_deeply_nested_json_is_refused(folder: Path) -> None:
 
 
 def test_the_tokenizers_fingerprint_hangs_on_what_gives_codes_their_meaning_alone() -> None:
-    def fingerprint(digest: str = "aa", **changes: Any) -> bytes:
+    def fingerprint(digest: str = "aa" * 32, **changes: Any) -> bytes:
         files = {"image_tokenizer": "i", "text_tokenizer": "t", "entropy_generic": "e"}
         content = manifest_content(files=files, **changes)
-        digests = {"i": digest, "t": changes.get("name", "t"), "e": changes.get("name", "e")}
+        other = hashlib.sha256(changes.get("name", "").encode()).hexdigest()
+        digests = {"i": digest, "t": other, "e": other}
         return manifest_from({**content, "sha256": digests}).tokenizer_fingerprint
 
     first = fingerprint()
     assert fingerprint(name="another name, text tokenizer and entropy models") == first
     assert fingerprint(grid=[8, 8], max_text_tokens=9) == first
     others = {
-        fingerprint("bb"),
+        fingerprint("bb" * 32),
         fingerprint(stride=8),
         fingerprint(image_tokenizer="magvitv2"),
         fingerprint(vocabulary={"text_size": 300, "codebook_size": 4096}),
