@@ -15,7 +15,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_client.gateway.problems import Problem, RefusedError, problem_of
+from edge_client.gateway.problems import Problem, problem_of
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.following import GONE, ClientGoneError
 from edge_client.gateway.requests.pictures import OWN_PICTURE
 from edge_client.gateway.settings import MEBIBYTE, GatewaySettings

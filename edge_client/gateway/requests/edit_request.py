@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.fields import Fields
 from edge_client.gateway.requests.picture_wish import PictureWish, read_wish, unknown_warnings
 from edge_client.gateway.requests.pictures import PictureReader

@@ -112,6 +112,18 @@ def test_a_picture_may_be_transparent_itself(live: LiveGateway) -> None:
     assert request.mask.count == 1
 
 
+def test_no_hole_is_left_where_a_picture_was_transparent_itself(live: LiveGateway) -> None:
+    image = scene().convert("RGBA")
+    image.putalpha(Image.open(io.BytesIO(mask(hole=(13, 17, 41, 33)))).getchannel("A"))
+    found = picture_in(edit(live, png(image)).json())
+    assert "A" not in found.getbands() or found.getchannel("A").getextrema() == (255, 255)
+    request = live.cloud.asked[0]
+    assert request.mask is not None
+    assert request.mask.flags[1, 0:3].all()
+    kept = np.asarray(found.convert("RGB"))[:, 60:]
+    assert (kept == np.asarray(scene())[:, 60:]).all()
+
+
 def test_what_was_made_here_is_edited_with_words_and_mask_alone(live: LiveGateway) -> None:
     made = live.post("images/generations", {"prompt": "x", "size": "256x256"}).json()
     image = picture_in(made)
