@@ -122,7 +122,10 @@ def _message(value: Any, where: str) -> Message:
     texts: list[str] = []
     pictures: list[tuple[Any, str]] = []
     _read_content(value.get("content"), f"{where}.content", texts, pictures)
-    for place, image in enumerate(value.get("images") or []):
+    images = value.get("images") or []
+    if not isinstance(images, list):
+        raise RefusedError(f"{where}.images is no list", f"{where}.images")
+    for place, image in enumerate(images):
         pictures.append((image, f"{where}.images[{place}]"))
     told = tuple(f"{where}.detail has no effect" for image, where in pictures if _detail(image))
     return Message(str(role), "\n".join(texts), tuple(pictures), told)

@@ -21,6 +21,10 @@ from gateway_fakes import (
 )
 from PIL import Image
 
+from edge_client.gateway.requests.edit_request import read_look
+from edge_client.gateway.requests.fields import Fields
+from edge_client.pictures.edits import MARGIN
+
 PATH = "images/edits"
 PICTURE = png(scene())
 FORM = {"prompt": "an owl"}
@@ -230,7 +234,10 @@ def test_partial_pictures_of_an_edit_show_the_senders_picture(live: LiveGateway)
 
 def test_around_and_edge_are_options_of_edits(live: LiveGateway) -> None:
     assert edit(live, hole=mask(), **{"unimic[around]": "0.5", "unimic[edge]": "0"}).is_success
-    assert edit(live, hole=mask(), **{"unimic[around]": "true"}).is_success is False
+    assert edit(live, hole=mask(), **{"unimic[around]": "true"}).is_success
+    assert edit(live, hole=mask(), **{"unimic[around]": "near"}).status_code == 400
+    for value, kept in ((True, MARGIN), (1, 1.0), (0, 0.0), (False, None), ("true", MARGIN)):
+        assert read_look(Fields({"around": value})) == (kept, None)
     reply = live.post(PATH, {"prompt": "", "image": data_url(PICTURE), "mask": data_url(mask()),
                              "unimic": {"around": True}})  # fmt: skip
     assert reply.is_success
