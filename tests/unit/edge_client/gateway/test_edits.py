@@ -143,6 +143,20 @@ def test_what_was_made_here_is_edited_with_words_and_mask_alone(live: LiveGatewa
     assert live.client.get("/v1/unimic/rounds").json()["data"][-1]["task"] == "inpaint"
 
 
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_the_very_tokens_are_kept_though_pixels_do_not_tell_them(
+    live: LiveGateway, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("gateway_fakes.PAINTED", 300)  # its pixels are those of 255
+    made = live.post("images/generations", {"prompt": "x", "output_format": kind}).json()
+    saved_anew = png(picture_in(made).convert("RGBA"))
+    body = edit(live, saved_anew, mask()).json()
+    assert body["unimic"]["image_tokens_sent"] == 0
+    image = live.cloud.asked[-1].image
+    assert image is not None
+    assert image.codes[3, 3] == 300
+
+
 def test_variants_of_an_edit_send_the_picture_once(live: LiveGateway) -> None:
     body = edit(live, hole=mask(), n="3", seed="2").json()
     assert len(body["data"]) == 3
