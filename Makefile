@@ -6,13 +6,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c docke
 PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
+CLIENTS ?= .clients
 
-.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin mutants clean
+.PHONY: help install demo test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin mutants clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
 	@echo "make test     everything CI runs: format, lint, types, import contracts, tests"
 	@echo "make quick    the same without the slow tests: under three minutes on two cores"
+	@echo "make test-clients  real clients of OpenAI's API against the gateway and the built-in server;"
+	@echo "              environments of their own in $(CLIENTS)/; ONLY=openai3 runs one"
 	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
@@ -37,7 +40,7 @@ $(VENV)/.cloud: $(BIN)/python pyproject.toml docker/constraints.txt
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml docker/constraints.txt
 	@echo "installing with development tools into $(VENV)"
-	$(PIP) -e ".[cloud,dev,bench]"
+	$(PIP) -e ".[cloud,dev,bench,gateway]"
 	@touch $@ $(VENV)/.cloud
 
 install: $(VENV)/.cloud
@@ -69,6 +72,9 @@ contracts: lint
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+test-clients: $(VENV)/.dev
+	$(BIN)/python tests/clients/run.py $(CLIENTS) $(ONLY)
 
 bench: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.task_bench

@@ -309,7 +309,11 @@ def _rescued(target: Destination, write: Write) -> Path | None:
     """Where a result is now that could not be written where it was to go; None for nowhere."""
     suffix = target.path.suffix or f".{target.kind.lower() or 'umic'}"
     name = Path(f"{'stdout' if target.is_stdout else target.path.stem}{suffix}")
-    for find in (lambda: cache_folder() / "unsaved", lambda: Path(tempfile.gettempdir())):
+    finders: list[Callable[[], Path]] = [
+        lambda: cache_folder() / "unsaved",
+        lambda: Path(tempfile.gettempdir()),
+    ]
+    for find in finders:
         with suppress(OSError, ValueError, ImageError):
             folder = find()
             folder.mkdir(parents=True, exist_ok=True)
