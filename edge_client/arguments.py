@@ -13,6 +13,14 @@ from typing import Any, NoReturn
 
 from edge_client.addresses import DEFAULT_SERVER
 from edge_client.config import ENVIRONMENT
+from edge_client.gateway.settings import (
+    DEFAULT_HOST,
+    DEFAULT_MAX_BODY,
+    DEFAULT_PORT,
+    DEFAULT_QUEUE,
+    DEFAULT_SESSIONS,
+    KEY_VARIABLE,
+)
 from edge_client.task_arguments import (
     add_again,
     add_files,
@@ -93,6 +101,7 @@ def _build() -> _Parser:
         add("decode", "turn a .umic file back into a picture"),
         add("inspect", "show what a .umic file or a message is made of"),
     )
+    _add_gateway(add("gateway", "serve the OpenAI API on this device; only tokens leave it"))
     add("info", "show what the server serves and whether both ends agree")
     add("doctor", "check this device, the settings and the way to the server, line by line")
     _add_fetch(add("fetch", "get the bundle that the server holds, or a published one"))
@@ -139,6 +148,75 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     )
     kept.add_argument("--no-history", action="store_true", help="keep nothing on this device")
     add_sampling(parser)
+
+
+def _add_gateway(parser: argparse.ArgumentParser) -> None:
+    parser.description = """Serve the OpenAI API on this device. Point an application's base_url at
+the address that is printed, with /v1 behind it: pictures, edits and questions about pictures work
+as usual, and only entropy-coded tokens leave the device."""
+    parser.epilog = f"""Example: edge-client gateway --server https://host, and for the application
+OPENAI_BASE_URL=http://{DEFAULT_HOST}:{DEFAULT_PORT}/v1 OPENAI_API_KEY=none. Needs
+pip install 'unimic[gateway]'."""
+    where = parser.add_argument_group("where it listens")
+    where.add_argument(
+        "--host",
+        default=DEFAULT_HOST,
+        help=f"address; any but this device needs --key [{DEFAULT_HOST}]",
+    )
+    where.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"0 takes a free one [{DEFAULT_PORT}]"
+    )
+    where.add_argument(
+        "--ready-file", type=Path, metavar="FILE", help="written with the address once it answers"
+    )
+    who = parser.add_argument_group("who may use it", "no web page but its own, unless named here")
+    who.add_argument(
+        "--key",
+        metavar="KEY",
+        help=f"what applications send as their API key; better in {KEY_VARIABLE}, which other "
+        "users cannot see [none is asked for]",
+    )
+    who.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name of this device, as applications write it; may be repeated",
+    )
+    who.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a web page that may use it, as https://host:port; may be repeated",
+    )
+    who.add_argument(
+        "--allow-fetch",
+        action="store_true",
+        help="get pictures from public http and https addresses that a request names",
+    )
+    much = parser.add_argument_group("how much")
+    much.add_argument(
+        "--sessions",
+        type=_positive,
+        default=DEFAULT_SESSIONS,
+        metavar="N",
+        help=f"most conversations with the cloud at once [{DEFAULT_SESSIONS}]",
+    )
+    much.add_argument(
+        "--queue",
+        type=int,
+        default=DEFAULT_QUEUE,
+        metavar="N",
+        help=f"most requests that wait for one; more are refused [{DEFAULT_QUEUE}]",
+    )
+    much.add_argument(
+        "--max-body",
+        type=_positive,
+        default=DEFAULT_MAX_BODY,
+        metavar="MIB",
+        help=f"largest request [{DEFAULT_MAX_BODY}]",
+    )
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:

@@ -67,6 +67,11 @@ def _run(given: argparse.Namespace) -> int:
     export_ca_file(settings)
     if given.command == "chat" or getattr(given, "what", "") == "resume":
         return _chat(given, settings)
+    if given.command == "gateway":
+        from edge_client.gateway.command import gateway
+
+        gateway(given, settings, lambda line: print(line, flush=True))
+        return DONE
     from edge_client.commands.dispatch import run  # after parsing: help needs nothing of it
 
     progress = _progress(given)

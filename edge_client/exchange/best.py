@@ -79,6 +79,16 @@ class BestExchange:
         """Number of the turn that comes next."""
         return self._talk.state.turn
 
+    def listen(self, wishes: Wishes) -> None:
+        """From the next turn on hear other things; single messages go on as they began.
+
+        A hello says what is wanted, so that another wish than before opens the link anew.
+        """
+        before, self._wishes = self._wishes, wishes
+        self._talk.wishes = wishes
+        if _told_in_hello(before) != _told_in_hello(wishes):
+            self._talk.close()
+
     def hold(self, request: Request, watch: Stopwatch) -> Held:
         """See `Exchange.hold`."""
         if self._posts is None:
@@ -108,3 +118,7 @@ class BestExchange:
         self._talk.close()
         self._owned.close()
         self._posts = None
+
+
+def _told_in_hello(wishes: Wishes) -> tuple[int, bool]:
+    return wishes.reports if wishes.on_step else 0, wishes.on_preview is not None

@@ -75,7 +75,7 @@ class Conversation:
         open_link: opens a link, within the seconds that it is given.
         timeout: seconds for one turn in all, waiting and repetitions included.
         key: proves who asks, where the link's opening has no place for it.
-        wishes: what to hear meanwhile.
+        wishes: what to hear meanwhile; its numbers count from the next link on.
         session: 8 bytes that name the conversation; None = new ones.
         turn: number of the turn that comes next.
         offers: whole pictures that the cloud may still have of this conversation.
@@ -96,7 +96,7 @@ class Conversation:
         self._open_link = open_link
         self._timeout = timeout
         self._key = key or ""
-        self._wishes = wishes or Wishes()
+        self.wishes = wishes or Wishes()
         known = tuple(KnownPicture(KnownTokens.all_of(tokens)) for tokens in offers[-MAX_OFFERS:])
         self._state = SessionState(session or os.urandom(SESSION_ID_BYTES), turn, known)
         self._link: Link | None = None
@@ -182,8 +182,8 @@ class Conversation:
             self._bundle.fingerprint[:FINGERPRINT_BYTES],
             self._state.session,
             self._state.turn,
-            self._wishes.reports if self._wishes.on_step else 0,
-            self._wishes.on_preview is not None,
+            self.wishes.reports if self.wishes.on_step else 0,
+            self.wishes.on_preview is not None,
             self._key,
             tuple(picture.name for picture in offers),
         )
@@ -264,7 +264,7 @@ class _Turn:
             turn, reference = encode_turn(request, state, bundle, scenario)
         started = time.perf_counter()
         talk.send(link, turn.data)
-        wanted = talk._wishes.on_preview is not None
+        wanted = talk.wishes.on_preview is not None
         preview = Preview.of(request, state, bundle) if wanted else None
         data, reader = self._await_reply(link, preview)
         self._watch.add("exchange", (time.perf_counter() - started) * 1000.0)
@@ -347,7 +347,7 @@ class _Turn:
             self._progress += link.received - before
 
     def _show(self, kind: int, reader: Reader, preview: Preview | None) -> None:
-        wishes = self._talk._wishes
+        wishes = self._talk.wishes
         if kind == Down.PROGRESS:
             step = decode_progress(reader)
             if wishes.on_step is not None:

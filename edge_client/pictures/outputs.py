@@ -242,7 +242,7 @@ def _write(
     made: Mapping[str, str],
 ) -> tuple[Path, list[str], list[str]]:
     """The file that was written, warnings, and notes on its mode."""
-    shown, notes = _writable(image, target.kind)
+    shown, notes = writable(image, target.kind)
     options = _options(target.kind, shown, profile, chunk, made)
     if target.is_stdout:
         shown.save(sys.stdout.buffer, target.kind, **options)
@@ -285,8 +285,8 @@ def _placed(target: Destination, write: Callable[[IO[bytes]], object]) -> tuple[
     return path, [f"{told}: the result is {path} (--force overwrites)"]
 
 
-def _writable(image: Image.Image, kind: str) -> tuple[Image.Image, list[str]]:
-    """The picture in a mode that the format can hold, and notes."""
+def writable(image: Image.Image, kind: str) -> tuple[Image.Image, list[str]]:
+    """The picture in a mode that a format (a value of `WRITABLE`) can hold, and notes."""
     from edge_client.pictures.colour import WHITE, eight_bits, flatten
 
     modes = {"JPEG": _JPEG_MODES, "WEBP": _WEBP_MODES}.get(kind)

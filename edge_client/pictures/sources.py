@@ -12,7 +12,12 @@ from typing import Protocol
 
 from PIL import Image
 
-from edge_client.pictures.carried_tokens import photo_of, tokens_with
+from edge_client.pictures.carried_tokens import (
+    find_chunk,
+    photo_of,
+    tokens_in_chunk,
+    tokens_with,
+)
 from edge_client.pictures.geometry import CENTRE, Fit, Geometry, Size
 from edge_client.pictures.images import Picture, view
 from edge_client.pictures.opening import (
@@ -162,7 +167,7 @@ def open_source(
             tokenizer.
     """
     if path == STDIN:
-        return _from_bytes(read_stdin(), bundle, whole)
+        return open_content(read_stdin(), STDIN_NAME, bundle, whole)
     check_file(path)
     if _is_token_file(path):
         return _from_tokens(path, bundle, whole, photo)
@@ -189,10 +194,20 @@ def _kept(picture: Picture) -> tuple[str, ...]:
     return (*picture.notes, "its tokens kept")
 
 
-def _from_bytes(data: bytes, bundle: SourceBundle, whole: bool) -> Source:
+def open_content(data: bytes, name: str, bundle: SourceBundle, whole: bool = False) -> Source:
+    """The same from a file's content; a PNG that carries its tokens keeps them.
+
+    Args:
+        data: of the file.
+        name: to call it by.
+        bundle, whole: as of `open_source`.
+    """
     if data.startswith(MAGIC):
-        return of_tokens(read_picture(data, bundle).image, bundle, STDIN_NAME)
-    return Source(STDIN_NAME, bundle, open_bytes(data, STDIN_NAME, whole))
+        return of_tokens(read_picture(data, bundle).image, bundle, name)
+    photo, chunk = open_bytes(data, name, whole), find_chunk(data)
+    if chunk is None or photo.reduced:
+        return Source(name, bundle, photo)
+    return _with_tokens(photo, bundle, tokens_in_chunk(chunk, photo.image, bundle))
 
 
 def _from_tokens(path: Path, bundle: SourceBundle, whole: bool, photo: Path | None) -> Source:

@@ -24,6 +24,9 @@ class TurnCost:
         progress: bytes of progress and previews, all of them down.
         opening_up, opening_down: bytes of opening a link, if the turn had to.
         seconds: from the question to the answer.
+        text_read, image_read: tokens that the model was given.
+        text_made, image_made: tokens that it made.
+        image_sent: tokens of the picture that travelled for it; none where the cloud had them.
     """
 
     what: str
@@ -35,6 +38,11 @@ class TurnCost:
     opening_up: int = 0
     opening_down: int = 0
     seconds: float = 0.0
+    text_read: int = 0
+    image_read: int = 0
+    text_made: int = 0
+    image_made: int = 0
+    image_sent: int = 0
 
     @classmethod
     def of(cls, done: Interaction) -> TurnCost:
@@ -50,6 +58,8 @@ class TurnCost:
             opening.sent,
             opening.received,
             sum(done.milliseconds.values()) / 1000.0,
+            *_read_and_made(done),
+            0 if done.uplink.counts is None else done.uplink.counts.image_codes,
         )
 
     @property
@@ -89,6 +99,20 @@ class Cost:
         rows = [_row(str(number), turn) for number, turn in enumerate(self.turns, 1)]
         rows.append(_row("all", _sum("", self.turns)))
         return table(heading, rows, left=2) + f"\nover {self.way}"
+
+
+def _read_and_made(done: Interaction) -> tuple[int, int, int, int]:
+    """Tokens of text and picture that went into the model, and that came out of it."""
+    request, response = done.request, done.response
+    words = len(request.text) + (0 if request.negative is None else len(request.negative))
+    known = 0 if request.image is None else int(request.image.codes.size)
+    if request.mask is not None:
+        known -= request.mask.count
+    answer = 0 if response.text is None else len(response.text)
+    made = 0
+    if response.image is not None:
+        made = int(response.image.codes.size) - known
+    return words, known, answer, made
 
 
 def _row(number: str, turn: TurnCost) -> list[str]:

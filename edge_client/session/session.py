@@ -31,7 +31,7 @@ from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import OnPreview, Wishes
 from edge_client.pictures.geometry import Fit, Geometry
 from edge_client.pictures.opening import Photo
-from edge_client.pictures.sources import Source, of_tokens, open_source
+from edge_client.pictures.sources import Source, of_tokens, open_content, open_source
 from edge_client.session.cost import Cost, TurnCost
 from edge_client.session.keeping import Keeper
 from edge_client.session.picture import Picture, Turn
@@ -51,7 +51,7 @@ class Session:
         server: address, such as "https://host", "tcp://host:8401" or "exec:ssh host …"; None takes
             it, as all else that is None, from the environment or the user's config file.
         api_key: proves who asks.
-        bundle: name or folder; both ends hold the same.
+        bundle: name or folder, or one that is loaded; both ends hold the same.
         timeout: seconds for one turn in all.
         compute: what computes on this device: "auto", "numpy", "onnx", "torch".
         on_step: called with (finished, all) while the cloud works.
@@ -74,7 +74,7 @@ class Session:
         server: str | None = None,
         *,
         api_key: str | None = None,
-        bundle: str | None = None,
+        bundle: str | Bundle | None = None,
         timeout: float | None = None,
         compute: str | None = None,
         on_step: OnStep | None = None,
@@ -85,13 +85,15 @@ class Session:
         flags = {
             "server": server,
             "api_key": api_key,
-            "bundle": bundle,
+            "bundle": bundle if bundle is None or isinstance(bundle, str) else bundle.name,
             "timeout": timeout,
             "compute": compute,
         }
         settings = load_settings(flags, os.environ)
         export_ca_file(settings)
-        self.bundle: Bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
+        if bundle is None or isinstance(bundle, str):
+            bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
+        self.bundle: Bundle = bundle
         wants = on_step is not None or on_preview is not None
         wishes = Wishes(on_step, reports if wants else 0, on_preview)
         self._keeper = Keeper.of(history)
@@ -143,11 +145,11 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, picture: str | Path | Pixels, fit: str = "crop") -> Picture:
+    def open(self, picture: str | Path | bytes | Pixels, fit: str = "crop") -> Picture:
         """A picture of the user's: a file (also .umic), or (height, width, 3) uint8 pixels.
 
         Args:
-            picture: a file, or pixels of any size.
+            picture: a file, its content, or pixels of any size.
             fit: how another shape becomes the model's square: "crop", "pad" or "stretch"; what
                 falls away is told in the picture's `warnings`.
 
@@ -156,8 +158,14 @@ class Session:
         """
         if isinstance(picture, np.ndarray):
             source = self._of_pixels(picture)
+        elif isinstance(picture, bytes):
+            source = open_content(picture, "the picture", self.bundle)
         else:
             source = open_source(Path(picture), self.bundle)
+        return self.take(source, fit)
+
+    def take(self, source: Source, fit: str = "crop") -> Picture:
+        """A picture that was opened elsewhere, as `open`; tokens that it has are kept."""
         geometry = source.geometry or Geometry(source.size, source.target, Fit(fit))
         if Fit(fit) is not Fit.CROP and source.base is not None:
             geometry = Geometry(source.size, source.target, Fit(fit))
@@ -240,6 +248,25 @@ class Session:
         """What carries the turns."""
         return self._exchange
 
+    def listen(
+        self,
+        on_step: OnStep | None = None,
+        on_preview: OnPreview | None = None,
+        reports: int = 4,
+    ) -> None:
+        """Hear something else from the next turn on; see the class.
+
+        Where reports or previews were not wanted before, or no longer are, the link opens anew; the
+        cloud keeps the pictures.
+        """
+        wants = on_step is not None or on_preview is not None
+        self._exchange.listen(Wishes(on_step, reports if wants else 0, on_preview))
+
+    def forget(self) -> None:
+        """Let go of pictures and history on this device; the cloud keeps what it has."""
+        self._turns.clear()
+        self._shown.clear()
+
     def cancel(self) -> None:
         """End the turn that another thread waits for; `WorkCancelledError` is raised there."""
         self._exchange.cancel()
@@ -262,6 +289,8 @@ class Session:
         assert done.response.image is not None, "the task makes a picture"
         cost, warnings = TurnCost.of(done), (*told, *done.warnings)
         picture = Picture(self, done.response.image, made, prompt, warnings, cost)
+        if done.pixels is not None:
+            picture.__dict__["pixels"] = done.pixels  # decoded once already
         self.note(Turn(done.task.slug, prompt, source, picture, cost))
         return self._show(picture)
 
