@@ -13,6 +13,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Router
 
+from edge_client.gateway.desk.desk_routes import desk_routes
 from edge_client.gateway.doors import Doors
 from edge_client.gateway.replies.chat_routes import chat_routes
 from edge_client.gateway.replies.image_routes import image_routes
@@ -44,6 +45,7 @@ def create_app(gateway: Gateway) -> Doors:
         *image_routes(gateway),
         *chat_routes(gateway),
         *response_routes(gateway),
+        *desk_routes(gateway),
         *plain_routes(gateway),
     ]
     router = Router(routes, redirect_slashes=False, lifespan=lifespan)
