@@ -45,7 +45,7 @@ class Gateway:
         self.url = ""
         self.pool = SessionPool(make_session, settings.sessions)
         self.known = KnownPictures(bundle)
-        self.maker = PictureMaker(self.pool, self.known)
+        self.maker = PictureMaker(self.pool, self.known, min(bundle.grid))
         self.asker = Asker(self.pool, self.known)
         fetch = fetch_picture if settings.allow_fetch else None
         self.reader = PictureReader(self._made, fetch)

@@ -23,6 +23,7 @@ from shared_protocol.session.framing import framed
 from shared_protocol.session.hello import Hello, Status, Welcome, decode_hello, encode_welcome
 from shared_protocol.session.kinds import UP_ODDS, Up
 from shared_protocol.session.port import Reader
+from shared_protocol.session.previews import Preview
 from shared_protocol.session.state import KnownPicture, SessionState
 from shared_protocol.session.turns import decode_turn, encode_reply
 
@@ -41,7 +42,7 @@ class ToyCloud:
         cut_before, cut_after: break the link before the turn arrives, or before its reply does;
             then become False.
         errors: raised in place of the next turns' answers.
-        reports: progress frames before a reply.
+        reports: progress frames before a reply, each with a preview where the hello wants them.
     """
 
     bundle: Any = field(default_factory=ToyBundle)
@@ -74,6 +75,7 @@ class ToyLink:
         self.cancelled = 0
         self.state: SessionState | None = None
         self.frames: list[bytes] = []
+        self.hello: Hello | None = None
         self._waiting: deque[bytes | Exception] = deque()
 
     def send(self, frame: bytes) -> None:
@@ -103,6 +105,7 @@ class ToyLink:
         cloud = self.cloud
         hello = decode_hello(frame)
         cloud.hellos.append(hello)
+        self.hello = hello
         if cloud.welcome is not None:
             self._waiting.append(encode_welcome(cloud.welcome))
             return
@@ -155,9 +158,19 @@ class ToyLink:
             cloud.cut_after = False
             self._waiting.append(LinkDownError("cut"))
             return
-        self._waiting.extend(
-            encode_progress(step + 1, cloud.reports + 1) for step in range(cloud.reports)
-        )
+        self._report(turn.request, state, response)
         if cloud.spoil_down is not None:
             reply, cloud.spoil_down = cloud.spoil_down(reply), None
         self._waiting.append(reply)
+
+    def _report(self, request: Request, state: SessionState, response: Response) -> None:
+        cloud, hello = self.cloud, self.hello
+        wanted = hello is not None and hello.previews and response.image is not None
+        preview = Preview.of(request, state, cloud.bundle) if wanted else None
+        for step in range(cloud.reports):
+            self._waiting.append(encode_progress(step + 1, cloud.reports + 1))
+            frame = None
+            if preview is not None and response.image is not None:
+                frame = preview.encode(response.image.codes)
+            if frame is not None:
+                self._waiting.append(frame)

@@ -103,7 +103,7 @@ def description(model: str, keyed: bool) -> dict[str, Any]:
         "/v1/images/{id}/content": _get("A picture that was made here", "id"),
         "/v1/models": _get(f"The only model, {model}"),
         "/v1/models/{id}": _get("One model", "id"),
-        "/v1/unimic": _get("Which model and cloud, and the model's token grid"),
+        "/v1/unimic/about": _get("Which model and cloud, and the model's token grid"),
         "/v1/unimic/rounds": _get("Pictures that were made here, the oldest first"),
         "/healthz": _get("Whether the gateway is there; asks nothing of the cloud"),
     }  # fmt: skip

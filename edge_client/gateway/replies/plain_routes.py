@@ -19,12 +19,14 @@ from edge_client.gateway.service import OWNER, Gateway
 
 PAGE = Path(__file__).parents[1] / "page"
 """Files that are served at the root: the page of the device."""
+ABOUT_PATH = "/v1/unimic"
+"""Of what no other server has."""
 _SINCE = 1793491200
 """When the model is said to have been made: OpenAI's form asks for a time."""
 
 
-def plain_routes(gateway: Gateway) -> list[BaseRoute]:
-    """The paths; the page comes last, since it takes what is left."""
+def model_routes(gateway: Gateway) -> list[Route]:
+    """The paths of the API."""
 
     async def models(request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [_model(gateway)]})
@@ -39,11 +41,6 @@ def plain_routes(gateway: Gateway) -> list[BaseRoute]:
                 404,
             )
         return JSONResponse(_model(gateway))
-
-    async def health(request: Request) -> Response:
-        busy, sessions = gateway.pool.counts
-        told = {"status": "ok", "requests": gateway.jobs.count}
-        return JSONResponse({**told, "sessions": {"busy": busy, "open": sessions}})
 
     async def about(request: Request) -> Response:
         height, width = gateway.bundle.grid
@@ -66,14 +63,26 @@ def plain_routes(gateway: Gateway) -> list[BaseRoute]:
         ]
         return JSONResponse({"object": "list", "data": data})
 
+    return [
+        Route("/v1/models", models),
+        Route("/v1/models/{name:path}", model),
+        Route(f"{ABOUT_PATH}/rounds", rounds),
+        Route(f"{ABOUT_PATH}/about", about),
+    ]
+
+
+def plain_routes(gateway: Gateway) -> list[BaseRoute]:
+    """The others; the page comes last, since it takes what is left."""
+
+    async def health(request: Request) -> Response:
+        busy, sessions = gateway.pool.counts
+        told = {"status": "ok", "requests": gateway.jobs.count}
+        return JSONResponse({**told, "sessions": {"busy": busy, "open": sessions}})
+
     async def openapi(request: Request) -> Response:
         return JSONResponse(description(gateway.model, gateway.settings.key is not None))
 
     return [
-        Route("/v1/models", models),
-        Route("/v1/models/{name:path}", model),
-        Route("/v1/unimic", about),
-        Route("/v1/unimic/rounds", rounds),
         Route("/healthz", health),
         Route("/openapi.json", openapi),
         Mount("/", StaticFiles(directory=PAGE, html=True)),

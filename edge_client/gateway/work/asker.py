@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from edge_client.gateway.requests.picture_wish import SEEDS
 from edge_client.gateway.work.jobs import Telling
 from edge_client.gateway.work.known_pictures import KnownPictures
 from edge_client.gateway.work.session_pool import SessionPool
@@ -100,7 +101,7 @@ class Asker:
                 answers = []
                 for number in range(question.count):
                     telling.stop_if_cancelled()
-                    seed = question.seed + number
+                    seed = (question.seed + number) % SEEDS
                     answers.append(
                         picture.ask(question.text, max_new_tokens=question.longest, seed=seed)
                     )

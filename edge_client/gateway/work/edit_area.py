@@ -30,7 +30,6 @@ Alpha = npt.NDArray[np.uint8]
 """(height, width): 0 = change, 255 = keep."""
 _CLOSE = 1.0
 """Pixels that a border may differ from whole tokens, since sizes are rounded to whole pixels."""
-_LEAST_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -94,12 +93,13 @@ class EditArea:
         return Mask(Image.fromarray(self.where(picture)), "the mask")
 
 
-def area_of(asked: EditWish, mask_name: str, image_name: str) -> EditArea:
+def area_of(asked: EditWish, mask_name: str, image_name: str, least: int) -> EditArea:
     """What an edit changes.
 
     Args:
         asked: the edit.
         mask_name, image_name: what its fields are called.
+        least: tokens on the shorter side of a picture.
 
     Raises:
         RefusedError: nothing says what is to change, or the mask is not of the picture's size.
@@ -109,7 +109,7 @@ def area_of(asked: EditWish, mask_name: str, image_name: str) -> EditArea:
         error = too_large_to_edit("the picture", photo.size)
         raise RefusedError(str(error), image_name, "invalid_image_file")
     if asked.mask is None:
-        return _by_own_alpha(asked.picture, photo.image, image_name)
+        return _by_own_alpha(asked.picture, photo.image, (mask_name, image_name), least)
     mask = _opened(asked.mask, mask_name).image
     if mask.size != photo.image.size:
         raise RefusedError(
@@ -136,8 +136,12 @@ def alpha_of(image: Image.Image) -> Alpha | None:
     return np.asarray(image.convert("RGBA").getchannel("A"))
 
 
-def border_of(alpha: Alpha) -> tuple[Border, tuple[int, int, int, int]] | None:
+def border_of(alpha: Alpha, least: int) -> tuple[Border, tuple[int, int, int, int]] | None:
     """The transparent room around a picture that is opaque otherwise, in whole tokens.
+
+    Args:
+        alpha: opacity of the picture with its room.
+        least: tokens on the shorter side of the picture.
 
     Returns:
         The border and the box (left, top, right, bottom) of the picture inside; None where what is
@@ -152,7 +156,7 @@ def border_of(alpha: Alpha) -> tuple[Border, tuple[int, int, int, int]] | None:
         return None
     high, wide = alpha.shape
     width, height = right - left, bottom - top
-    counts = [max(_LEAST_TOKENS, round(s / min(width, height) * _LEAST_TOKENS))
+    counts = [max(least, round(s / min(width, height) * least))
               for s in (width, height)]  # fmt: skip
     each = width / counts[0], height / counts[1]
     room = {"left": left, "right": wide - right, "up": top, "down": high - bottom}
@@ -167,16 +171,16 @@ def border_of(alpha: Alpha) -> tuple[Border, tuple[int, int, int, int]] | None:
     return Border(dict(sides), (wide, high)), (left, top, right, bottom)
 
 
-def _by_own_alpha(data: bytes, image: Image.Image, name: str) -> EditArea:
+def _by_own_alpha(data: bytes, image: Image.Image, names: tuple[str, str], least: int) -> EditArea:
     alpha = alpha_of(image)
     if alpha is None or alpha.min() >= THRESHOLD:
         raise RefusedError(
             "nothing says what is to change: send a mask of the picture's size that is transparent "
             "there, or make the picture itself transparent there",
-            name if alpha is not None else "mask",
+            names[0] if alpha is None else names[1],
             "invalid_image_file",
         )
-    found = border_of(alpha)
+    found = border_of(alpha, least)
     if found is None:
         return EditArea(data, alpha)
     border, box = found

@@ -21,7 +21,7 @@ from edge_client.gateway.work.edit_area import EditArea, area_of
 from edge_client.gateway.work.jobs import Telling
 from edge_client.gateway.work.known_pictures import KnownPictures, Round
 from edge_client.gateway.work.output import inside, packed, picture_of, sized
-from edge_client.gateway.work.partials import PartialPictures
+from edge_client.gateway.work.partials import PartialPictures, expected_previews
 from edge_client.gateway.work.session_pool import Seat, SessionPool
 from edge_client.session.cost import TurnCost
 from edge_client.session.picture import Picture
@@ -102,11 +102,13 @@ class PictureMaker:
     Args:
         pool: sessions to make them in.
         known: pictures that went through.
+        least: tokens on the shorter side of a picture, as the bundle says.
     """
 
-    def __init__(self, pool: SessionPool, known: KnownPictures) -> None:
+    def __init__(self, pool: SessionPool, known: KnownPictures, least: int) -> None:
         self._pool = pool
         self._known = known
+        self._least = least
 
     def generate(self, wish: PictureWish, telling: Telling) -> list[Made]:
         """As many pictures as a wish says, each told as `Made` when it is finished.
@@ -133,7 +135,8 @@ class PictureMaker:
         """
         wish = asked.wish
         names = dict(wish.params)
-        area = area_of(asked, names.get("mask", "mask"), names.get("image", "image"))
+        mask_name, image_name = names.get("mask", "mask"), names.get("image", "image")
+        area = area_of(asked, mask_name, image_name, self._least)
         data = area.picture
         seat = self._known.seat_of(data)
         with self._seat(seat, wish.partials > 0, telling) as seat:
@@ -155,7 +158,7 @@ class PictureMaker:
     def _generated(self, one: _One) -> Made:
         wish = one.wish
         with self._seat(None, wish.partials > 0, one.telling) as seat:
-            self._listen(seat, one, None, lambda image: sized(image, wish.size))
+            self._listen(seat, one, None, lambda image: _fitted(image, wish.size))
             picture = seat.session.new(wish.prompt, **one.options)
             costs, told = _spent(picture), list(picture.warnings)
             shape = None if wish.size is None else _other_shape(picture.size, wish.size)
@@ -224,7 +227,11 @@ class PictureMaker:
             data = packed(image, one.wish.kind, one.wish.compression)
             one.telling.say(Partial(one.number, index, data, image.size))
 
-        partials = PartialPictures(one.wish.partials, known, tell)
+        height, width = bundle.grid
+        tokens = height * width if known is None else int((~known).sum())
+        steps = one.wish.steps or bundle.defaults.steps
+        expected = expected_previews(tokens, steps)
+        partials = PartialPictures(one.wish.partials, known, expected, tell)
         seat.listen(partials.on_step, partials.on_preview)
 
     def _finished(  # noqa: PLR0913 - all that is said of a picture
@@ -255,6 +262,11 @@ class PictureMaker:
         made = Made(one.number, kept, image.size, one.seed, costs, warnings, seconds, created)
         one.telling.say(made)
         return made
+
+
+def _fitted(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """A picture in the size that is asked for, as far as its shape lets it."""
+    return image if size is None else sized(image, inside(image.size, size))
 
 
 def _ones(wish: PictureWish, telling: Telling) -> list[_One]:

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from edge_client.exchange.coded_exchange import OnPreview
+from edge_client.gateway.work.partials import MOST_REPORTS
 from edge_client.session.session import Session
 from shared_protocol.errors import WorkCancelledError
 from shared_protocol.messages import OnStep
 
 IDLE_S = 300.0
 """After so long without a turn the link of a session is closed; the next turn opens another."""
-_MOST_REPORTS = 15
 _LOOK_S = 0.25
 
 
@@ -42,7 +42,7 @@ class Seat:
     def listen(self, on_step: OnStep | None, on_preview: OnPreview | None) -> None:
         """Hear of the next turn that makes a picture, or nothing."""
         self.previews = on_preview is not None
-        self.session.listen(on_step, on_preview, _MOST_REPORTS)
+        self.session.listen(on_step, on_preview, MOST_REPORTS)
 
 
 class SessionPool:
