@@ -85,9 +85,7 @@ class TurnCost:
 
 
 NUMBERS = tuple(
-    name
-    for name in TurnCost.__dataclass_fields__
-    if name not in ("what", "parts_up", "parts_down")
+    name for name in TurnCost.__dataclass_fields__ if name not in ("what", "parts_up", "parts_down")
 )
 """Fields that add up, and that a kept conversation keeps."""
 

@@ -182,9 +182,7 @@ def new_name() -> str:
 
 
 def _pictures(sent: Round | None, made: Round | None) -> dict[str, tuple[int, int] | None]:
-    names = dict.fromkeys(
-        name for each in (sent, made) if each is not None for name in each.sizes
-    )
+    names = dict.fromkeys(name for each in (sent, made) if each is not None for name in each.sizes)
     found: dict[str, tuple[int, int] | None] = {}
     for name in names:
         up, down = (0 if each is None else each.sizes[name] for each in (sent, made))

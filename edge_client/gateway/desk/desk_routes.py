@@ -15,7 +15,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edge_client.gateway.desk.desk import Desk
-from edge_client.gateway.desk.lattice import Lattice
 from edge_client.gateway.desk.mask_cells import cells_of
 from edge_client.gateway.desk.round_files import png_of, umic_of, view_of
 from edge_client.gateway.desk.told import about_desk, told_of_round, told_of_turn

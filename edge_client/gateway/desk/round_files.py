@@ -41,7 +41,8 @@ def view_of(shown_round: Round, side: int) -> tuple[bytes, str]:
         if image.mode == "I;16":
             image, _ = writable(image, "JPEG")
         if max(image.size) > side:
-            image = image.copy() if image is not shown_round.source.base else image
+            # What a photo without edits shows is its very image.
+            image = image.copy()
             image.thumbnail((side, side))
         found = _packed(image, profile)
         if len(found[0]) <= _MOST_VIEWS:

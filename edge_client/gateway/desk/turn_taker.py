@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from edge_client.gateway.desk.desk import Desk, Round, TurnTaken, new_name
 from edge_client.gateway.desk.lattice import Lattice, extension_of
@@ -18,14 +19,14 @@ from edge_client.gateway.desk.pixel_formats import sizes_of
 from edge_client.gateway.desk.round_files import shown
 from edge_client.gateway.desk.wish import SIDES, TurnWish
 from edge_client.gateway.work.jobs import Telling
-from edge_client.gateway.work.partials import PartialPictures
+from edge_client.gateway.work.partials import PartialPictures, expected_previews
 from edge_client.gateway.work.session_pool import Seat, SessionPool
 from edge_client.pictures.edits import Look, for_inpainting
 from edge_client.pictures.mask_files import Mask
 from edge_client.pictures.sources import Source, open_content
 from edge_client.session.picture import Picture
 from shared_protocol.bundles.bundle import Bundle
-from shared_protocol.tokens import Codes, Flags, ImageTokens, TokenMask
+from shared_protocol.tokens import MAX_GRID, Codes, Flags, ImageTokens, TokenMask
 
 Place = tuple[float, float, float, float]
 """left, top, width, height in pixels of the picture that is made."""
@@ -104,7 +105,6 @@ class TurnTaker:
                 return self._taken(seat, about, wish, telling)
             finally:
                 telling.leaves(seat.session)
-                _hear_nothing(seat)
 
     # ---------------------------------------------------------------------------------------------
 
@@ -124,18 +124,14 @@ class TurnTaker:
         change = self._inpaint if wish.task == "inpaint" else self._outpaint
         return self._made(seat, about, wish, change(seat, picture, wish, telling))
 
-    def _inpaint(
-        self, seat: Seat, picture: Picture, wish: TurnWish, telling: Telling
-    ) -> Picture:
+    def _inpaint(self, seat: Seat, picture: Picture, wish: TurnWish, telling: Telling) -> Picture:
         lattice = Lattice.of(picture.source)
         where = lattice.where(lattice.flags(wish.cells))
         known, at = _known(picture.source, where)
         with self._heard(seat, wish, telling, known, at):
             return picture.inpaint(where, wish.text, **_options(wish))
 
-    def _outpaint(
-        self, seat: Seat, picture: Picture, wish: TurnWish, telling: Telling
-    ) -> Picture:
+    def _outpaint(self, seat: Seat, picture: Picture, wish: TurnWish, telling: Telling) -> Picture:
         each, (width, height) = extension_of(picture.source), picture.size
         left, right, up, down = wish.sides
         at = (
@@ -145,7 +141,12 @@ class TurnTaker:
             height + (up + down) * each["height"],
         )
         sides: dict[str, Any] = dict(zip(SIDES, wish.sides, strict=True))
-        with self._heard(seat, wish, telling, None, at):
+        known = np.zeros((each["rows"] + up + down, each["columns"] + left + right), dtype=bool)
+        known[up : up + each["rows"], left : left + each["columns"]] = True
+        if max(known.shape) > MAX_GRID:
+            # The model is shown one end of the picture only, whose glimpses have no place here.
+            wish = replace(wish, partials=0)
+        with self._heard(seat, wish, telling, known, at):
             return picture.outpaint(wish.text, **sides, **_options(wish))
 
     def _made(self, seat: Seat, about: Round | None, wish: TurnWish, picture: Picture) -> Taken:
@@ -177,14 +178,19 @@ class TurnTaker:
         self, seat: Seat, wish: TurnWish, telling: Telling, known: Flags | None, at: Place
     ) -> Iterator[None]:
         """Have steps, and glimpses if they are wanted, told of the turn inside."""
-        partials = PartialPictures(wish.partials, known, self._glimpse(telling, at))
-
-        def on_step(done: int, total: int) -> None:
-            partials.on_step(done, total)
-            telling.say(Step(done, total))
-
-        seat.listen(on_step, partials.on_preview if wish.partials else None)
-        yield
+        bundle = self._bundle
+        tokens = bundle.grid[0] * bundle.grid[1] if known is None else int((~known).sum())
+        expected = expected_previews(tokens, wish.steps or bundle.defaults.steps)
+        partials = PartialPictures(wish.partials, known, expected, self._glimpse(telling, at))
+        seat.listen(
+            lambda done, total: telling.say(Step(done, total)),
+            partials.on_preview if wish.partials else None,
+        )
+        try:
+            yield
+        finally:
+            # What the link brings stays as it is, so that it need not be opened anew.
+            seat.listen(_no_step, _no_preview if wish.partials else None)
 
     def _glimpse(self, telling: Telling, at: Place) -> Callable[[int, Codes], None]:
         def tell(index: int, codes: Codes) -> None:
@@ -210,11 +216,6 @@ def _options(wish: TurnWish) -> dict[str, Any]:
     }
 
 
-def _hear_nothing(seat: Seat) -> None:
-    """Tell a turn's listener no more; what the link brings stays, so that it is not opened anew."""
-    seat.listen(_no_step, _no_preview if seat.previews else None)
-
-
 def _no_step(done: int, total: int) -> None:
     """Nobody hears."""
 
@@ -229,8 +230,6 @@ def _known(source: Source, where: Any) -> tuple[Flags, Place]:
     if isinstance(where, TokenMask):
         flags = where.flags
     else:
-        from PIL import Image
-
         found = for_inpainting(source, Mask(Image.fromarray(where), "the mask"), Look())
         geometry, flags = found.picture.geometry, found.tokens.flags
     stride = source.bundle.stride

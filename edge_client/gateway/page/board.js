@@ -146,17 +146,16 @@ export class Board {
 		pen.fillStyle = "#e6007a66";
 		pen.fill(fill);
 		pen.lineCap = "square";
-		stroke(pen, border, [["#fff", 4 * dense], ["#c0006a", 2 * dense]]);
+		stroke(pen, border, dense, { "#fff": 4, "#c0006a": 2 });
 		pen.restore();
 		if (mode !== "inpaint") return;
 		const cursor = new Path2D();
 		if (this.overlay.matches(":focus-visible")) {
-			const [column, row] = this.cursor;
-			cursor.rect(x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row));
-			stroke(pen, cursor, [["#000", 5 * dense], ["#fff", 3 * dense]]);
+			frame(cursor, x, y, ...this.cursor, 1, 1);
+			stroke(pen, cursor, dense, { "#000": 5, "#fff": 3 });
 		} else if (this.hover && this.tool !== "hand") {
 			cursor.arc(x(this.hover[0]), y(this.hover[1]), (this.size / 2) * round.cells.width * unit, 0, 7);
-			stroke(pen, cursor, [["#0008", 3 * dense], ["#fff", 1.5 * dense]]);
+			stroke(pen, cursor, dense, { "#0008": 3, "#fff": 1.5 });
 		}
 	}
 
@@ -206,22 +205,16 @@ export class Board {
 	#drawGrid(pen, x, y) {
 		const { cells } = this.round;
 		const lines = new Path2D();
+		const all = [0, 0, cells.columns, cells.rows];
 		if (cells.width * this.scale < 5) return;
-		for (let column = 0; column <= cells.columns; column += 1) {
-			lines.moveTo(x(column), y(0));
-			lines.lineTo(x(column), y(cells.rows));
-		}
-		for (let row = 0; row <= cells.rows; row += 1) {
-			lines.moveTo(x(0), y(row));
-			lines.lineTo(x(cells.columns), y(row));
-		}
-		stroke(pen, lines, [["#0002", 2 * this.dense], ["#fff5", 0.8 * this.dense]]);
+		for (let column = 0; column < cells.columns; column += 2) frame(lines, x, y, column, 0, 1, cells.rows);
+		for (let row = 0; row < cells.rows; row += 2) frame(lines, x, y, 0, row, cells.columns, 1);
+		frame(lines, x, y, ...all);
+		stroke(pen, lines, this.dense, { "#0002": 2, "#fff5": 0.8 });
 		// What the model sees at once, where that is not all.
-		const [column, row, columns, rows] = cells.window;
-		if (columns === cells.columns && rows === cells.rows) return;
-		const frame = new Path2D();
-		frame.rect(x(column), y(row), x(column + columns) - x(column), y(row + rows) - y(row));
-		stroke(pen, frame, [["#0006", 3 * this.dense], ["#fff", 1.2 * this.dense]]);
+		const seen = new Path2D();
+		frame(seen, x, y, ...cells.window);
+		if (`${cells.window}` !== `${all}`) stroke(pen, seen, this.dense, { "#0006": 3, "#fff": 1.2 });
 	}
 
 	#cell(event) {
@@ -420,10 +413,16 @@ function shapes(mask, x, y) {
 	return [fill, border];
 }
 
-function stroke(pen, path, styles) {
-	for (const [style, width] of styles) {
-		pen.strokeStyle = style;
-		pen.lineWidth = width;
+// Columns and rows of cells as a rectangle of a path.
+function frame(path, x, y, column, row, columns, rows) {
+	path.rect(x(column), y(row), x(column + columns) - x(column), y(row + rows) - y(row));
+}
+
+// Draws a path in several colours, each of so many pixels of the screen.
+function stroke(pen, path, dense, widths) {
+	for (const [colour, width] of Object.entries(widths)) {
+		pen.strokeStyle = colour;
+		pen.lineWidth = width * dense;
 		pen.stroke(path);
 	}
 }

@@ -38,15 +38,15 @@ export function drawChart(root, turns, qualities) {
 
 function beside(turns, qualities) {
 	const { up, down, formats } = totals(turns);
-	const rows = [["tokens", "Tokens", up + down, "every byte of the link"]];
+	const rows = [["tokens", "Tokens", up + down]];
 	for (const [name, shown] of Object.entries(FORMATS))
-		if (formats[name]) rows.push([name, shown, formats[name], `quality ${qualities[name]}, each picture once`]);
+		if (formats[name]) rows.push([name, `${shown}, quality ${qualities[name]}`, formats[name]]);
 	const most = Math.max(...rows.map((row) => row[2]), 1);
 	const list = make("dl");
-	for (const [name, shown, count, title] of rows) {
+	for (const [name, shown, count] of rows) {
 		const bar = make("i", { className: name });
 		bar.style.width = `${Math.max(1, (100 * count) / most)}%`;
-		list.append(make("dt", { title }, shown), make("dd", { title }, make("span", {}, bar), make("b", {}, bytes(count))));
+		list.append(make("dt", {}, shown), make("dd", {}, make("span", {}, bar), make("b", {}, bytes(count))));
 	}
 	return list;
 }

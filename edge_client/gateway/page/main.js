@@ -61,7 +61,7 @@ function urlOf({ name }, side) {
 function setMode(value) {
 	document.querySelector(`[value=${value}]`).checked = true;
 	$("sides").hidden = value !== "outpaint";
-	$("prompt-label").textContent = LABELS[value];
+	$("prompt").labels[0].textContent = LABELS[value];
 	board.setMode(value);
 	refresh();
 }
@@ -140,7 +140,7 @@ function drawRounds() {
 	if (!turns.length) return;
 	drawChart($("chart"), turns, about.formats);
 	const times = Math.min(...Object.values(sums.formats)) / (sums.up + sums.down);
-	const said = `${times.toFixed(1)} times less than the pictures in the best pixel format`;
+	const said = `${times.toFixed(1)} times less than the same pictures, each sent once`;
 	$("chart-told").textContent = Number.isFinite(times) && times > 1 ? said : "";
 }
 
@@ -357,10 +357,7 @@ function wireFiles() {
 		drop.hidden = false;
 		drop.lastChild.hidden = !round();
 	});
-	listen("dragover", (event) => {
-		event.preventDefault();
-		for (const each of drop.children) each.classList.toggle("over", each === event.target);
-	});
+	listen("dragover", (event) => event.preventDefault());
 	listen("dragleave", (event) => {
 		if (!event.relatedTarget) drop.hidden = true;
 	});
