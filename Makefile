@@ -7,13 +7,17 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 
-.PHONY: help install demo ui test quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin clean
+CLIENTS ?= .clients
+
+.PHONY: help install demo ui test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
 	@echo "make ui       install, start a server, and open the page of this device in the browser: PORT=8401"
 	@echo "make test     everything CI runs: format, lint, types, import contracts, tests"
 	@echo "make quick    the same without the slow tests: under three minutes on two cores"
+	@echo "make test-clients  real clients of OpenAI's API against the gateway and the built-in server;"
+	@echo "              environments of their own in $(CLIENTS)/; ONLY=openai3 runs one"
 	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
@@ -77,6 +81,9 @@ contracts: lint
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+test-clients: $(VENV)/.dev
+	$(BIN)/python tests/clients/run.py $(CLIENTS) $(ONLY)
 
 bench: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.task_bench

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from edge_client.checks.finding import Finding, Subject, fail, failed, ok, warn
 from edge_client.config import CONFIG_VARIABLE, ENVIRONMENT, config_path, load_settings
+from edge_client.gateway.settings import KEY_VARIABLE
 from shared_protocol.errors import ConfigError
 
 _PREFIX = "UNIMIC_"
@@ -17,6 +18,7 @@ KNOWN = frozenset(
     {
         *ENVIRONMENT.values(),
         CONFIG_VARIABLE,
+        KEY_VARIABLE,
         "UNIMIC_CACHE",
         "UNIMIC_CLIP",
         "UNIMIC_DEBUG",

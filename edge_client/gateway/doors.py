@@ -12,10 +12,12 @@ import secrets
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_client.gateway.problems import Problem, RefusedError, problem_of
+from edge_client.gateway.problems import Problem, problem_of
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.following import GONE, ClientGoneError
 from edge_client.gateway.requests.pictures import OWN_PICTURE
 from edge_client.gateway.settings import MEBIBYTE, GatewaySettings
@@ -70,7 +72,7 @@ class Doors:
                 await Response(status_code=204)(scope, receive, marked)
                 return
             await self._app(scope, self._limited(receive, headers), marked)
-        except ClientGoneError:
+        except (ClientGoneError, ClientDisconnect):
             if not started:
                 await Response(status_code=GONE)(scope, receive, marked)
         except Exception as error:
@@ -82,8 +84,7 @@ class Doors:
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Raise `RefusedError` for who may not come in."""
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or "" if "@" not in host else ""
-        if not self._settings.lets_in(name):
+        if not self._settings.lets_in(_name_in(host)):
             raise RefusedError(
                 f"the Host header says {host[:80]!r}, which is no name of this device: if it is "
                 "one, start the gateway with --allow-host",
@@ -158,6 +159,14 @@ class Doors:
             logger.exception("%s failed", name)
         else:
             logger.info("%s refused: %s %s", name, problem.status, problem.code)
+
+
+def _name_in(host: str) -> str:
+    """The name in a Host header; "" for one that is none."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "") if "@" not in host else ""
+    except ValueError:
+        return ""
 
 
 def _too_large(limit: int) -> RefusedError:

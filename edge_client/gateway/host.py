@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -42,6 +43,12 @@ class Host(uvicorn.Server):
             if ready is not None:
                 _write(ready, self._gateway.url)
             self._announce(self._gateway.url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops in good order, the second at once."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what is under way, so that nobody is kept waiting."""

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from edge_client.gateway.refused import RefusedError
 from shared_protocol.errors import (
     BodyTooLargeError,
     BundleMismatchError,
@@ -35,33 +36,6 @@ from shared_protocol.errors import (
 NEVER_AGAIN = {"x-should-retry": "false"}
 """Tells OpenAI's clients that trying again would change nothing."""
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-
-class RefusedError(Exception):
-    """What an application asked cannot be done.
-
-    Args:
-        message: what is wrong, with the value and the remedy.
-        param: the field that is to blame; None = no single one.
-        code: which kind of failure, stable.
-        status: of HTTP.
-        headers: of the reply.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        param: str | None = None,
-        code: str = "invalid_value",
-        status: int = 400,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-        self.code = code
-        self.status = status
-        self.headers = dict(headers or {})
 
 
 @dataclass(frozen=True)

@@ -352,12 +352,12 @@ def _softened(flags: npt.NDArray[np.bool_], width: int) -> _Weights:
     blur = width - grow
     grown = flags
     for axis in (0, 1):
-        grown = _spread(grown, grow, axis)
+        grown = spread(grown, grow, axis)
     image = Image.fromarray(grown.astype(np.uint8) * 255)
     return np.asarray(image.filter(ImageFilter.BoxBlur(blur)) if blur else image)
 
 
-def _spread(flags: npt.NDArray[np.bool_], count: int, axis: int) -> npt.NDArray[np.bool_]:
+def spread(flags: npt.NDArray[np.bool_], count: int, axis: int) -> npt.NDArray[np.bool_]:
     """`flags` or any of its neighbours up to `count` away along an axis."""
     padding = [(0, 0), (0, 0)]
     padding[axis] = (count + 1, count)

@@ -69,7 +69,8 @@ def test_handles_extend_by_mouse_and_keys_and_preview_it(at: PageAt, live: LiveG
     before = at.page.locator("#stage").bounding_box()
     handle = at.page.locator(".handle[data-side=right]")
     box = handle.bounding_box()
-    assert before and box
+    assert before
+    assert box
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     at.page.mouse.move(x, y)
     at.page.mouse.down()

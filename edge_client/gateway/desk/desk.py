@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.work.session_pool import Seat
 from edge_client.pictures.sources import Source
 from edge_client.session.cost import TurnCost

@@ -20,7 +20,8 @@ from edge_client.gateway.desk.round_files import png_of, umic_of, view_of
 from edge_client.gateway.desk.told import about_desk, told_of_round, told_of_turn
 from edge_client.gateway.desk.turn_taker import Glimpse, Step, Taken, TurnTaker
 from edge_client.gateway.desk.wish import read_turn
-from edge_client.gateway.problems import Problem, RefusedError
+from edge_client.gateway.problems import Problem
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.following import key_of, sse, stream_of
 from edge_client.gateway.requests.body import read_body
 from edge_client.gateway.service import Gateway

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge_client.gateway.problems import Problem, RefusedError
+from edge_client.gateway.problems import Problem
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.following import key_of, result_of, retries_of, sse, stream_of
 from edge_client.gateway.requests.body import read_body
 from edge_client.gateway.requests.edit_request import read_edit, read_generation

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.chat_routes import picture_bytes, remember
 from edge_client.gateway.replies.following import key_of, result_of, retries_of, stream_of
 from edge_client.gateway.replies.response_events import ResponseEvents, ResponseWriter

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.fields import Fields
 
 _NESTED = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
@@ -62,7 +62,12 @@ async def read_body(request: Request, files: bool = False) -> Body:
         raise RefusedError(f"the body is no JSON: {error}", None, "invalid_json") from None
     if not isinstance(values, dict):
         raise RefusedError("the body is no JSON object", None, "invalid_json")
-    told = json.dumps(values, sort_keys=True).encode()
+    try:
+        told = json.dumps(values, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise RefusedError(
+            "the body holds half of a character (a lone surrogate)", None, "invalid_json"
+        ) from None
     return Body(Fields(values), hashlib.sha256(told).hexdigest())
 
 

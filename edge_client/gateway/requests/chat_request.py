@@ -68,6 +68,7 @@ def read_chat(fields: Fields) -> ChatWish:
     _refuse_other_answers(fields)
     stream = fields.flag("stream")
     told = [MEMORY] if earlier else []
+    told += last.told
     if any(each.role in ("system", "developer") and each.text.strip() for each in messages):
         told.append("system prompts have no effect: the model takes a picture and a question")
     fields.raw("model")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.fields import Fields
 from edge_client.gateway.requests.picture_wish import PictureWish, read_wish, unknown_warnings
 from edge_client.gateway.requests.pictures import PictureReader
@@ -75,9 +75,10 @@ def read_edit(fields: Fields, reader: PictureReader) -> EditWish:
 def read_look(own: Fields) -> tuple[float | None, float | None]:
     """`around` and `edge` of `unimic`."""
     raw = own.raw("around")
-    around = None if raw in (None, False) else MARGIN
-    if raw not in (None, True, False):
-        around = own.number("around", 0, 10)
+    if raw is True or raw == "true":
+        around: float | None = MARGIN
+    else:
+        around = None if raw is False or raw == "false" else own.number("around", 0, 10)
     return around, own.number("edge", 0, 1000)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.fields import shown
 
 MAX_FETCHED = 32 * 2**20

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from shared_protocol.errors import printable
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.pictures import OWN_PICTURE
 
 CALL = "ig_"
@@ -29,11 +29,13 @@ class Message:
         role: who said it.
         text: its words.
         pictures: what it holds of pictures, as it came, each with the name of its field.
+        told: what of it has no effect.
     """
 
     role: str
     text: str
     pictures: tuple[tuple[Any, str], ...] = ()
+    told: tuple[str, ...] = ()
 
 
 def read_messages(values: Any, param: str) -> list[Message]:
@@ -120,9 +122,20 @@ def _message(value: Any, where: str) -> Message:
     texts: list[str] = []
     pictures: list[tuple[Any, str]] = []
     _read_content(value.get("content"), f"{where}.content", texts, pictures)
-    for place, image in enumerate(value.get("images") or []):
+    images = value.get("images") or []
+    if not isinstance(images, list):
+        raise RefusedError(f"{where}.images is no list", f"{where}.images")
+    for place, image in enumerate(images):
         pictures.append((image, f"{where}.images[{place}]"))
-    return Message(str(role), "\n".join(texts), tuple(pictures))
+    told = tuple(f"{where}.detail has no effect" for image, where in pictures if _detail(image))
+    return Message(str(role), "\n".join(texts), tuple(pictures), told)
+
+
+def _detail(image: Any) -> bool:
+    """Whether a picture is to be looked at more or less closely than usual."""
+    inner = image.get("image_url") if isinstance(image, dict) else None
+    asked = [each.get("detail") for each in (image, inner) if isinstance(each, dict)]
+    return any(each not in (None, "auto") for each in asked)
 
 
 def _read_content(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.fields import shown
 
 IMAGES_PATH = "/v1/images"

@@ -99,6 +99,7 @@ def read_response(fields: Fields) -> ResponseWish:
     earlier = before_last(messages)
     stream, previous = fields.flag("stream"), fields.text("previous_response_id") or None
     told = [MEMORY] if earlier or previous else []
+    told += last.told
     if fields.text("instructions").strip() or any(
         each.role in ("system", "developer") and each.text.strip() for each in messages
     ):

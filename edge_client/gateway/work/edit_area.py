@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.edit_request import EditWish
 from edge_client.pictures.edits import Look, for_inpainting
 from edge_client.pictures.mask_files import THRESHOLD, Mask
 from edge_client.pictures.opening import open_bytes, too_large_to_edit
-from edge_client.pictures.pasting import inpainted
+from edge_client.pictures.pasting import inpainted, spread
 from edge_client.pictures.sources import full_image
 from edge_client.session.picture import Picture
 from shared_protocol.errors import ImageError, MaskError
@@ -182,12 +182,22 @@ def _by_own_alpha(data: bytes, image: Image.Image, names: tuple[str, str], least
         )
     found = border_of(alpha, least)
     if found is None:
-        return EditArea(data, alpha)
+        return EditArea(data, _grown(alpha, min(alpha.shape) / least))
     border, box = found
     file = io.BytesIO()
     inner = image.convert("RGBA").crop(box).convert("RGB")
     inner.save(file, "PNG", compress_level=1)
     return EditArea(file.getvalue(), None, border)
+
+
+def _grown(alpha: Alpha, token: float) -> Alpha:
+    """A hole that takes all of the tokens that it reaches into, which show nothing of use there.
+
+    A token is repainted from a half of it on, so that almost a half is added.
+    """
+    count = max(0, int(token / 2) - 1)
+    hole = spread(spread(alpha < THRESHOLD, count, 0), count, 1)
+    return np.where(hole, 0, 255).astype(np.uint8)
 
 
 def _opened(data: bytes, name: str) -> Any:

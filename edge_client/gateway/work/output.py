@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from edge_client.gateway.work.known_pictures import stretched
 from edge_client.pictures.carried_tokens import CHUNK, chunk_of
+from edge_client.pictures.colour import WHITE
 from edge_client.pictures.outputs import writable
 from edge_client.pictures.sources import full_image
 from edge_client.session.picture import Picture
@@ -28,7 +29,25 @@ def picture_of(picture: Picture) -> tuple[Image.Image, bytes | None]:
     if picture.source.base is None:
         return Image.fromarray(picture.pixels), None
     image, profile, _ = full_image(picture.source)
-    return image, profile
+    return _filled(image, picture), profile
+
+
+def _filled(image: Image.Image, picture: Picture) -> Image.Image:
+    """A picture in which what is still transparent shows what the model made there.
+
+    That is where a hole reaches into a token by less than a pixel or two.
+    """
+    geometry = picture.source.geometry
+    if image.mode != "RGBA" or image.getchannel("A").getextrema() == (255, 255):
+        return image
+    below = Image.new("RGB", image.size, WHITE)
+    if geometry is not None:
+        left, top, right, bottom = (round(side) for side in geometry.seen)
+        x, y, wide, high = geometry.inside
+        shown = Image.fromarray(picture.pixels[y : y + high, x : x + wide])
+        below.paste(shown.resize((right - left, bottom - top)), (left, top))
+    below.paste(image, (0, 0), image.getchannel("A"))
+    return below
 
 
 def sized(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

@@ -116,6 +116,20 @@ def test_content_of_another_kind_is_refused_by_its_place(live: LiveGateway) -> N
         assert reply.json()["error"]["param"] == place
 
 
+@pytest.mark.parametrize(
+    "message",
+    [5, {}, {"role": "boss"}, {"role": "user", "content": 5}, {"role": "user", "content": [5]},
+     {"role": "user", "content": "x", "images": 5}, {"role": "assistant", "content": "x"},
+     {"role": "user", "content": [{"type": "text", "text": 5}]},
+     {"role": "user", "content": [{"type": "image_url"}]},
+     {"role": "user", "content": [{"type": "image_url", "image_url": {"url": None}}]}],
+)  # fmt: skip
+def test_messages_of_no_use_are_refused(live: LiveGateway, message: Any) -> None:
+    reply = live.post(PATH, {"messages": [message]})
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["param"].startswith("messages")
+
+
 def test_two_pictures_in_one_question_are_refused(live: LiveGateway) -> None:
     message = asked("which is larger?", PICTURE)
     message["content"].append({"type": "image_url", "image_url": data_url(mask())})

@@ -11,7 +11,7 @@ from edge_fakes import FakeBundle
 from PIL import Image
 
 from edge_client.gateway.desk.lattice import Lattice, extension_of
-from edge_client.gateway.problems import RefusedError
+from edge_client.gateway.refused import RefusedError
 from edge_client.pictures.edits import Look, for_inpainting
 from edge_client.pictures.geometry import Fit, Geometry
 from edge_client.pictures.mask_files import Mask

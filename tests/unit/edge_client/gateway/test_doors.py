@@ -23,7 +23,9 @@ def shape(reply: httpx.Response) -> tuple[int, str]:
     return reply.status_code, error["code"]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8401", "10.0.0.1", "", "a@b"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8401", "10.0.0.1", "", "a@b", "[::1", "localhost.x"]
+)
 def test_a_foreign_host_is_kept_out(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     with live_gateway(monkeypatch) as live:
         assert shape(live.post(GENERATE, ASKED, host=host)) == (403, "foreign_host")
@@ -90,6 +92,9 @@ def test_bodies_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         ("POST", "/v1/images/generations", b"{", "application/json", (400, "invalid_json")),
         ("POST", "/v1/images/generations", b"[1]", "application/json", (400, "invalid_json")),
         ("POST", "/v1/images/generations", b"\xff", "application/json", (400, "invalid_json")),
+        ("POST", "/v1/images/generations", b'{"prompt": "\\ud800"}', "", (400, "invalid_json")),
+        ("POST", "/v1/images/generations", b'{"n": NaN}', "", (400, "missing_required_parameter")),
+        ("POST", "/v1/images/generations", b"[" * 100_000, "", (400, "invalid_json")),
         ("POST", "/v1/images/generations", b"x", "text/plain", (415, "unsupported_media_type")),
         ("POST", "/v1/images/edits", b"x", "multipart/form-data", (400, "invalid_form")),
         ("GET", "/v1/models/gpt-4", b"", "", (404, "model_not_found")),

@@ -21,6 +21,10 @@ from gateway_fakes import (
 )
 from PIL import Image
 
+from edge_client.gateway.requests.edit_request import read_look
+from edge_client.gateway.requests.fields import Fields
+from edge_client.pictures.edits import MARGIN
+
 PATH = "images/edits"
 PICTURE = png(scene())
 FORM = {"prompt": "an owl"}
@@ -110,6 +114,18 @@ def test_a_picture_may_be_transparent_itself(live: LiveGateway) -> None:
     assert request.mask is not None
     assert request.mask.flags[1, 1]
     assert request.mask.count == 1
+
+
+def test_no_hole_is_left_where_a_picture_was_transparent_itself(live: LiveGateway) -> None:
+    image = scene().convert("RGBA")
+    image.putalpha(Image.open(io.BytesIO(mask(hole=(13, 17, 41, 33)))).getchannel("A"))
+    found = picture_in(edit(live, png(image)).json())
+    assert "A" not in found.getbands() or found.getchannel("A").getextrema() == (255, 255)
+    request = live.cloud.asked[0]
+    assert request.mask is not None
+    assert request.mask.flags[1, 0:3].all()
+    kept = np.asarray(found.convert("RGB"))[:, 60:]
+    assert (kept == np.asarray(scene())[:, 60:]).all()
 
 
 def test_what_was_made_here_is_edited_with_words_and_mask_alone(live: LiveGateway) -> None:
@@ -218,7 +234,10 @@ def test_partial_pictures_of_an_edit_show_the_senders_picture(live: LiveGateway)
 
 def test_around_and_edge_are_options_of_edits(live: LiveGateway) -> None:
     assert edit(live, hole=mask(), **{"unimic[around]": "0.5", "unimic[edge]": "0"}).is_success
-    assert edit(live, hole=mask(), **{"unimic[around]": "true"}).is_success is False
+    assert edit(live, hole=mask(), **{"unimic[around]": "true"}).is_success
+    assert edit(live, hole=mask(), **{"unimic[around]": "near"}).status_code == 400
+    for value, kept in ((True, MARGIN), (1, 1.0), (0, 0.0), (False, None), ("true", MARGIN)):
+        assert read_look(Fields({"around": value})) == (kept, None)
     reply = live.post(PATH, {"prompt": "", "image": data_url(PICTURE), "mask": data_url(mask()),
                              "unimic": {"around": True}})  # fmt: skip
     assert reply.is_success

@@ -124,19 +124,19 @@ def test_the_format_decides_the_suffix(tmp_path: Path, kind: str | None, suffix:
 
 def test_modes_that_a_format_cannot_hold_are_noted(tmp_path: Path) -> None:
     from edge_client.pictures.opening import Photo
-    from edge_client.pictures.outputs import _writable
+    from edge_client.pictures.outputs import writable
 
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    flat, notes = _writable(clear, "JPEG")
+    flat, notes = writable(clear, "JPEG")
     assert (flat.getpixel((3, 3)), notes) == (
         (255, 255, 255),
         ["JPEG holds no transparency: it is laid on white"],
     )
     deep = Image.fromarray(np.full((8, 8), 51400, dtype=np.uint16))
-    grey, notes = _writable(deep, "JPEG")
+    grey, notes = writable(deep, "JPEG")
     assert (grey.mode, grey.getpixel((0, 0))) == ("L", 200)
     assert "16-bit grey becomes 8-bit" in notes[0]
-    assert _writable(deep, "PNG") == (deep, [])
+    assert writable(deep, "PNG") == (deep, [])
     assert Photo("a", clear, clear.size).stored == (8, 8)
 
 
