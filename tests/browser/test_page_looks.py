@@ -81,7 +81,7 @@ def test_axe_finds_nothing_in_any_state(
     chromium: Any, live: LiveGateway, scheme: str, width: int
 ) -> None:
     if not AXE.exists():
-        skip(f"there is no {AXE}")
+        skip(f"there is no {AXE}", "npm")
     size = {"width": width, "height": 800}
     with PageAt(chromium, live.url, color_scheme=scheme, viewport=size) as at:
         assert _faults(at) == []

@@ -64,6 +64,40 @@ def test_a_picture_is_drawn_from_words_alone(at: PageAt, live: LiveGateway) -> N
     assert at.page.is_checked("[value=inpaint]"), "what comes next is most likely a change"
 
 
+def test_a_picture_is_shown_while_it_is_made_in_the_marked_cells_only(
+    at: PageAt, live: LiveGateway
+) -> None:
+    """What the canvas for it shows is noted whenever it changes; at last it is empty again."""
+    live.cloud.reports = 4
+    at.open("scene.png", png(scene()))
+    at.page.locator("#brush-size").fill("1")
+    at.stroke((1.5, 0.5), (2.5, 0.5))
+    at.page.evaluate("""() => {
+        const {prototype} = CanvasRenderingContext2D;
+        const draw = prototype.drawImage;
+        window.seen = [];
+        prototype.drawImage = function (...words) {
+            draw.apply(this, words);
+            const {width, height} = this.canvas;
+            const {data} = this.getImageData(0, 0, width, height);
+            const cells = new Set();
+            for (let at = 3; at < data.length; at += 4)
+                if (data[at] > 200) {
+                    const place = (at - 3) / 4;
+                    const row = Math.floor((4 * Math.floor(place / width)) / height);
+                    cells.add(`${Math.floor((4 * (place % width)) / width)} ${row}`);
+                }
+            window.seen.push([...cells].sort());
+        };
+    }""")
+    at.take("an owl")
+    seen = at.page.evaluate("window.seen")
+    assert seen
+    assert all(each == ["1 0", "2 0"] for each in seen)
+    clear = "canvas => canvas.getContext('2d').getImageData(0, 0, 9999, 9999).data.every((v) => !v)"
+    assert at.page.locator("#glimpse").evaluate(clear)
+
+
 def test_handles_extend_by_mouse_and_keys_and_preview_it(at: PageAt, live: LiveGateway) -> None:
     at.open("scene.png", png(scene()))
     before = at.page.locator("#stage").bounding_box()

@@ -247,7 +247,7 @@ export class Board {
 			event.preventDefault();
 			this.setZoom(this.zoom * Math.exp(-event.deltaY / 300));
 		}, { passive: false });
-		new ResizeObserver(() => this.layout()).observe(this.root);
+		new ResizeObserver(() => requestAnimationFrame(() => this.layout())).observe(this.root);
 		for (const handle of this.handles) this.#listenTo(handle);
 	}
 
