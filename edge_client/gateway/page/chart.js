@@ -12,7 +12,7 @@ const FORMATS = { avif: "AVIF", webp: "WebP", jpeg: "JPEG" };
 const TASKS = { t2i: "new", inpaint: "repaint", outpaint: "extend", vqa: "ask" };
 const WAYS = { up: "↑", down: "↓" };
 const HIGH = 96;
-const WIDE = 44;
+const WIDE = 54;
 
 export function bytes(count) {
 	if (count < 10000) return `${count.toLocaleString("en")} B`;
@@ -58,16 +58,16 @@ function byTurn(turns) {
 	picture.append(svg("path", { d: `M0 ${HIGH}.5H${wide}` }));
 	turns.forEach((turn, place) => {
 		Object.keys(WAYS).forEach((way, second) => {
-			const left = 8 + place * WIDE + second * 17;
+			const left = 8 + place * WIDE + second * 22;
 			let top = HIGH;
 			for (const [part, of] of Object.entries(PARTS)) {
 				const height = (of(turn.cost[way]) / most) * (HIGH - 14);
 				top -= height;
-				picture.append(svg("rect", { x: left, y: top, width: 15, height, class: part }));
+				picture.append(svg("rect", { x: left, y: top, width: 20, height, class: part }));
 			}
-			picture.append(text(left + 7.5, top - 3, turn.cost[way].all), text(left + 7.5, HIGH + 12, WAYS[way]));
+			picture.append(text(left + 10, top - 3, turn.cost[way].all), text(left + 10, HIGH + 12, WAYS[way]));
 		});
-		picture.append(text(24 + place * WIDE, HIGH + 25, TASKS[turn.task]));
+		picture.append(text(29 + place * WIDE, HIGH + 25, TASKS[turn.task]));
 	});
 	const frame = scrolling("Bytes by turn and part", picture);
 	requestAnimationFrame(() => {
