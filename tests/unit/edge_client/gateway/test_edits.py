@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edge_fakes import FakeTokenizer
 from gateway_fakes import (
     PAINTED,
     LiveGateway,
@@ -24,6 +25,7 @@ from PIL import Image
 from edge_client.gateway.requests.edit_request import read_look
 from edge_client.gateway.requests.fields import Fields
 from edge_client.pictures.edits import MARGIN
+from shared_protocol.tokens import ImageTokens
 
 PATH = "images/edits"
 PICTURE = png(scene())
@@ -141,6 +143,25 @@ def test_what_was_made_here_is_edited_with_words_and_mask_alone(live: LiveGatewa
     body = live.form(PATH, {**FORM, "unimic[round]": before}, hole).json()
     assert body["unimic"]["image_tokens_sent"] == 0
     assert live.client.get("/v1/unimic/rounds").json()["data"][-1]["task"] == "inpaint"
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_the_very_tokens_are_kept_though_pixels_do_not_tell_them(
+    live: LiveGateway, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    usual = FakeTokenizer.tokenize
+
+    def other(self: FakeTokenizer, pixels: np.ndarray) -> ImageTokens:
+        return ImageTokens(usual(self, pixels).codes + 1, 8192)
+
+    monkeypatch.setattr(FakeTokenizer, "tokenize", other)
+    made = live.post("images/generations", {"prompt": "x", "output_format": kind}).json()
+    saved_anew = png(picture_in(made).convert("RGBA"))
+    body = edit(live, saved_anew, mask()).json()
+    assert body["unimic"]["image_tokens_sent"] == 0
+    image = live.cloud.asked[-1].image
+    assert image is not None
+    assert image.codes[3, 3] == PAINTED
 
 
 def test_variants_of_an_edit_send_the_picture_once(live: LiveGateway) -> None:
