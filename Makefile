@@ -8,10 +8,11 @@ DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 CLIENTS ?= .clients
 
-.PHONY: help install demo test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin mutants clean
+.PHONY: help install demo ui test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin mutants clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
+	@echo "make ui       install, start a server, and open the page of this device in the browser: PORT=8401"
 	@echo "make test     everything CI runs: format, lint, types, import contracts, tests"
 	@echo "make quick    the same without the slow tests: under three minutes on two cores"
 	@echo "make test-clients  real clients of OpenAI's API against the gateway and the built-in server;"
@@ -40,13 +41,21 @@ $(VENV)/.cloud: $(BIN)/python pyproject.toml docker/constraints.txt
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml docker/constraints.txt
 	@echo "installing with development tools into $(VENV)"
-	$(PIP) -e ".[cloud,dev,bench,gateway]"
-	@touch $@ $(VENV)/.cloud
+	$(PIP) -e ".[cloud,gateway,dev,bench]"
+	@touch $@ $(VENV)/.cloud $(VENV)/.ui
 
 install: $(VENV)/.cloud
 
 demo: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.demo --spawn --out $(DEMO_OUT)
+
+$(VENV)/.ui: $(VENV)/.cloud
+	@echo "installing what the page needs into $(VENV)"
+	$(PIP) -e ".[cloud,gateway]"
+	@touch $@
+
+ui: $(VENV)/.ui
+	$(BIN)/edge-client ui --spawn --port $(or $(PORT),8401) $(UI_FLAGS)
 
 test: contracts types unit
 

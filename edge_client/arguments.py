@@ -102,6 +102,7 @@ def _build() -> _Parser:
         add("inspect", "show what a .umic file or a message is made of"),
     )
     _add_gateway(add("gateway", "serve the OpenAI API on this device; only tokens leave it"))
+    _add_ui(add("ui", "open a page in the browser: draw, repaint, extend, ask, see the bytes"))
     add("info", "show what the server serves and whether both ends agree")
     add("doctor", "check this device, the settings and the way to the server, line by line")
     _add_fetch(add("fetch", "get the bundle that the server holds, or a published one"))
@@ -177,6 +178,11 @@ pip install 'unimic[gateway]'."""
         "users cannot see [none is asked for]",
     )
     who.add_argument(
+        "--no-key",
+        action="store_true",
+        help="ask for none on any address: for a container whose port only this device reaches",
+    )
+    who.add_argument(
         "--allow-host",
         action="append",
         default=[],
@@ -216,6 +222,20 @@ pip install 'unimic[gateway]'."""
         default=DEFAULT_MAX_BODY,
         metavar="MIB",
         help=f"largest request [{DEFAULT_MAX_BODY}]",
+    )
+
+
+def _add_ui(parser: argparse.ArgumentParser) -> None:
+    _add_gateway(parser)
+    parser.description = """Open a page in the browser on which one draws a mask, extends a picture,
+asks about it, goes back to earlier rounds and sees the bytes of every turn. It comes from this
+device, as all of 'edge-client gateway' does beside it: only entropy-coded tokens leave it."""
+    parser.epilog = """Example: edge-client ui --server https://host. Without a server at hand:
+edge-client ui --spawn. Needs pip install 'unimic[gateway]'."""
+    page = parser.add_argument_group("page")
+    page.add_argument("--no-open", action="store_true", help="only print where the page is")
+    page.add_argument(
+        "--spawn", action="store_true", help="start a server of its own on this machine"
     )
 
 

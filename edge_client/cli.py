@@ -87,7 +87,7 @@ def _run(given: argparse.Namespace) -> int:
     export_ca_file(settings)
     if given.command == "chat" or getattr(given, "what", "") == "resume":
         return _chat(given, settings)
-    if given.command == "gateway":
+    if given.command in ("gateway", "ui"):
         from edge_client.gateway.command import gateway
 
         gateway(given, settings, lambda line: print(line, flush=True))

@@ -325,7 +325,6 @@ class _Turn:
     def _await_reply(self, link: Link, preview: Preview | None) -> tuple[bytes, Reader]:
         """The frame that answers the turn, its kind read; what comes before it is shown."""
         while True:
-            before = link.received
             try:
                 data = link.receive(self._left())
             except TimeoutError:
@@ -341,7 +340,7 @@ class _Turn:
                 self._talk.forget()
                 raise BadMessageError("the server could not read the turn")
             self._show(kind, reader, preview)
-            self._progress += link.received - before
+            self._progress += link.taken_by(data)
 
     def _show(self, kind: int, reader: Reader, preview: Preview | None) -> None:
         wishes = self._talk.wishes

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
+from edge_client.gateway.desk.desk_routes import desk_routes
 from edge_client.gateway.doors import Doors
 from edge_client.gateway.replies.chat_routes import chat_routes
 from edge_client.gateway.replies.image_routes import image_routes
@@ -42,7 +43,7 @@ def create_app(gateway: Gateway) -> Doors:
         await run_in_threadpool(gateway.close)
 
     api = [*image_routes(gateway), *chat_routes(gateway), *response_routes(gateway)]
-    api += model_routes(gateway)
+    api += [*desk_routes(gateway), *model_routes(gateway)]
     # The page takes every path that is left, so that the API's stand apart.
     below = Router(api, redirect_slashes=False)
     router = Router(plain_routes(gateway), redirect_slashes=False, lifespan=lifespan)

@@ -1,16 +1,23 @@
-"""`gateway`: serves the OpenAI API on this device until it is told to stop.
+"""`gateway` and `ui`: serve the OpenAI API, and a page, on this device until they are told to stop.
 
 It does not print; it is given what does.
 """
 
 from __future__ import annotations
 
+import tempfile
+import threading
+import webbrowser
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from edge_client.commands.outcome import exposed_key
 from edge_client.config import Settings
 from edge_client.gateway.settings import MEBIBYTE, GatewaySettings
+from edge_client.spawn import spawned_server
 from shared_protocol.errors import ConfigError
 
 _NEEDED = ("multipart", "python_multipart", "starlette", "uvicorn")
@@ -38,6 +45,7 @@ def gateway(given: Namespace, settings: Settings, say: Callable[[str], None]) ->
         sessions=given.sessions,
         queue=given.queue,
         max_body=given.max_body * MEBIBYTE,
+        no_key=given.no_key,
     )
     try:
         import python_multipart  # noqa: F401 - starlette needs it for forms
@@ -51,9 +59,42 @@ def gateway(given: Namespace, settings: Settings, say: Callable[[str], None]) ->
         ) from None
     for warning in exposed_key(settings):
         say(f"warning: {warning}")
-    serve(wanted, settings, lambda url: say(_listening(url, settings, wanted)))
+    with ExitStack() as stack:
+        if getattr(given, "spawn", False):
+            say("starting a server on this machine…")
+            settings = replace(settings, server=_spawned(stack, settings.bundle))
+        serve(wanted, settings, lambda url: _announce(url, settings, wanted, given, say))
 
 
-def _listening(url: str, settings: Settings, wanted: GatewaySettings) -> str:
+def _spawned(stack: ExitStack, bundle: str) -> str:
+    """The address of a server that runs until the stack is left."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    return stack.enter_context(spawned_server(Path(folder) / "server.log", bundle)).url
+
+
+def _announce(
+    url: str,
+    settings: Settings,
+    wanted: GatewaySettings,
+    given: Namespace,
+    say: Callable[[str], None],
+) -> None:
     key = "its key" if wanted.key else "any API key"
-    return f"listening on {url}\nbase_url is {url}/v1, with {key}; the cloud is {settings.server}"
+    say(f"listening on {url}")
+    say(f"base_url is {url}/v1, with {key}; the cloud is {settings.server}")
+    if given.command == "ui":
+        say(f"the page is {url}/")
+        if not given.no_open:
+            # A browser may keep whoever starts it waiting.
+            threading.Thread(target=open_page, args=(f"{url}/",), daemon=True).start()
+
+
+def open_page(url: str) -> bool:
+    """Show a page in the user's browser, unless that would be one inside of this terminal."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return False
+    if type(browser) is webbrowser.GenericBrowser:
+        return False
+    return browser.open(url)

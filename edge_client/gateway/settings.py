@@ -36,6 +36,7 @@ class GatewaySettings:
         sessions: most conversations with the cloud at once.
         queue: most requests that wait for one.
         max_body: largest request body, in bytes.
+        no_key: ask for none, on whatever address: for a port that only this device reaches.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -51,9 +52,10 @@ class GatewaySettings:
     sessions: int = DEFAULT_SESSIONS
     queue: int = DEFAULT_QUEUE
     max_body: int = DEFAULT_MAX_BODY * MEBIBYTE
+    no_key: bool = False
 
     def __post_init__(self) -> None:
-        if self.key is None and os.environ.get(KEY_VARIABLE):
+        if self.key is None and not self.no_key and os.environ.get(KEY_VARIABLE):
             object.__setattr__(self, "key", os.environ[KEY_VARIABLE])
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"the port is {self.port}", "use 0 (a free one) to 65535")
@@ -67,16 +69,19 @@ class GatewaySettings:
     def _check_who(self) -> None:
         if self.key is not None and not (self.key.isascii() and self.key.isprintable()):
             raise ConfigError("the key holds characters that no header may carry", "check it")
+        if self.key is not None and self.no_key:
+            raise ConfigError("--key and --no-key do not go together", "leave one of them out")
         for origin in self.allow_origins:
             parts = urlsplit(origin)
             if not parts.scheme or not parts.netloc or parts.path:
                 raise ConfigError(
                     f"{origin!r} is no origin of a web page", "write https://host or http://host:1"
                 )
-        if not self.is_local and self.key is None:
+        if not self.is_local and self.key is None and not self.no_key:
             raise ConfigError(
                 f"on {self.host} everybody in the network could use this device's way to the cloud",
-                f"give --key (better {KEY_VARIABLE}), or listen on {DEFAULT_HOST}",
+                f"give --key (better {KEY_VARIABLE}), or listen on {DEFAULT_HOST}; --no-key is "
+                "for a container whose port is published on this device only",
             )
 
     @property

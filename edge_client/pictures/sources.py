@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
@@ -204,7 +205,7 @@ def open_content(data: bytes, name: str, bundle: SourceBundle, whole: bool = Fal
     """
     if data.startswith(MAGIC):
         return of_tokens(read_picture(data, bundle).image, bundle, name)
-    photo, chunk = open_bytes(data, name, whole), find_chunk(data)
+    photo, chunk = open_bytes(data, name, whole), find_chunk(BytesIO(data))
     if chunk is None or photo.reduced:
         return Source(name, bundle, photo)
     return _with_tokens(photo, bundle, tokens_in_chunk(chunk, photo.image, bundle))

@@ -6,10 +6,12 @@ It does not measure anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from edge_client.client import Interaction
 from edge_client.report import table
+from shared_protocol.message.anatomy import PartBytes
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class TurnCost:
         text_read, image_read: tokens that the model was given.
         text_made, image_made: tokens that it made.
         image_sent: tokens of the picture that travelled for it; none where the cloud had them.
+        parts_up, parts_down: what the payload is made of.
     """
 
     what: str
@@ -43,6 +46,8 @@ class TurnCost:
     text_made: int = 0
     image_made: int = 0
     image_sent: int = 0
+    parts_up: PartBytes = field(default_factory=PartBytes)
+    parts_down: PartBytes = field(default_factory=PartBytes)
 
     @classmethod
     def of(cls, done: Interaction) -> TurnCost:
@@ -60,6 +65,8 @@ class TurnCost:
             sum(done.milliseconds.values()) / 1000.0,
             *_read_and_made(done),
             0 if done.uplink.counts is None else done.uplink.counts.image_codes,
+            done.uplink.sizes,
+            done.downlink.sizes,
         )
 
     @property
@@ -75,6 +82,12 @@ class TurnCost:
     def __str__(self) -> str:
         wire = f"{self.all_up}/{self.all_down} on the wire"
         return f"{self.payload_up}/{self.payload_down} bytes, {wire}"
+
+
+NUMBERS = tuple(
+    name for name in TurnCost.__dataclass_fields__ if name not in ("what", "parts_up", "parts_down")
+)
+"""Fields that add up, and that a kept conversation keeps."""
 
 
 @dataclass(frozen=True)
@@ -123,5 +136,5 @@ def _row(number: str, turn: TurnCost) -> list[str]:
 
 
 def _sum(what: str, turns: Sequence[TurnCost]) -> TurnCost:
-    names = [name for name in TurnCost.__dataclass_fields__ if name != "what"]
-    return TurnCost(what, **{name: sum(getattr(turn, name) for turn in turns) for name in names})
+    sums: dict[str, Any] = {name: sum(getattr(turn, name) for turn in turns) for name in NUMBERS}
+    return TurnCost(what, **sums)

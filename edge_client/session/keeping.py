@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_client.pictures.sources import of_tokens
-from edge_client.session.cost import TurnCost
+from edge_client.session.cost import NUMBERS, TurnCost
 from edge_client.session.history import (
     StoredSession,
     StoredTurn,
@@ -107,8 +106,7 @@ def _stored(turn: Turn, pictures: list[Picture]) -> StoredTurn:
     source = _place(turn.source, pictures)
     made = turn.result if isinstance(turn.result, Picture) else None
     answer = str(turn.result) if made is None else None
-    cost = asdict(turn.cost)
-    cost.pop("what")
+    cost = {name: getattr(turn.cost, name) for name in NUMBERS}
     return StoredTurn(turn.task, turn.text, source, _place(made, pictures), answer, cost)
 
 

@@ -200,5 +200,11 @@ class Link(Protocol):
             TimeoutError: nothing came in `timeout` seconds.
         """
 
+    def taken_by(self, frame: bytes) -> int:
+        """Bytes of the link that a frame took on its way in, with what frames it there.
+
+        `received` cannot tell: it runs ahead where several frames arrive together.
+        """
+
     def close(self) -> None:
         """Let go of the link."""

@@ -43,6 +43,10 @@ class _Frames:
             fault = f"the other end speaks something else: {error.message}"
             raise TransportError(fault, "check --server") from error
 
+    def taken_by(self, frame: bytes) -> int:
+        """See `Link.taken_by`."""
+        return len(framed(frame))
+
     def next(self) -> bytes | None:
         return self._waiting.popleft() if self._waiting else None
 

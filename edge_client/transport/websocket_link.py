@@ -34,6 +34,9 @@ from shared_protocol.session.framing import MAX_FRAME
 from shared_protocol.session.paths import SESSION_PATH
 
 _CLOSE_S = 1.0
+_SHORT, _SHORT_HEAD, _LONG_HEAD = 125, 2, 4
+"""Longest message whose length stands in the first two bytes of a frame from a server, and bytes
+before that and before longer ones."""
 _BUSY = (502, 503, 504)
 _DEAD = (ConnectionRefusedError, socket.gaierror)
 """What connecting ends in where nobody listens; with a proxy before the server, it is the proxy."""
@@ -163,6 +166,10 @@ class WebSocketLink:
         if isinstance(data, str):
             raise NoSessionsError(f"{self._server} sends text where frames travel", "check it")
         return bytes(data)
+
+    def taken_by(self, frame: bytes) -> int:
+        """See `Link.taken_by`; the server masks nothing and compresses nothing."""
+        return len(frame) + (_SHORT_HEAD if len(frame) <= _SHORT else _LONG_HEAD)
 
     def close(self) -> None:
         """See `Link.close`."""

@@ -98,6 +98,9 @@ class ToyLink:
         self.received += len(framed(found))
         return found
 
+    def taken_by(self, frame: bytes) -> int:
+        return len(framed(frame))
+
     def close(self) -> None:
         self.closed = True
 

@@ -105,6 +105,7 @@ def description(model: str, keyed: bool) -> dict[str, Any]:
         "/v1/models/{id}": _get("One model", "id"),
         "/v1/unimic/about": _get("Which model and cloud, and the model's token grid"),
         "/v1/unimic/rounds": _get("Pictures that were made here, the oldest first"),
+        "/v1/unimic/desk": _get("Rounds and turns of the page on this device, with their bytes"),
         "/healthz": _get("Whether the gateway is there; asks nothing of the cloud"),
     }  # fmt: skip
     found: dict[str, Any] = {

@@ -25,6 +25,7 @@ from shared_protocol.errors import (
     UnauthorizedError,
 )
 from shared_protocol.messages import Request
+from shared_protocol.session.framing import framed
 from shared_protocol.session.hello import Status, Welcome
 from shared_protocol.session.kinds import UP_ODDS, Up
 from shared_protocol.session.port import Reader
@@ -310,6 +311,31 @@ def test_progress_is_asked_for_and_counted_apart() -> None:
     assert 3 < held.progress <= 9, "three frames of at most two bytes, each behind its length"
     answered = held.wire.received - held.opening.received - held.progress
     assert answered == held.downlink.sizes.total + 1
+
+
+class TogetherLink(ToyLink):
+    """All frames that wait arrive in one piece, as on a busy machine."""
+
+    def send(self, frame: bytes) -> None:
+        super().send(frame)
+        waiting = [each for each in self._waiting if isinstance(each, bytes)]
+        self.received += sum(len(framed(each)) for each in waiting)
+
+    def receive(self, timeout: float) -> bytes:
+        before = self.received
+        frame = super().receive(timeout)
+        self.received = before
+        return frame
+
+
+def test_progress_that_arrives_together_with_the_reply_is_counted_apart_as_well() -> None:
+    cloud = ToyCloud(reports=3)
+    wishes = Wishes(lambda *step: None, 3)
+    talk = Conversation(NamedToy(), lambda seconds: TogetherLink(cloud), wishes=wishes)
+    apart = talk_to(ToyCloud(reports=3), wishes=wishes).hold(SCRIPT[2], Stopwatch())
+    held = talk.hold(SCRIPT[2], Stopwatch())
+    assert held.progress == apart.progress > 3
+    assert held.wire.received == apart.wire.received
 
 
 def test_two_tabs_share_no_table() -> None:
