@@ -140,7 +140,7 @@ class TokenizerTrainer:
         run_to_the_end(
             self.progress,
             Length(args.steps, args.minutes),
-            self._step,
+            self.advance,
             self._log,
             log_every=LOG_EVERY,
             chores=[Chore(args.report_minutes, self.save)],
@@ -150,7 +150,8 @@ class TokenizerTrainer:
     def _log(self, share: float) -> None:
         logger.info("step %d share %.3f %s", self.progress.step, share, self._losses)
 
-    def _step(self, share: float) -> None:
+    def advance(self, share: float) -> None:
+        """One update, at a share of the run."""
         learning_rate = learning_rate_at(share, self.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
