@@ -143,12 +143,7 @@ class Settings:
         object.__setattr__(self, "root_path", _checked_root(self.root_path))
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device is {self.device!r}", "use auto, cpu, cuda or cuda:N")
-        if self.cuda_graphs and self.device == "cpu":
-            raise ConfigError("CUDA graphs are for a GPU", "leave out --cuda-graphs or --device")
-        for name, choices in _CHOICES:
-            if getattr(self, name) not in choices:
-                said = f"{name.replace('_', ' ')} is {getattr(self, name)!r}"
-                raise ConfigError(said, f"use one of {choices}")
+        _check_choices(self)
         if self.mend not in ("auto", "off", *map(str, range(MAX_MENDS + 1))):
             raise ConfigError(f"mend is {self.mend!r}", f"use auto, off or 0..{MAX_MENDS}")
         if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
@@ -197,6 +192,15 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("cache_bytes", 0, 2**40),
     ("cache_ttl", 0, 10**9),
 )
+
+
+def _check_choices(settings: Settings) -> None:
+    for name, choices in _CHOICES:
+        if getattr(settings, name) not in choices:
+            said = f"{name.replace('_', ' ')} is {getattr(settings, name)!r}"
+            raise ConfigError(said, f"use one of {choices}")
+    if settings.cuda_graphs and settings.device == "cpu":
+        raise ConfigError("CUDA graphs are for a GPU", "leave out --cuda-graphs or --device")
 
 
 def _check_links(settings: Settings) -> None:

@@ -53,7 +53,7 @@ class CudaCapture:
 
     def __call__(self, work: Work) -> tuple[Tensor, Callable[[], None]]:
         with torch.cuda.device(self._device):
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 work()  # what libraries set up at a first call must not be captured
@@ -175,7 +175,7 @@ class GraphedBackbone:
 
     def new_cache(self, rows: int, capacity: int) -> PhiCache:
         cache = _Lent(self._room(rows, -(-capacity // COLUMNS) * COLUMNS))
-        weakref.finalize(cache, self._take_back, cache.room).atexit = False
+        weakref.finalize(cache, self._take_back, cache.room)
         return cache
 
     def stacked(self, caches: Sequence[KeyValueCache], capacity: int) -> PhiCache:

@@ -72,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", type=Path, help="image tokenizer; default: the built-in")
     parser.add_argument("--world", type=Path, help="another world.toml")
     parser.add_argument("--cache", type=Path, help="folder for downloads (default: $UNIMIC_CACHE)")
+    parser.add_argument(
+        "--tokenised",
+        type=int,
+        default=TOKENISED,
+        help="pictures that pass the tokenizer [%(default)s]",
+    )
     parser.add_argument("--scored", type=int, default=SCORED, help="held-out scenes it is tried on")
     add_run_arguments(parser, steps=STEPS, seed=SEED)
 
@@ -81,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.smoke:
-        args.steps, args.scored = SMOKE_STEPS, 4
+        args.steps, args.scored, args.tokenised = SMOKE_STEPS, 4, 4
     args.out.parent.mkdir(parents=True, exist_ok=True)
     world = World.load(args.world)
     studio = Studio(
@@ -129,9 +135,9 @@ class JudgeTrainer:
             self.progress, states = load_checkpoint(self._checkpoint, args.device)
             self.net.load_state_dict(states["net"])
             self._optimiser.load_state_dict(states["optimiser"])
-        self._size, kept = (2, 4) if args.smoke else (BATCH, TOKENISED)
+        self.size = 2 if args.smoke else BATCH
         rng = np.random.default_rng((args.seed, 1))
-        drawn = [draw(studio.world, studio.renderer, rng) for _ in range(kept)]
+        drawn = [draw(studio.world, studio.renderer, rng) for _ in range(args.tokenised)]
         self._pool = studio.tokenised(drawn)
         logger.info("%d pictures went through the tokenizer", len(self._pool))
 
@@ -159,7 +165,7 @@ class JudgeTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = LEARNING_RATE * schedule(share)
         seed = (self.args.seed, 2, self.progress.step)
-        loss = _step(self.net, _batch(self.studio, self._pool, self._size, seed), self.args)
+        loss = _step(self.net, _batch(self.studio, self._pool, self.size, seed), self.args)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         return loss

@@ -1,4 +1,4 @@
-"""The batches of each training step: which scenes, windows and questions, as a function of the step.
+"""The batches of a training step: which scenes, windows and questions, by the step's number.
 
 It does not know the network, nor in which process it runs: see `batch_workers`.
 """

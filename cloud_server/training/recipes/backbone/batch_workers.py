@@ -5,7 +5,7 @@ takes to make it; batches are a function of the step, so that who makes them cha
 the clock::
 
     step t ──► network            workers ──► batches of t + 1, t + 2, ... wait
-               share of t                     made with the share of the run that they were ordered at
+               share of t                     made for the share at which they were ordered
 """
 
 from __future__ import annotations

@@ -78,9 +78,7 @@ BATCHES: dict[str, list[Work]] = {
 @pytest.mark.parametrize("policy", [STANDARD, REFERENCE], ids=lambda policy: policy.name)
 @pytest.mark.parametrize("rows", [1, 8])
 @pytest.mark.parametrize("kind", BATCHES)
-def test_captured_passes_give_the_same_tokens(
-    kind: str, rows: int, policy: DecodingPolicy
-) -> None:
+def test_captured_passes_give_the_same_tokens(kind: str, rows: int, policy: DecodingPolicy) -> None:
     again = Again()
     plain = engine_of(tiny_backbone(), rows, policy)
     captured = engine_of(GraphedBackbone(tiny_backbone(), again), rows, policy)
