@@ -42,14 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup = Setup(device, given.small or device == "cpu")
     if not setup.on_gpu:
         say("no GPU here: every part runs on the processor, at toy size\n")
-    sections = []
+    size = "toy sizes" if setup.small else "full size"
+    report = Report(f"GPU report, {size}", machine(setup), [])
+    written = report.write(given.out, given.name)
     for name in given.parts:
         say(f"# {TITLES[name]}")
-        sections.append(Section.measured(TITLES[name], PARTS[name], setup))
-        say(sections[-1].markdown())
-    size = "toy sizes" if setup.small else "full size"
-    report = Report(f"GPU report, {size}", machine(setup), sections)
-    written = report.write(given.out, given.name)
+        report.sections.append(Section.measured(TITLES[name], PARTS[name], setup))
+        report.write(given.out, given.name)  # what is known if the run is broken off
     say(report.markdown())
     say("written: " + ", ".join(map(str, written)))
     if report.failed:

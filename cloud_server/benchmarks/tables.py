@@ -141,7 +141,7 @@ class Report:
 
     title: str
     machine: dict[str, str]
-    sections: Sequence[Section]
+    sections: list[Section]
 
     @property
     def failed(self) -> list[str]:

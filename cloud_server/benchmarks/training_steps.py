@@ -38,7 +38,7 @@ STEPS = {"cpu": 3, "cuda": 30}
 LARGER = 8
 """How many times the recipe's sequences a larger batch has."""
 MOST_WORKERS = 12
-LONGEST_S = 20.0
+LONGEST_S = 10.0
 """After which no further step of a recipe is taken."""
 TOY_NETWORK = {"hidden_size": 32, "intermediate_size": 64, "layers": 3, "heads": 2, "stem_width": 4}
 SHARE = 0.5
