@@ -225,6 +225,8 @@ def _row(trial: _Trial, setup: Setup, attempts: Attempts) -> list[Cell]:
 
 
 def _plain(trial: _Trial, setup: Setup) -> _Run:
+    if trial.count == trial.plan.batches[0]:
+        trial.plain()  # warms what all of them use
     run = _measured(trial.plain, setup, 1)
     return replace(run, seconds=run.seconds / trial.plain_share)
 

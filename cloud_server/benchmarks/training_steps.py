@@ -33,12 +33,12 @@ from shared_protocol.bundles.find import load_bundle
 from shared_protocol.tokenizers.compact import load_compact
 
 SCENES, FEW_SCENES = 1000, 12
-WARM = 2
+WARM = {"cpu": 1, "cuda": 6}
 STEPS = {"cpu": 3, "cuda": 30}
 LARGER = 8
 """How many times the recipe's sequences a larger batch has."""
 MOST_WORKERS = 12
-LONGEST_S = 10.0
+LONGEST_S = 6.0
 """After which no further step of a recipe is taken."""
 TOY_NETWORK = {"hidden_size": 32, "intermediate_size": 64, "layers": 3, "heads": 2, "stem_width": 4}
 SHARE = 0.5
@@ -114,20 +114,20 @@ def _row(name: str, make: Make, files: Files, device: str, setup: Setup) -> list
 
 def steps_a_second(trainer: Trainer, device: str, setup: Setup) -> float:
     """Of a trainer, after steps that are not counted."""
-    most = 1 if setup.small else STEPS["cpu" if device == "cpu" else "cuda"]
-    patience = time.monotonic() + LONGEST_S
-    done = 0
+    kind = "cpu" if device == "cpu" else "cuda"
+    most = 1 if setup.small else STEPS[kind]
+    done, patience = 0, 0.0
 
     def advance(steps: int) -> None:
-        nonlocal done
-        done = 0
+        nonlocal done, patience
+        done, patience = 0, time.monotonic() + LONGEST_S
         while done < steps and (not done or time.monotonic() < patience):
             trainer.advance(SHARE)
             trainer.progress.step += 1
             done += 1
 
     if not setup.small:
-        advance(WARM)
+        advance(WARM[kind])
     taken = seconds(lambda: advance(most), setup)
     return done / taken
 

@@ -10,14 +10,18 @@ the clock::
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from cloud_server.training.recipes.backbone.batch import Batch, Links
 from cloud_server.training.recipes.backbone.batch_source import StepBatches
 
 AHEAD = 3
@@ -54,8 +58,8 @@ class BatchWorkers:
         for number in range(step, step + self._ahead):
             if number not in self._ordered:
                 self._ordered[number] = self._pool.submit(_make, number, share)
-        made: StepBatches = pickle.loads(self._ordered.pop(step).result())
-        return made
+        made = pickle.loads(self._ordered.pop(step).result())
+        return [(name, _whole(parts)) for name, parts in made]
 
     def close(self) -> None:
         """End the processes; what they have not begun is dropped."""
@@ -73,5 +77,32 @@ def _begin(build: Callable[[], Source]) -> None:
 
 def _make(step: int, share: float) -> bytes:
     assert _source is not None
-    # As bytes: tensors that are handed on by themselves take a file descriptor each.
-    return pickle.dumps(_source.batches(step, share))
+    made = [(name, _parts(batch)) for name, batch in _source.batches(step, share)]
+    return pickle.dumps(made, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+# Tensors travel as arrays: by themselves they take a file descriptor each, or a file's headers. A
+# flag travels as a bit: masks are most of a batch.
+
+
+def _parts(value: Any) -> Any:
+    """A batch, links or a tensor as arrays."""
+    if isinstance(value, Batch | Links):
+        return [_parts(getattr(value, name)) for name in value.__dataclass_fields__]
+    array = value.numpy()
+    return (array.shape, np.packbits(array)) if array.dtype == np.bool_ else array
+
+
+def _whole(parts: Sequence[Any]) -> Batch:
+    """The batch of these parts."""
+    fields: list[Any] = [
+        Links(*map(_tensor, part)) if isinstance(part, list) else _tensor(part) for part in parts
+    ]
+    return Batch(*fields)
+
+
+def _tensor(part: Any) -> Tensor:
+    if isinstance(part, tuple):
+        shape, bits = part
+        part = np.unpackbits(bits, count=math.prod(shape)).reshape(shape).view(np.bool_)
+    return torch.from_numpy(part)

@@ -256,8 +256,10 @@ class BackboneTrainer:
     def advance(self, share: float) -> None:
         """One update, at a share of the run: the gradients of every kind of batch, together."""
         self.net.probe_share = probe_share(share, self.recipe.optimiser)
-        for name, batch in self.source.batches(self.progress.step, share):
-            self._accumulate(name, batch.to(self.args.device))
+        batches = self.source.batches(self.progress.step, share)
+        # All at once: a copy waits for what the GPU was told before it.
+        for name, batch in [(name, batch.to(self.args.device)) for name, batch in batches]:
+            self._accumulate(name, batch)
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.optimiser["clip_norm"])
         self.optimisers.step(rate_factor(share, self.recipe.optimiser))
         self.averages.update(self.net, self.progress.step)
