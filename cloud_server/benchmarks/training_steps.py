@@ -9,7 +9,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ WARM = {"cpu": 1, "cuda": 6}
 STEPS = {"cpu": 3, "cuda": 30}
 LARGER = 8
 """How many times the recipe's sequences a larger batch has."""
-MOST_WORKERS = 12
+MOST_WORKERS = 6
 LONGEST_S = 6.0
 """After which no further step of a recipe is taken."""
 TOY_NETWORK = {"hidden_size": 32, "intermediate_size": 64, "layers": 3, "heads": 2, "stem_width": 4}
@@ -101,7 +101,7 @@ def training_steps(setup: Setup) -> Iterator[Table]:
         ]
         columns = ["recipe", "device", "sequences or pictures a step", "steps/s", "of them /s"]
         yield Table("Steps of training, recipes as shipped, mixed with bfloat16", columns, rows)
-        yield _batch_table(files, setup)
+        yield _batch_table(files, setup, attempts)
         attempts.finish()
 
 
@@ -179,22 +179,30 @@ TRAINERS: dict[str, Make] = {
 }
 
 
-def _batch_table(files: Files, setup: Setup) -> Table:
+def _batch_table(files: Files, setup: Setup, attempts: Attempts) -> Table:
     """What making the backbone's batches takes, beside the step that learns from them."""
-    workers = 1 if setup.small else max(1, min(MOST_WORKERS, (os.cpu_count() or 2) - 2))
-    rows: list[Sequence[Cell]] = []
-    for times in (1,) if setup.small else (1, LARGER):
-        for count in (0, workers):
-            trainer, size = _backbone(files, setup.device, times, count)
-            try:
-                rate = steps_a_second(trainer, setup.device, setup)
-            finally:
-                trainer.close()
-            made = None if count else 1000 * seconds(lambda: _make(trainer), setup)  # noqa: B023
-            rows.append([size, count, made, 1000 / rate, rate * size])
-            say(f"  backbone, {size} sequences, {count} workers: {rate:.2f} steps/s")
+    workers = max(1, min(MOST_WORKERS, (os.cpu_count() or 2) - 2))
+    trials = [(1, 0), (1, 1)] if setup.small else [(1, 0), (LARGER, 0), (LARGER, workers)]
+    rows = [
+        attempts.of(
+            f"{times} times, {count} workers", partial(_of_batches, files, setup, times, count)
+        )
+        or [None, count, None, None, None]
+        for times, count in trials
+    ]
     columns = ["sequences a step", "workers", "making them, ms", "whole step, ms", "sequences/s"]
     return Table(f"Batches of the backbone's recipe on {setup.device}", columns, rows)
+
+
+def _of_batches(files: Files, setup: Setup, times: int, workers: int) -> list[Cell]:
+    trainer, size = _backbone(files, setup.device, times, workers)
+    try:
+        rate = steps_a_second(trainer, setup.device, setup)
+    finally:
+        trainer.close()
+    made = None if workers else 1000 * seconds(partial(_make, trainer), setup)
+    say(f"  backbone, {size} sequences, {workers} workers: {rate:.2f} steps/s")
+    return [size, workers, made, 1000 / rate, rate * size]
 
 
 def _make(trainer: backbone.BackboneTrainer) -> None:
