@@ -7,8 +7,9 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 CLIENTS ?= .clients
+GPU_OUT ?= gpu_out
 
-.PHONY: help install demo ui test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin mutants clean
+.PHONY: help install demo ui test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin gpu mutants clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
@@ -21,6 +22,8 @@ help:
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
 	@echo "make bench-sessions  bytes of eight turns about one picture, counted by a proxy"
+	@echo "make gpu      one report about a machine with a GPU, in ten minutes: exactness, decoding with and"
+	@echo "              without CUDA graphs, training, entropy coding; in $(GPU_OUT)/; SMALL=1: toy sizes"
 	@echo "make exactness-arch  the decoder on aarch64, armv7 and riscv64, and numpy on aarch64, emulated"
 	@echo "              (needs root once: tests/architectures/install.sh); SEQUENCES=100"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
@@ -103,6 +106,9 @@ eval-smoke: $(VENV)/.bench
 	$(BIN)/edge-client evaluate t2i inpaint outpaint vqa ablation text rate-control --spawn \
 		--out $(EVAL_OUT)/smoke --limit 1 --steps 4 --keep-ratio 0.5 --timeout 600
 
+gpu: $(VENV)/.cloud
+	$(BIN)/python -m cloud_server.benchmarks.gpu_report --out $(GPU_OUT) $(if $(SMALL),--small)
+
 exactness: $(VENV)/.bench
 	$(BIN)/python -m shared_protocol.selfcheck.recorded_digests --battery --sequences 500
 	$(BIN)/python -m shared_protocol.selfcheck.roundtrip --messages 10000 --weights tests/golden/entropy/tiny.safetensors --witness
@@ -148,4 +154,4 @@ eval-builtin: $(VENV)/.dev $(CASES)/cases.jsonl cloud_server/weights/judge/judge
 	$(BIN)/cloud-server train failures $(EVAL_INPUTS)
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO_OUT) $(GPU_OUT) build dist *.egg-info

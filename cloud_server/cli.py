@@ -17,6 +17,7 @@ from cloud_server.log_limit import LimitedHandler
 from cloud_server.settings import (
     API_KEY_VARIABLE,
     DTYPES,
+    ENTROPY_DEVICES,
     LOG_LEVELS,
     SAMPLINGS,
     SETTLINGS,
@@ -274,6 +275,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         int,
     )
     _add(group, "--device", "auto, cpu, cuda or cuda:N")
+    group.add_argument(
+        "--cuda-graphs",
+        action="store_true",
+        help="start a decoding step's kernels all at once: less waiting for the processor where "
+        "few requests share a pass; takes GPU memory, and logits may differ in their last bits",
+    )
+    _add_choice(
+        group,
+        "--entropy-device",
+        ENTROPY_DEVICES,
+        "where the entropy models' parallel passes are computed; the bytes are the same",
+    )
     _add(group, "--threads", "CPU threads of the model; 0 = automatic", int)
     _add(group, "--max-batch", "most requests in one pass; 0 = 1 on a CPU, 8 on a GPU", int)
 

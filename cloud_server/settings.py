@@ -20,6 +20,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SAMPLINGS = ("auto", "reference", "standard")
 SETTLINGS = ("auto", "off", "4", "8", "16")
+ENTROPY_DEVICES = ("cpu", "cuda")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _ROOT = re.compile(r"(/[\w.~-]+)*", re.ASCII)
 _OWN_PATHS = ("v1", "healthz", "readyz", "metrics", "docs", "openapi.json")
@@ -51,6 +52,8 @@ class Settings:
         best_of: how many pictures are drawn at most, until the model says that one shows what was
             asked; for weights that cannot be mended.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        cuda_graphs: whether the model's repeated passes are captured as CUDA graphs; for a GPU.
+        entropy_device: "cpu", or "cuda" for the parallel passes of the entropy models on a GPU.
         threads: CPU threads of the model; 0 leaves the choice to torch.
         api_key: key that clients must present; None serves everybody.
         api_keys: file of further keys with names; None = none.
@@ -113,6 +116,8 @@ class Settings:
     settle: str = "auto"
     best_of: int = 1
     device: str = "auto"
+    cuda_graphs: bool = False
+    entropy_device: str = "cpu"
     threads: int = 0
     api_key: str | None = field(default=None, repr=False)
     api_keys: Path | None = None
@@ -159,10 +164,7 @@ class Settings:
         object.__setattr__(self, "root_path", _checked_root(self.root_path))
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device is {self.device!r}", "use auto, cpu, cuda or cuda:N")
-        for name, choices in _CHOICES:
-            if getattr(self, name) not in choices:
-                said = f"{name.replace('_', ' ')} is {getattr(self, name)!r}"
-                raise ConfigError(said, f"use one of {choices}")
+        _check_choices(self)
         if self.mend not in ("auto", "off", *map(str, range(MAX_MENDS + 1))):
             raise ConfigError(f"mend is {self.mend!r}", f"use auto, off or 0..{MAX_MENDS}")
         if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
@@ -183,6 +185,7 @@ _CHOICES = (
     ("dtype", DTYPES),
     ("sampling", SAMPLINGS),
     ("settle", SETTLINGS),
+    ("entropy_device", ENTROPY_DEVICES),
 )
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("threads", 0, 1024),
@@ -217,6 +220,15 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("cache_bytes", 0, 2**40),
     ("cache_ttl", 0, 10**9),
 )
+
+
+def _check_choices(settings: Settings) -> None:
+    for name, choices in _CHOICES:
+        if getattr(settings, name) not in choices:
+            said = f"{name.replace('_', ' ')} is {getattr(settings, name)!r}"
+            raise ConfigError(said, f"use one of {choices}")
+    if settings.cuda_graphs and settings.device == "cpu":
+        raise ConfigError("CUDA graphs are for a GPU", "leave out --cuda-graphs or --device")
 
 
 def _check_links(settings: Settings) -> None:

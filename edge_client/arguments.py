@@ -126,7 +126,7 @@ def _common() -> _Parser:
     group.add_argument(
         "--compute",
         metavar="WHAT",
-        help="auto, numpy, onnx, torch or cuda (which nobody has run yet) [auto]",
+        help="auto, numpy, onnx, torch or cuda (tried with entropy models only) [auto]",
     )
     group.add_argument(
         "--timeout", metavar="S", help="for one interaction in all: seconds, or 90s, 2m, 1h [120]"

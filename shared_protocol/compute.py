@@ -18,7 +18,7 @@ class Compute(Enum):
     * numpy: numpy alone
     * onnx: as auto, with onnxruntime for every image tokenizer
     * torch: torch on the CPU for everything
-    * cuda: torch on a GPU for everything
+    * cuda: torch on a GPU; the compiled decoder for the entropy models' single steps
     """
 
     AUTO = "auto"

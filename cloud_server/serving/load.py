@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cloud_server.generation.backbone.graphed import GraphedBackbone
+from cloud_server.generation.backbone.protocol import Backbone
 from cloud_server.generation.backbone.registry import kind_of
+from cloud_server.generation.backbone.showo import ShowoBackbone
 from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.masked_decoding import POLICIES, DecodingPolicy
 from cloud_server.generation.mending.finishing import PriceOf
@@ -39,6 +42,7 @@ from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.manifest import BUILTIN
 from shared_protocol.bundles.published import find_transformer
 from shared_protocol.bundles.with_entropy import with_entropy
+from shared_protocol.compute import Compute
 from shared_protocol.entropy.prices import CodePrices, context_of
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.codec import decode_request, encode_request, encode_response
@@ -78,6 +82,7 @@ def load_model(settings: Settings) -> LoadedModel:
             dtype=settings.dtype,
             sampling=settings.sampling,
             care=Care(settings.mend, settings.settle, settings.best_of),
+            graphs=settings.cuda_graphs,
         ),
         device=_describe(device),
         max_batch=max_batch,
@@ -108,11 +113,16 @@ def open_bundle(settings: Settings) -> Bundle:
     """The bundle that `settings` name, with the entropy models that they name.
 
     Raises:
-        ConfigError: no such bundle.
+        ConfigError: no such bundle, or no GPU for the entropy models.
         CheckpointError: files of it are missing, or the entropy models are not made for it.
     """
     bundle = load_bundle(settings.bundle)
-    return bundle if settings.entropy is None else with_entropy(bundle, settings.entropy)
+    if settings.entropy is not None:
+        bundle = with_entropy(bundle, settings.entropy)
+    if settings.entropy_device == "cuda":
+        choose_device(settings.entropy_device)
+        bundle.compute = Compute.CUDA
+    return bundle
 
 
 def shared_files(bundle: Bundle) -> dict[str, SharedFile]:
@@ -208,15 +218,18 @@ def load_engine(  # noqa: PLR0913 - what to load, and how to run it
     dtype: str = "auto",
     sampling: str = "auto",
     care: Care = _USUAL_CARE,
+    graphs: bool = False,
 ) -> Runner:
     """The engine over the weights at `path`, of any kind in the registry.
 
     Args:
         dtype, sampling: see `Settings`.
         care: what is done about pictures that are not as asked.
+        graphs: whether repeated passes are captured as CUDA graphs.
 
     Raises:
         CheckpointError: no weights there, or weights of another vocabulary than the bundle's.
+        ConfigError: graphs of a network without a GPU, or of a kind that has none.
     """
     kind = kind_of(path)
     weights = kind.load(path, device, kind.dtype if dtype == "auto" else getattr(torch, dtype))
@@ -240,13 +253,26 @@ def load_engine(  # noqa: PLR0913 - what to load, and how to run it
         best_of=care.best_of,
     )
     engine = Engine(
-        weights.backbone,
+        with_graphs(weights.backbone) if graphs else weights.backbone,
         bundle.vocabulary,
         options,
         wording=wording_of(bundle, world),
         price_of=price_of(bundle),
     )
     return engine if weights.answers_from_tokens else PicturesOnly(engine, str(path))
+
+
+def with_graphs(backbone: Backbone) -> Backbone:
+    """The backbone with its repeated passes captured.
+
+    Raises:
+        ConfigError: it is not on a GPU, or has no passes that can be captured.
+    """
+    if backbone.device.type != "cuda":
+        raise ConfigError("CUDA graphs need a GPU", "leave out --cuda-graphs")
+    if not isinstance(backbone, ShowoBackbone):
+        raise ConfigError("these weights have no CUDA graphs", "leave out --cuda-graphs")
+    return GraphedBackbone(backbone)
 
 
 def taught_world(bundle: Bundle) -> TaughtWorld | None:

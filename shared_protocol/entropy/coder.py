@@ -149,12 +149,12 @@ class EntropyModels:
     @property
     def decoded_by(self) -> str:
         """What decodes, in words; why it is not the compiled decoder where it is not."""
-        if self._compute in (Compute.TORCH, Compute.CUDA, Compute.NUMPY):
+        if self._compute in (Compute.TORCH, Compute.NUMPY):
             return str(self._compute.value)
         from shared_protocol.entropy.native import find_kernel
 
-        found = find_kernel()
-        return f"C ({found.words})" if found.module else f"numpy, as for C {found.words}"
+        found, instead = find_kernel(), "cuda" if self._compute is Compute.CUDA else "numpy"
+        return f"C ({found.words})" if found.module else f"{instead}, as for C {found.words}"
 
     def warm_up(self) -> None:
         """Read all weights, so that no later call has to."""
@@ -187,7 +187,7 @@ class EntropyModels:
 
 def _engine(path: Path, compute: Compute, alphabets: tuple[int, int] | None) -> Engine:
     from shared_protocol.entropy.checkpoint import load
-    from shared_protocol.entropy.engine import Engine
+    from shared_protocol.entropy.engine import Engine, kernel_of
 
     weights = load(path)
     found = weights.config.codebook_size, weights.config.text_size
@@ -200,7 +200,10 @@ def _engine(path: Path, compute: Compute, alphabets: tuple[int, int] | None) -> 
     if compute in (Compute.TORCH, Compute.CUDA):
         from shared_protocol.entropy.exact_torch import TorchModel
 
-        return Engine(TorchModel(weights, "cuda" if compute is Compute.CUDA else "cpu"))
+        on_gpu = compute is Compute.CUDA
+        model = TorchModel(weights, "cuda" if on_gpu else "cpu")
+        # A GPU's step costs as much for one token as a whole pass; the compiled steps do not.
+        return Engine(model, kernel_of(weights) if on_gpu else None)
     return Engine.of(weights, compiled=compute is not Compute.NUMPY)
 
 

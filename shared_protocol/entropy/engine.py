@@ -114,8 +114,7 @@ class Engine:
     @classmethod
     def of(cls, weights: ExactWeights, compiled: bool = True) -> Engine:
         """numpy, with the compiled decoder where this machine has it and `compiled` asks for it."""
-        module = find_kernel().module if compiled else None
-        return cls(ExactModel(weights), Kernel(module, weights) if module else None)
+        return cls(ExactModel(weights), kernel_of(weights) if compiled else None)
 
     # Sender --------------------------------------------------------------------------------------
 
@@ -272,6 +271,12 @@ class Engine:
             x = self.model.embed(*joined.prefix_entries())
             self.model.run(x, joined.allowed(joined.start), cache, joined.start)
         return cache
+
+
+def kernel_of(weights: ExactWeights) -> Kernel | None:
+    """The compiled decoder for these weights, where this machine has it."""
+    module = find_kernel().module
+    return Kernel(module, weights) if module else None
 
 
 class _Steps:

@@ -31,14 +31,11 @@ class PhiCache:
     """A `KeyValueCache` in buffers of fixed size, so that reading a token moves no other one.
 
     Args:
-        layers: number of layers.
-        shape: (rows, heads, capacity, head dim) of a layer's keys, and of its values.
-        like: gives dtype and device.
+        keys, values: (rows, heads, capacity, head dim) of each layer.
     """
 
-    def __init__(self, layers: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
-        self._keys = [like.new_empty(shape) for _ in range(layers)]
-        self._values = [like.new_empty(shape) for _ in range(layers)]
+    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        self._keys, self._values = keys, values
         self._length = 0
 
     @property
@@ -232,6 +229,11 @@ def _repeated(tensor: Tensor, count: int) -> Tensor:
     """The B rows of a tensor, over and over until there are `count`."""
     times = count // tensor.shape[0]
     return tensor if times == 1 else torch.cat([tensor] * times)
+
+
+def picked(hidden: Tensor, rows: Rows) -> Tensor:
+    """(C, L, D) to (C, rows, D), for wanted positions of as many rows or of a part of them."""
+    return _picked(hidden, _tiled(rows, hidden))
 
 
 def _tiled(rows: Rows, embedded: Tensor) -> Rows:

@@ -202,10 +202,17 @@ class ShowoBackbone:
         return int(self.phi.lm_head.out_features)
 
     def new_cache(self, rows: int, capacity: int) -> PhiCache:
+        return PhiCache(*self.room(rows, capacity))
+
+    def room(self, rows: int, capacity: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Memory for the keys of each layer and for the values; what is in it has no meaning."""
         config, like = self.phi.config, self.phi.lm_head.weight
         head_dim = config.hidden_size // config.num_attention_heads
         shape = (rows, config.num_attention_heads, capacity, head_dim)
-        return PhiCache(config.num_hidden_layers, shape, like)
+        keys, values = (
+            [like.new_empty(shape) for _ in range(config.num_hidden_layers)] for _ in range(2)
+        )
+        return keys, values
 
     def stacked(self, caches: Sequence[KeyValueCache], capacity: int) -> PhiCache:
         sources = [cache for cache in caches if isinstance(cache, PhiCache)]
@@ -224,15 +231,19 @@ class ShowoBackbone:
         rows: Rows = ALL,
         columns: slice = ALL,
     ) -> Tensor:
-        head = self.phi.lm_head
         hidden = read(
             self.phi.model,
             self.embed(token_ids, position_ids),
-            _added(allow, head.weight.dtype),
+            added(allow, self.phi.lm_head.weight.dtype),
             position_ids,
             cache if isinstance(cache, PhiCache) else None,
             rows,
         )
+        return self.scores(hidden, columns)
+
+    def scores(self, hidden: Tensor, columns: slice) -> Tensor:
+        """Hidden states (C, R, D) to (C, R, columns) float32."""
+        head = self.phi.lm_head
         scores = torch.nn.functional.linear(hidden, head.weight[columns], head.bias[columns])
         return scores.float()
 
@@ -245,7 +256,7 @@ class ShowoBackbone:
         return looks(
             self.phi.model,
             self.embed(token_ids, position_ids),
-            _added(allow, self.phi.lm_head.weight.dtype),
+            added(allow, self.phi.lm_head.weight.dtype),
             position_ids,
             cache,
             *self.pointing,
@@ -260,7 +271,7 @@ class ShowoBackbone:
         return embedded + around
 
 
-def _added(allow: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def added(allow: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """The mask as attention adds it to its scores: 0 where allowed, else minus infinity."""
     if allow is None:
         return None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cloud_server.training.benchmark.judge_data import (
     Labelled,
@@ -71,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", type=Path, help="image tokenizer; default: the built-in")
     parser.add_argument("--world", type=Path, help="another world.toml")
     parser.add_argument("--cache", type=Path, help="folder for downloads (default: $UNIMIC_CACHE)")
+    parser.add_argument(
+        "--tokenised",
+        type=int,
+        default=TOKENISED,
+        help="pictures that pass the tokenizer [%(default)s]",
+    )
     parser.add_argument("--scored", type=int, default=SCORED, help="held-out scenes it is tried on")
     add_run_arguments(parser, steps=STEPS, seed=SEED)
 
@@ -80,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.smoke:
-        args.steps, args.scored = SMOKE_STEPS, 4
+        args.steps, args.scored, args.tokenised = SMOKE_STEPS, 4, 4
     args.out.parent.mkdir(parents=True, exist_ok=True)
     world = World.load(args.world)
     studio = Studio(
@@ -88,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         Renderer(world, args.cache or default_cache_dir()),
         load_compact(args.tokenizer or bundle_folder(BUILTIN) / "image_tokenizer.safetensors"),
     )
-    net = train(studio, args)
+    net = JudgeTrainer(studio, args).train()
     about = {"seed": str(args.seed), "steps": str(args.steps)}
     judge = Judge(net.cpu().float(), world.names, world.backgrounds, about)
     judge.save(args.out)
@@ -113,36 +120,55 @@ class Studio:
         return [Labelled(p, item.scene) for p, item in zip(outputs, items, strict=True)]
 
 
-def train(studio: Studio, args: argparse.Namespace) -> JudgeNet:
-    """A trained network; a run can be resumed from the checkpoint beside `args.out`."""
-    torch.manual_seed(args.seed)
-    net = JudgeNet(len(studio.world.names), len(studio.world.backgrounds)).to(args.device)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    progress, checkpoint = Progress(), args.out.with_suffix(".pt")
-    if args.resume and checkpoint.exists():
-        progress, states = load_checkpoint(checkpoint, args.device)
-        net.load_state_dict(states["net"])
-        optimiser.load_state_dict(states["optimiser"])
-    batch, kept = (2, 4) if args.smoke else (BATCH, TOKENISED)
-    rng = np.random.default_rng((args.seed, 1))
-    pool = studio.tokenised([draw(studio.world, studio.renderer, rng) for _ in range(kept)])
-    logger.info("%d pictures went through the tokenizer", len(pool))
-    started = time.monotonic() - progress.seconds
-    while progress.step < args.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * schedule(progress.share(args.steps, 0.0))
-        loss = _step(net, _batch(studio, pool, batch, (args.seed, 2, progress.step)), args)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        progress.step += 1
-        progress.seconds = time.monotonic() - started
-        if progress.step % LOG_EVERY == 0:
-            logger.info("step %d, %.0f s: loss %.3f", progress.step, progress.seconds, loss)
-        if progress.step % KEEP_EVERY == 0:
-            states = {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
-            save_checkpoint(checkpoint, progress, **states)
-    checkpoint.unlink(missing_ok=True)
-    return net
+class JudgeTrainer:
+    """One run; it can be resumed from the checkpoint beside `args.out`."""
+
+    def __init__(self, studio: Studio, args: argparse.Namespace) -> None:
+        torch.manual_seed(args.seed)
+        self.studio, self.args, self.progress = studio, args, Progress()
+        net = JudgeNet(len(studio.world.names), len(studio.world.backgrounds))
+        self.net = net.to(args.device)
+        self._optimiser = torch.optim.AdamW(
+            self.net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+        if args.resume and self._checkpoint.exists():
+            self.progress, states = load_checkpoint(self._checkpoint, args.device)
+            self.net.load_state_dict(states["net"])
+            self._optimiser.load_state_dict(states["optimiser"])
+        self.size = 2 if args.smoke else BATCH
+        rng = np.random.default_rng((args.seed, 1))
+        drawn = [draw(studio.world, studio.renderer, rng) for _ in range(args.tokenised)]
+        self._pool = studio.tokenised(drawn)
+        logger.info("%d pictures went through the tokenizer", len(self._pool))
+
+    @property
+    def _checkpoint(self) -> Path:
+        return Path(self.args.out).with_suffix(".pt")
+
+    def train(self) -> JudgeNet:
+        """Run to the last step; returns the trained network."""
+        progress, started = self.progress, time.monotonic() - self.progress.seconds
+        while progress.step < self.args.steps:
+            loss = self.advance(progress.share(self.args.steps, 0.0))
+            progress.step += 1
+            progress.seconds = time.monotonic() - started
+            if progress.step % LOG_EVERY == 0:
+                logger.info("step %d, %.0f s: loss %.3f", progress.step, progress.seconds, loss)
+            if progress.step % KEEP_EVERY == 0:
+                states = {"net": self.net.state_dict(), "optimiser": self._optimiser.state_dict()}
+                save_checkpoint(self._checkpoint, progress, **states)
+        self._checkpoint.unlink(missing_ok=True)
+        return self.net
+
+    def advance(self, share: float) -> Tensor:
+        """One update, at a share of the run; returns the loss."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * schedule(share)
+        seed = (self.args.seed, 2, self.progress.step)
+        loss = _step(self.net, _batch(self.studio, self._pool, self.size, seed), self.args)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        return loss
 
 
 def schedule(share: float) -> float:
@@ -167,7 +193,7 @@ def _batch(
 
 def _step(
     net: JudgeNet, batch: tuple[np.ndarray, np.ndarray, np.ndarray], args: argparse.Namespace
-) -> float:
+) -> Tensor:
     """Gradients of one batch; returns its loss."""
     pictures, classes, backgrounds = batch
     net.train()
@@ -177,7 +203,7 @@ def _step(
     loss = judge_loss(cells.float(), columns.float(), *(t.to(args.device) for t in targets))
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-    return float(loss.detach())
+    return loss.detach()
 
 
 def scores_of(judge: Judge, studio: Studio, count: int) -> dict[str, dict[str, float]]:

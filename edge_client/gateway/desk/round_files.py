@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from edge_client.gateway.desk.desk import Round
 from edge_client.pictures.carried_tokens import CHUNK, chunk_of
-from edge_client.pictures.outputs import writable
+from edge_client.pictures.files.encoding import writable
 from edge_client.pictures.sources import Source, full_image
 from shared_protocol.message.picture_file import Coding, write_picture
 from shared_protocol.tokenizers.image import Pixels

@@ -35,6 +35,8 @@ def test_defaults_fit_together():
         {"api_key": "schlüssel"},
         {"api_key": "line\n"},
         {"max_inflight": 8, "max_queue": 9},
+        {"cuda_graphs": True, "device": "cpu"},
+        {"entropy_device": "tpu"},
     ],
     ids=str,
 )

@@ -113,7 +113,7 @@ class TrainedBackbone(nn.Module):
         self._entering: dict[int, Tensor] = {}
         self.probe_share = 1.0
         """Of the probe's gradient, what goes on into the network; the probe learns in any case."""
-        self.link_loss = 0.0
+        self.link_loss = torch.zeros(())
         for index in _LINKED_LAYERS:
             self.inner.layers[index].register_forward_pre_hook(self._keep_input(index))
         self.inner.layers[probe_layer - 1].register_forward_hook(self._remember)
@@ -176,7 +176,7 @@ class TrainedBackbone(nn.Module):
         ):
             if len(links.rows):
                 total = total + self._link_loss(index, head, links, batch)
-        self.link_loss = total.item()
+        self.link_loss = total.detach()
         return total
 
     def _link_loss(self, index: int, head: int, links: Links, batch: Batch) -> Tensor:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.training.recipes.backbone.batch import Batch
 from cloud_server.training.recipes.backbone.batch_maker import BatchMaker
+from cloud_server.training.recipes.backbone.batch_source import HELD_OUT_SCENES, BatchSource
+from cloud_server.training.recipes.backbone.batch_workers import BatchWorkers, Source
 from cloud_server.training.recipes.backbone.data_config import DataConfig
 from cloud_server.training.recipes.backbone.network import TrainedBackbone
 from cloud_server.training.recipes.backbone.schedule import Averages, probe_share, rate_factor
@@ -65,11 +67,9 @@ from shared_protocol.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "backbone.toml"
-HELD_OUT_SCENES = 160
 SCORED_SCENES = 80
 SHEET_SCENES = 8
 LOG_EVERY = 25
-REFRESH_EVERY = 100
 SIDE = 16
 BATCH_KINDS = ("t2i", "mmu", "t2i_window", "mmu_window", "easy_vqa", "kept")
 CODES = 8192
@@ -117,6 +117,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, minutes=70.0)
     parser.add_argument("--evaluate-minutes", type=float, default=10.0)
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that make batches ahead [0]"
+    )
     parser.add_argument("--config", type=Path, help="another backbone.toml")
     parser.add_argument("--world", type=Path, help="another world.toml")
 
@@ -136,31 +139,64 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """The files that batches are made of; small, so that it can be sent to a worker process."""
+
+    tokens: Path
+    text_tokenizer: Path
+    easy_vqa: Path | None
+    kept_pictures: Path | None
+    world: Path | None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Inputs:
+        """Those that the flags name."""
+        return cls(*(getattr(args, name) for name in cls.__dataclass_fields__))
+
+
+def source_of(recipe: BackboneRecipe, inputs: Inputs) -> BatchSource:
+    """What makes the batches of this recipe from these files."""
+    coder = WordCoder(inputs.text_tokenizer)
+    maker = BatchMaker(
+        DataConfig(**recipe.data),
+        Vocabulary(coder.size, CODES),
+        coder,
+        World.load(inputs.world),
+        SIDE,
+        recipe.network["max_text_len"],
+    )
+    return BatchSource(
+        maker,
+        TokenShards(inputs.tokens),
+        recipe.batches,
+        recipe.seed,
+        questioned=load_easy_vqa(inputs.easy_vqa) if inputs.easy_vqa else [],
+        kept=load_kept(inputs.kept_pictures) if inputs.kept_pictures else [],
+    )
+
+
 class BackboneTrainer:
     """One run of the recipe."""
 
     def __init__(self, recipe: BackboneRecipe, args: argparse.Namespace) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.args, self.progress = recipe, args, Progress()
-        self.coder = WordCoder(args.text_tokenizer)
-        self.vocabulary = Vocabulary(self.coder.size, CODES)
-        self.world = World.load(args.world)
-        self.shards = TokenShards(args.tokens)
+        inputs = Inputs.of(args)
+        source = source_of(recipe, inputs)
+        self.maker, self.shards = source.maker, source.shards
+        self.coder, self.world = self.maker.coder, self.maker.world
+        self.vocabulary = self.maker.vocabulary
         if not len(self.shards):
             raise ConfigError(
                 f"no shards of scenes in {args.tokens}",
                 f"make some: cloud-server train token-cache --out {args.tokens}",
             )
-        self.questioned = load_easy_vqa(args.easy_vqa) if args.easy_vqa else []
-        self.kept = load_kept(args.kept_pictures) if args.kept_pictures else []
-        self.maker = BatchMaker(
-            DataConfig(**recipe.data),
-            self.vocabulary,
-            self.coder,
-            self.world,
-            SIDE,
-            recipe.network["max_text_len"],
-        )
+        self.source: Source = source
+        self.workers = None
+        if args.workers:
+            self.workers = BatchWorkers(args.workers, partial(source_of, recipe, inputs))
+            self.source = self.workers
         self.net = TrainedBackbone(
             recipe.architecture(self.vocabulary),
             self.vocabulary,
@@ -176,7 +212,7 @@ class BackboneTrainer:
             Rates(rates["matrix_rate"], decay, rates["table_rate"], decay),
         )
         self.averages = Averages(self.net, recipe.optimiser["ema"])
-        self.sums: dict[str, list[float]] = defaultdict(list)
+        self.sums: dict[str, list[Tensor]] = defaultdict(list)
         if args.resume and (args.out / CHECKPOINT).is_file():
             self._resume()
 
@@ -191,14 +227,17 @@ class BackboneTrainer:
             Chore(args.checkpoint_minutes, self._checkpoint),
             Chore(args.evaluate_minutes, self._look),
         ]
-        run_to_the_end(
-            self.progress,
-            Length(args.steps, args.minutes),
-            self._step,
-            self._log,
-            log_every=1 if args.smoke else LOG_EVERY,
-            chores=[] if args.smoke else chores,
-        )
+        try:
+            run_to_the_end(
+                self.progress,
+                Length(args.steps, args.minutes),
+                self.advance,
+                self._log,
+                log_every=1 if args.smoke else LOG_EVERY,
+                chores=[] if args.smoke else chores,
+            )
+        finally:
+            self.close()
         self._checkpoint()
         if not args.smoke:
             self._report()
@@ -209,51 +248,21 @@ class BackboneTrainer:
         self._checkpoint()
         self._report()
 
-    def _step(self, share: float) -> None:
-        """Accumulate the gradients of every kind of batch, then update."""
-        if self.progress.step % REFRESH_EVERY == 0:
-            self.shards.refresh()
+    def close(self) -> None:
+        """End the worker processes, if there are any."""
+        if self.workers is not None:
+            self.workers.close()
+
+    def advance(self, share: float) -> None:
+        """One update, at a share of the run: the gradients of every kind of batch, together."""
         self.net.probe_share = probe_share(share, self.recipe.optimiser)
-        for name, batch in self._batches(share):
-            self._accumulate(name, batch.to(self.args.device))
+        batches = self.source.batches(self.progress.step, share)
+        # All at once: a copy waits for what the GPU was told before it.
+        for name, batch in [(name, batch.to(self.args.device)) for name, batch in batches]:
+            self._accumulate(name, batch)
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.optimiser["clip_norm"])
         self.optimisers.step(rate_factor(share, self.recipe.optimiser))
         self.averages.update(self.net, self.progress.step)
-
-    def _batches(self, share: float) -> Iterator[tuple[str, Batch]]:
-        rng = np.random.default_rng((self.recipe.seed, self.progress.step))
-        counts = self.recipe.batches
-        for task, make in (("t2i", self.maker.t2i), ("mmu", self.maker.mmu)):
-            windowed = round(counts[f"{task}_window"] * self._window_factor(share))
-            if windowed:
-                yield f"{task}_window", make(self._draw(rng, windowed), rng, True)
-            crowded = self.maker.config.crowded_share if task == "mmu" else 0.0
-            items = self._draw(rng, int(counts[task]), crowded)
-            if task == "t2i" and self.kept:
-                picked = rng.integers(len(self.kept), size=int(counts.get("kept", 0)))
-                kept = [self.kept[int(i)] for i in picked]
-                yield task, self.maker.t2i(items, rng, False, kept)
-            else:
-                yield task, make(items, rng, False)
-        if self.questioned:
-            picked = rng.integers(len(self.questioned), size=int(counts["easy_vqa"]))
-            yield "easy_vqa", self.maker.questioned([self.questioned[int(i)] for i in picked], rng)
-
-    def _window_factor(self, share: float) -> float:
-        until = self.recipe.batches["window_until"]
-        return max(0.0, 1.0 - share / until) if until > 0 else 0.0
-
-    def _draw(
-        self, rng: np.random.Generator, count: int, crowded: float = 0.0
-    ) -> list[TokenisedScene]:
-        """Training scenes; the first ones are kept for evaluation."""
-        low = min(HELD_OUT_SCENES, len(self.shards) // 2)
-        drawn: list[TokenisedScene] = []
-        while len(drawn) < count:
-            item = self.shards[int(rng.integers(low, len(self.shards)))]
-            if len(item.scene.objects) > 1 or rng.random() >= crowded:
-                drawn.append(item)
-        return drawn
 
     def _accumulate(self, name: str, batch: Batch) -> None:
         rates = self.recipe.optimiser
@@ -263,13 +272,16 @@ class BackboneTrainer:
         scale = rates["t2i_weight" if name.startswith("t2i") else "mmu_weight"]
         total = scale * loss + rates["probe_weight"] * probe
         total.backward()  # type: ignore[no-untyped-call]
-        self.sums[name].append(loss.item())
-        self.sums[f"{name}_right"].append(hits.float().mean().item())
-        self.sums[f"{name}_probe"].append(probe.item())
+        # Numbers are read when they are logged: to read one is to wait for the GPU.
+        self.sums[name].append(loss.detach())
+        self.sums[f"{name}_right"].append(hits.float().mean())
+        self.sums[f"{name}_probe"].append(probe.detach())
         self.sums[f"{name}_links"].append(self.net.link_loss)
 
     def _log(self, share: float) -> None:
-        means = {name: round(float(np.mean(values)), 3) for name, values in self.sums.items()}
+        means = {
+            name: round(torch.stack(values).mean().item(), 3) for name, values in self.sums.items()
+        }
         self.sums.clear()
         logger.info(
             "step %d, %.0f s, share %.3f, scenes %d: %s",

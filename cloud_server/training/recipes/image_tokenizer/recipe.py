@@ -99,9 +99,14 @@ def run(args: argparse.Namespace) -> int:
     if args.seed is not None:
         recipe = replace(recipe, seed=args.seed)
     if args.smoke:
-        recipe, args.steps = replace(recipe, batch=2, crop=32 * 3 + 32), SMOKE_STEPS
+        recipe, args.steps = tiny(recipe), SMOKE_STEPS
     TokenizerTrainer(recipe, args).train()
     return 0
+
+
+def tiny(recipe: TokenizerRecipe) -> TokenizerRecipe:
+    """The same recipe with batches that take no time."""
+    return replace(recipe, batch=2, crop=32 * 3 + 32)
 
 
 class TokenizerTrainer:
@@ -140,7 +145,7 @@ class TokenizerTrainer:
         run_to_the_end(
             self.progress,
             Length(args.steps, args.minutes),
-            self._step,
+            self.advance,
             self._log,
             log_every=LOG_EVERY,
             chores=[Chore(args.report_minutes, self.save)],
@@ -150,7 +155,8 @@ class TokenizerTrainer:
     def _log(self, share: float) -> None:
         logger.info("step %d share %.3f %s", self.progress.step, share, self._losses)
 
-    def _step(self, share: float) -> None:
+    def advance(self, share: float) -> None:
+        """One update, at a share of the run."""
         learning_rate = learning_rate_at(share, self.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate

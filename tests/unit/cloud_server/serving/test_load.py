@@ -19,7 +19,7 @@ from cloud_server.generation.backbone.checkpoint import (
     save_builtin_backbone,
 )
 from cloud_server.generation.backbone.registry import BackboneKind, LoadedWeights
-from cloud_server.generation.backbone.showo import ShowoConfig, build_phi
+from cloud_server.generation.backbone.showo import ShowoBackbone, ShowoConfig, build_phi
 from cloud_server.generation.masked_decoding import REFERENCE
 from cloud_server.http.app import create_app
 from cloud_server.serving import load as loading
@@ -34,7 +34,9 @@ from cloud_server.serving.load import (
 )
 from cloud_server.serving.service import Service
 from cloud_server.serving.translation import to_work
+from cloud_server.settings import Settings
 from shared_protocol.bundles.manifest import Typing
+from shared_protocol.compute import Compute
 from shared_protocol.errors import CheckpointError, ConfigError
 from shared_protocol.message.codec import decode_response, encode_request
 from shared_protocol.messages import Options, Request
@@ -144,6 +146,34 @@ def test_compact_weights_of_another_bundle_are_refused(tmp_path):
         load_engine(BUNDLE, tmp_path, "cpu", 1)
     save_builtin_backbone(phi.state_dict(), replace(card, side=4), tmp_path)
     load_engine(BUNDLE, tmp_path, "cpu", 1)
+
+
+def test_cuda_graphs_are_refused_without_a_gpu_and_captured_with_one(tmp_path, monkeypatch):
+    config = ShowoConfig(VOCABULARY.size, 32, 64, 1, 2)
+    card = BackboneCard(config, 334, 32, 4, 16)
+    save_builtin_backbone(build_phi(config).state_dict(), card, tmp_path)
+    with pytest.raises(ConfigError, match="graphs need a GPU"):
+        load_engine(BUNDLE, tmp_path, "cpu", 1, graphs=True)
+
+    class OnGpu(ShowoBackbone):
+        device = torch.device("cuda")
+
+    made = OnGpu(build_phi(config))
+    monkeypatch.setattr(loading, "GraphedBackbone", lambda backbone: ("graphed", backbone))
+    assert loading.with_graphs(made) == ("graphed", made)
+    with pytest.raises(ConfigError, match="have no CUDA graphs"):
+        loading.with_graphs(SimpleNamespace(device=torch.device("cuda")))
+
+
+def test_entropy_models_are_computed_where_the_settings_say(monkeypatch):
+    assert loading.open_bundle(Settings()).compute is Compute.AUTO
+    asked = Settings(entropy_device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="torch sees 0 GPUs"):
+        loading.open_bundle(asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert loading.open_bundle(asked).compute is Compute.CUDA
 
 
 def test_a_third_kind_of_weights_is_one_row_of_the_registry(tmp_path, monkeypatch):

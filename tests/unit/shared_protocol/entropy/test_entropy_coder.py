@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from shared_protocol.coding.image_codec import CodingContext, nothing_known
 from shared_protocol.compute import Compute
+from shared_protocol.entropy import exact_torch
 from shared_protocol.entropy.coder import EntropyModels
+from shared_protocol.entropy.native import find_kernel
+from shared_protocol.entropy.weights import ExactWeights
 from shared_protocol.errors import (
     BadMessageError,
     CheckpointError,
@@ -79,6 +82,29 @@ def test_golden_streams_keep_their_bytes(compute: Compute) -> None:
         codes, context = probe(case["seed"], (case["side"], case["side"]), 8192, 4096)
         assert shared.encode(scenario, codes, context).hex() == case["hex"]
         assert np.array_equal(shared.decode(scenario, bytes.fromhex(case["hex"]), context), codes)
+
+
+def test_a_gpu_computes_passes_and_the_compiled_decoder_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = []
+
+    class Here(exact_torch.TorchModel):
+        def __init__(self, weights: ExactWeights, device: str) -> None:
+            wanted.append(device)
+            super().__init__(weights, "cpu")
+
+    monkeypatch.setattr(exact_torch, "TorchModel", Here)
+    models = EntropyModels(dict.fromkeys(SCENARIOS, TINY), Compute.CUDA)
+    found = find_kernel()
+    assert models.decoded_by.startswith("C (" if found.module else "cuda, as for C")
+    for scenario in SCENARIOS:
+        codes, context = draw_stream(5)
+        data = models.encode(scenario, codes, context)
+        assert data == EntropyModels({scenario: TINY}).encode(scenario, codes, context)
+        assert np.array_equal(models.decode(scenario, data, context), codes)
+        assert (models.engine(scenario).kernel is None) == (found.module is None)
+    assert wanted == ["cuda"]
 
 
 @settings(max_examples=60, deadline=None)
