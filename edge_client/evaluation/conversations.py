@@ -34,8 +34,9 @@ class Line:
         text: prompt or question.
         about: which picture: `SOURCE`, or the `makes` of a line before.
         makes: what to call the picture that comes back; "" for an answer.
-        box: what is repainted, in pixels.
-        right: token columns that are added.
+        box: what is repainted, in pixels; or
+        mask: the same in tokens.
+        right, left, up, down: token columns and rows that are added.
         seed: of the turn.
     """
 
@@ -46,6 +47,10 @@ class Line:
     box: Box | None = None
     right: int = 0
     seed: int = 0
+    mask: TokenMask | None = None
+    left: int = 0
+    up: int = 0
+    down: int = 0
 
 
 EIGHT_TURNS = (
@@ -101,8 +106,11 @@ def _ask(
     if line.task is Task.VQA:
         return client.vqa(picture, line.text, Options(seed=line.seed))
     if line.task is Task.OUTPAINT:
-        return client.outpaint(picture, Extension(right=line.right), line.text, options)
-    assert line.box is not None, "an inpainting has a box"
+        sides = Extension(line.left, line.right, line.up, line.down)
+        return client.outpaint(picture, sides, line.text, options)
+    if line.mask is not None:
+        return client.inpaint(picture, line.mask, line.text, options)
+    assert line.box is not None, "an inpainting has a box or a mask"
     return client.inpaint(picture, mask_of(line.box, bundle, picture.shape), line.text, options)
 
 

@@ -69,6 +69,16 @@ def match_rate(codec: PixelCodec, pixels: Pixels, target: float, shrink: bool = 
     return replace(best, least_bytes=found.least_bytes)
 
 
+def fixed_rate(codec: PixelCodec, pixels: Pixels, setting: float) -> Match:
+    """Code `pixels` at a setting, whatever it takes, as the paper's section VI-A does.
+
+    A setting that the codec has not gives way to its nearest: VVC ends at 63, the paper has 69.
+    """
+    nearest = min(codec.settings, key=lambda known: abs(known - setting))
+    coded = encode(codec, pixels, nearest)
+    return Match(coded, float(coded.picture_bytes), True, coded.picture_bytes)
+
+
 def _picture_bytes(match: Match) -> int:
     return match.coded.picture_bytes
 

@@ -24,14 +24,13 @@ from PIL import Image
 from edge_client.evaluation.metrics.extra import extra_module, has_module
 from edge_client.evaluation.metrics.features import Features, frechet
 from edge_client.evaluation.metrics.pixels import check_pair
+from edge_client.evaluation.metrics.wanted import ALEXNET_FILE, CLIP, CLIP_VARIABLE, INCEPTION_FILE
 from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import Flags
 
-CLIP = "openai/clip-vit-base-patch16"
-CLIP_VARIABLE = "UNIMIC_CLIP"
-"""Names a folder with CLIP weights in transformers' layout instead."""
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
-INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 _BATCH = 16
+CLIP_GREY = (122, 117, 104)
+"""CLIP's mean colour, which tells it nothing."""
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 _DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
@@ -50,11 +49,29 @@ def clip_t(pictures: Sequence[Pixels], texts: Sequence[str]) -> float | None:
 
 
 def clip_i(first: Sequence[Pixels], second: Sequence[Pixels]) -> float | None:
-    """Mean cosine of each picture and its counterpart, as the paper's CLIP-I and R-CLIP-I."""
+    """Mean cosine of each picture and its counterpart, as the paper's CLIP-I."""
     clip = _clip()
     if clip is None or not first:
         return None
     return _mean_cosine(clip.pictures(first), clip.pictures(second))
+
+
+def r_clip_i(
+    first: Sequence[Pixels], second: Sequence[Pixels], where: Sequence[Flags]
+) -> float | None:
+    """CLIP-I of a part of each picture: the rest is grey in both, as for the paper's R-CLIP-I.
+
+    Args:
+        first, second: (H, W, 3) uint8 each, as many.
+        where: (H, W) bool each, the part that counts.
+    """
+    grey = np.array(CLIP_GREY, dtype=np.uint8)
+
+    def parts(pictures: Sequence[Pixels]) -> list[Pixels]:
+        pairs = zip(pictures, where, strict=True)
+        return [np.where(flags[..., None], pixels, grey) for pixels, flags in pairs]
+
+    return clip_i(parts(first), parts(second))
 
 
 def lpips(first: Pixels, second: Pixels) -> float | None:

@@ -147,7 +147,7 @@ def _interact(
         extension = Extension(**(case.extend or {}))
         return session.outpaint(pixels, extension, case.prompt, options, budget)
     mask = case_mask(context, case)
-    assert mask is not None, "every case of this task has a box"
+    assert mask is not None, "every case of this task repaints something"
     if stream == "inpaint":
         return session.inpaint(pixels, mask, case.prompt, options, budget)
     return _picture(context, session, case, pixels, budget)
@@ -157,7 +157,7 @@ def _picture(
     context: Context, session: EdgeClient, case: Case, pixels: Pixels, budget: Budget
 ) -> Interaction:
     """What is left out of the whole picture, asked for as an inpainting."""
-    asked = request_of(context, replace(case, task="vqa", box=None))
+    asked = request_of(context, replace(case, task="vqa", box=None, mask=None))
     dropped = within(budget, asked, context.bundle).dropped
     assert dropped is not None, "this stream has no ratio of 1"
     return session.inpaint(pixels, dropped, case.prompt, context.options(case))
@@ -206,7 +206,7 @@ def _agreement(context: Context, stream: str, found: Found, records: Records) ->
 def _with_all(context: Context, stream: str, case: Case, records: Records) -> Any:
     """The answer, or the tokens made, of the same case with all tokens sent."""
     if stream == PICTURE:
-        image = request_of(context, replace(case, task="vqa", box=None)).image
+        image = request_of(context, replace(case, task="vqa", box=None, mask=None)).image
         assert image is not None
         return image.codes.ravel()
     record = good(records, _id(case, stream, *_settings(context, stream)[0]))
@@ -232,7 +232,7 @@ def _distances(context: Context, stream: str, found: Found) -> tuple[Cell, Cell]
         codes = np.array(record["tokens"], dtype=np.int32)
         result = tokenizer.detokenize(ImageTokens(codes, size))
         mask = case_mask(context, case)
-        assert mask is not None, "these cases have a box"
+        assert mask is not None, "these cases repaint something"
         where = np.kron(mask.flags, np.ones((tokenizer.stride,) * 2, dtype=bool))
         seen = tokenizer.detokenize(tokenizer.tokenize(original))
         values.append(

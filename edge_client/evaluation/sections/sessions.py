@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from edge_client.client import Interaction
-from edge_client.evaluation.codecs import PixelCodec, encode, find_codecs
+from edge_client.evaluation.baselines import baselines
+from edge_client.evaluation.codecs import PixelCodec, encode
 from edge_client.evaluation.context import Cell, Context, Plot, Section, Series, Table
 from edge_client.evaluation.conversations import EIGHT_TURNS, Line, chats, hold
+from edge_client.evaluation.interactions import case_mask
 from edge_client.evaluation.metrics import psnr
 from edge_client.evaluation.tables.comparing import flat_name, mean
+from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import SingleMessages
 from edge_client.pictures.images import load_picture
@@ -44,7 +47,7 @@ def run(context: Context) -> Section:
         InternalError: a token outside an edit changed.
         UnimicError: the server or the data cannot be used.
     """
-    codecs, missing = find_codecs(context.codecs or CODECS)
+    codecs, missing = baselines(context, (), CODECS)
     records = context.records(NAME)
     scripts = _scripts(context)
     for name, path, script in context.track(scripts, NAME):
@@ -86,7 +89,9 @@ def _scripts(context: Context) -> list[tuple[str, Any, Sequence[Line]]]:
 def _line(context: Context, case: Case) -> Line:
     makes = case.id if case.task == "inpaint" else ""
     seed = (case.seed + context.seed) % 2**32
-    return Line(Task.named(case.task), case.prompt, makes=makes, box=case.box, seed=seed)
+    mask = case_mask(context, case) if case.mask is not None else None
+    task = Task.named(case.task)
+    return Line(task, case.prompt, makes=makes, box=case.box, seed=seed, mask=mask)
 
 
 def _methods(
@@ -226,7 +231,7 @@ def _kind(one: Mapping[str, Any]) -> str:
 def _row(kind: str, method: str, mine: Found) -> tuple[Cell, ...]:
     def total(name: str) -> Cell:
         if name not in mine[0]["turns"][0]:
-            return None
+            return SKIPPED  # pixels are not sent, only coded
         return mean(float(sum(turn[name] for turn in one["turns"])) for one in mine)
 
     first = mean(float(one["turns"][0]["up"]) for one in mine)
