@@ -261,7 +261,7 @@ def test_codecs_measures_nothing_twice(context: Context, monkeypatch: pytest.Mon
 def test_codecs_names_what_is_not_available(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codecs, "find_codecs", lambda names: ([], ["vvc"]))
+    monkeypatch.setattr(codecs, "baselines", lambda context, names: ([], ["vvc"]))
     section = codecs.run(replace(context, limit=1), ["vvc"])
     assert section.notes == ("The codec vvc is not available here.",)
     assert [row["method"] for row in table(section, "codecs-inpaint")] == ["tokens"]

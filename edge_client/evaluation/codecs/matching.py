@@ -13,6 +13,8 @@ from shared_protocol.errors import InvalidInputError
 from shared_protocol.tokenizers.image import Pixels
 
 FACTORS = (2, 4, 8, 16)
+LEAST_SIDE = 16
+"""Smaller pictures are refused by some encoders."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def match_rate(codec: PixelCodec, pixels: Pixels, target: float, shrink: bool = 
         return found
     tried = [found]
     for factor in FACTORS:
-        if pixels.shape[0] % factor or pixels.shape[1] % factor:
+        height, width = pixels.shape[:2]
+        if height % factor or width % factor or min(height, width) < factor * LEAST_SIDE:
             continue
         tried.append(_nearest(Scaled(codec, factor), pixels, target))
         if tried[-1].reached:

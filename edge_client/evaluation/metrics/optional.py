@@ -179,10 +179,15 @@ def _inception_features(network: Any, pictures: Sequence[Pixels]) -> Features:
     return np.concatenate(rows)
 
 
-def _hub_file(name: str) -> bool:
+def hub_folder() -> Path:
+    """Where torch keeps weights of its hub."""
     import torch
 
-    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+    return Path(torch.hub.get_dir())
+
+
+def _hub_file(name: str) -> bool:
+    return (hub_folder() / "checkpoints" / name).is_file()
 
 
 def _unit_rows(rows: Any) -> Features:
