@@ -1,4 +1,4 @@
-"""Scores by networks that are not here, stubbed; fixed settings, VQ-Kmeans and the user's codecs."""
+"""Scores by stubbed networks, fixed settings, VQ-Kmeans and the user's own codecs."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_networks_that_are_there_fill_the_tables_of_codecs(
         for row in (tokens, jpeg, own):
             assert all(isinstance(row[name], float) for name in ("FID", "CLIP-T"))
         if task == "inpaint":
-            assert 0 < jpeg["LPIPS up"]
+            assert jpeg["LPIPS up"] > 0
             assert isinstance(jpeg["R-CLIP-I"], float)
         assert {"hevc, section VI-A", "hevc at QP 40"} <= set(rows)
         fixed = rows["hevc, section VI-A"]["bpp down"]

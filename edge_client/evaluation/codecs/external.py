@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,7 @@ def template(command: str, needed: Sequence[str]) -> list[str]:
 
 
 def run_template(
-    words: Sequence[str], values: dict[str, object], timeout: float = TIMEOUT
+    words: Sequence[str], values: Mapping[str, object], timeout: float = TIMEOUT
 ) -> str | None:
     """Run a command; None where it ended well, else why it did not."""
     filled = list(words)

@@ -145,12 +145,22 @@ class Clip:
 
 @cache
 def _clip() -> Clip | None:
-    if not has_module("transformers"):
+    source = os.environ.get(CLIP_VARIABLE) or CLIP
+    if not has_module("transformers") or not _has_clip(source):
         return None
     try:
-        return Clip(os.environ.get(CLIP_VARIABLE) or CLIP)
+        return Clip(source)
     except (OSError, ValueError):  # transformers' way to say that nothing usable is there
         return None
+
+
+def _has_clip(source: str) -> bool:
+    """Whether there may be weights, told without the seconds that transformers takes to load."""
+    if Path(source).is_dir():
+        return any(Path(source).glob("*.safetensors")) or any(Path(source).glob("*.bin"))
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    return (folder / f"models--{source.replace('/', '--')}").is_dir()
 
 
 @cache

@@ -127,9 +127,7 @@ def _travels(request: Request) -> Flags:
     return ~request.left_out
 
 
-def _uplink(
-    context: Context, request: Request, scenario: Scenario, coder: Recorder
-) -> list[int]:
+def _uplink(context: Context, request: Request, scenario: Scenario, coder: Recorder) -> list[int]:
     encoded = encode_request(request, _recording(context, coder), scenario)
     decoded = decode_request(encoded.data, context.bundle).value
     assert request.image is not None

@@ -118,8 +118,8 @@ def task_table(task: str, found: Found, methods: Sequence[str], shelf: Shelf) ->
             "and what the codecs' receivers could know beforehand; body bytes: whole HTTP bodies.",
             "up: the picture that the cloud sees against the source (of tokens, all of them drawn, "
             "though those under a mask are not sent); down: the picture that the edge shows "
-            "against the one that the cloud made; kept: the part of the result that was to stay as it was "
-            "against the source.",
+            "against the one that the cloud made; kept: the part of the result that was to stay as "
+            "it was, against the source.",
             f"Frechet: distance of EfficientNet-Lite0 features, not FID, of the results from the "
             f"{len(shelf.real)} source pictures of the data; compare within this table only.",
         ),

@@ -10,8 +10,8 @@ import pytest
 from edge_fakes import FakeBundle
 from PIL import Image
 
-from edge_client.evaluation.surroundings import surroundings
 from edge_client.evaluation.metrics.wanted import INCEPTION_FILE
+from edge_client.evaluation.surroundings import surroundings
 from edge_client.evaluation.tables import output, plots
 from edge_client.evaluation.tables.output import (
     csv_rows,

@@ -125,6 +125,6 @@ def test_a_file_of_ratings_gets_its_scores_and_correlations(
     assert shown.splitlines()[-1].split() == ["TOPIQ", "0.500", "0.333"]
     path.write_text("image,viewer1\na,x\n", encoding="utf-8")
     assert opinions.main([str(path)]) == 2
+    path.write_text("image\na\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="begins with 'viewer'"):
-        path.write_text("image\na\n", encoding="utf-8")
         opinions.report(path)
