@@ -56,8 +56,7 @@ def baselines(
         ConfigError: a name that no codec has.
     """
     tokens = VqKmeans(context.bundle.image_tokenizer())
-    if tokens.settings:
-        add_codec(tokens)
+    add_codec(tokens)
     for program in context.external:
         add_codec(program)
     of_tokens = [tokens.name] if tokens.settings and default == NAMES else []

@@ -114,6 +114,82 @@ def _ask(
     return client.inpaint(picture, mask_of(line.box, bundle, picture.shape), line.text, options)
 
 
+UNSCRIPTED_TURNS = 24
+MOST_COLUMNS = 4
+"""Token columns or rows that an unscripted outpainting adds."""
+LARGEST = 2
+"""Times the native side that an unscripted picture may grow to."""
+_QUESTIONS = ("how many objects are there?", "describe the picture", "is there a fox?")
+_WISHES = ("a fox", "a red balloon on a beach", "a tree at night", "a penguin", "snow")
+
+
+def unscripted(
+    rng: np.random.Generator, grid: tuple[int, int], turns: int = UNSCRIPTED_TURNS
+) -> tuple[list[Line], int]:
+    """Turns that nobody wrote down: inpaintings, outpaintings, questions, and undoing.
+
+    Undoing sends nothing: what follows is about the picture before, which both ends still have.
+
+    Args:
+        rng: draws them.
+        grid: (H, W) of the source, in tokens.
+        turns: without those that undo.
+
+    Returns:
+        The turns, and how often an edit was undone before one of them.
+    """
+    pictures, lines, undone = [(SOURCE, grid)], [], 0
+    while len(lines) < turns:
+        name, shape = pictures[-1]
+        drawn = rng.random()
+        if drawn < 0.2 and len(pictures) > 1:
+            pictures.pop()
+            undone += 1
+            continue
+        number, seed = len(lines) + 1, int(rng.integers(2**31))
+        if drawn < 0.45:
+            lines.append(Line(Task.VQA, str(rng.choice(_QUESTIONS)), name, seed=seed))
+            continue
+        wish, makes = str(rng.choice(_WISHES)), f"turn {number}"
+        sides = _sides(rng, shape, grid) if drawn > 0.8 else {}
+        if sides:
+            lines.append(Line(Task.OUTPAINT, wish, name, makes, seed=seed, **sides))
+            shape = Extension(**sides).canvas(*shape)
+        else:
+            mask = _any_mask(rng, shape)
+            lines.append(Line(Task.INPAINT, wish, name, makes, seed=seed, mask=mask))
+        pictures.append((makes, shape))
+    return lines, undone
+
+
+def _sides(
+    rng: np.random.Generator, shape: tuple[int, int], grid: tuple[int, int]
+) -> dict[str, int]:
+    """What an outpainting adds; nothing where the picture is as large as it may get."""
+    side = str(rng.choice(("left", "right", "up", "down")))
+    along = side in ("left", "right")
+    room = LARGEST * grid[along] - shape[along]
+    return {side: int(rng.integers(1, min(MOST_COLUMNS, room) + 1))} if room > 0 else {}
+
+
+def _any_mask(rng: np.random.Generator, shape: tuple[int, int]) -> TokenMask:
+    """One to three boxes that may overlap, never the whole picture."""
+    flags = np.zeros(shape, dtype=bool)
+    for _ in range(int(rng.integers(1, 4))):
+        sizes = [int(rng.integers(1, max(2, side // 2))) for side in shape]
+        top, left = (int(rng.integers(0, n - k + 1)) for n, k in zip(shape, sizes, strict=True))
+        flags[top : top + sizes[0], left : left + sizes[1]] = True
+    if flags.all():
+        flags[0, 0] = False
+    return TokenMask(flags)
+
+
+def kept_tokens(done: Interaction) -> int:
+    """How many tokens a turn had to leave as they were; `hold` has checked that it did."""
+    image = done.response.image
+    return 0 if image is None else int((~done.request.known(image.shape)[1]).sum())
+
+
 def mask_of(box: Box, bundle: Bundle, grid: tuple[int, int]) -> TokenMask:
     """The tokens of an (H, W) picture under a box of its pixels."""
     height, width = (side * bundle.stride for side in grid)

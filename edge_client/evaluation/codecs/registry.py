@@ -54,7 +54,8 @@ def _known() -> list[str]:
 
 def _codec(base: str) -> PixelCodec | None:
     name = ALIASES.get(base, base)
-    return _added[name] if name in _added else _made(name)
+    codec = _added[name] if name in _added else _made(name)
+    return codec if codec is None or codec.settings else None
 
 
 def available(name: str) -> bool:

@@ -5,7 +5,6 @@ It does not know tables. Both ways use one token server, one picture and one see
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from edge_client.evaluation.codecs import Match, PixelCodec, fixed_rate, match_rate
 from edge_client.evaluation.context import Case, Context
 from edge_client.evaluation.exchanges import Exchange, exchange
+from edge_client.evaluation.grading import is_right
 from edge_client.evaluation.interactions import case_mask
 from edge_client.evaluation.pixel_loop.client import PixelClient, PixelExchange
 from edge_client.evaluation.pixel_loop.gateway import Made
@@ -32,7 +32,6 @@ from shared_protocol.tokens import Flags, TextTokens, TokenMask
 TOKENS = "tokens"
 CLOUD_REC, CLOUD_GEN = "cloud-rec", "cloud-gen"
 """The picture as the cloud sees it, and as it made it, before it travels back."""
-_WORD = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +257,7 @@ def _quality(
     answer: str | None,
 ) -> dict[str, Any]:
     """What each hop did to the picture: up, down, and both to the part that was to be kept."""
-    source, known = setting.source, setting.known
+    source, known, accepted = setting.source, setting.known, setting.case.answers
     kept = None
     if source is not None and shown is not None:
         kept = scores(setting.kept_part(shown), source, known)
@@ -267,18 +266,10 @@ def _quality(
         "down": None if made is None or shown is None else scores(shown, made),
         "kept": kept,
         "answer": answer,
-        "right": None if answer is None else is_right(answer, setting.case.answers),
+        "right": None
+        if answer is None or not setting.case.answers
+        else is_right(setting.case, answer),
     }
-
-
-def is_right(answer: str, accepted: tuple[str, ...]) -> bool | None:
-    """Exact match of words, whatever their case and punctuation; None where nothing is accepted.
-
-    >>> is_right("Two.", ("two", "2"))
-    True
-    """
-    words = _WORD.findall(answer.lower())
-    return words in [_WORD.findall(one.lower()) for one in accepted] if accepted else None
 
 
 def _saved_stages(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.evaluation.baselines import baselines
-from edge_client.evaluation.codecs import PixelCodec
+from edge_client.evaluation.codecs import PixelCodec, available, find_codec
 from edge_client.evaluation.context import Context, Plot, Section, Series, Tile
 from edge_client.evaluation.metrics.opinions import CONTENT
 from edge_client.evaluation.pixel_loop.cmc_models import (
@@ -94,13 +94,15 @@ def run(context: Context, names: Sequence[str] = ()) -> Section:
 
 
 def _first(context: Context, names: Sequence[str]) -> PixelCodec:
-    found, missing = baselines(context, names or context.codecs or CODECS, CODECS)
-    if not found:
-        raise ConfigError(
-            f"none of {', '.join(missing)} is available here",
-            "install the extra: pip install -c docker/constraints.txt '.[bench]'",
-        )
-    return found[0]
+    baselines(context, (), CODECS)  # the run's own codecs can be found from here on
+    wanted = names or context.codecs or CODECS
+    for name in wanted:
+        if available(name):
+            return find_codec(name)
+    raise ConfigError(
+        f"none of {', '.join(wanted)} is available here",
+        "install the extra: pip install -c docker/constraints.txt '.[bench]'",
+    )
 
 
 # ------------------------------------------------------------------------------------------------

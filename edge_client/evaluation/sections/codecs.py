@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from edge_client.evaluation.baselines import baselines, fixed_name, fixed_settings
@@ -41,6 +42,8 @@ from shared_protocol.cases import TASKS
 NAME = "codecs"
 EXAMPLES = 2
 """Cases of each task on the sheet of examples, and with a figure of their own."""
+FIGURES = {"t2i": 11, "inpaint": 12, "outpaint": 13, "vqa": 10}
+"""The paper's figure of each task."""
 FIXED_NOTE = (
     "Section VI-A: fixed settings up and down, the paper's for each task; VVC ends at 63, which "
     "stands for the paper's 69. 'At QP' has the same one both ways."
@@ -64,9 +67,9 @@ def run(context: Context, names: Sequence[str] = ()) -> Section:
     methods = list(dict.fromkeys(one["method"] for one in found))
     shelf = _shelf(context)
     tables = [
-        task_table(task, [one for one in found if one["task"] == task], methods, shelf)
+        _with_figures(task_table(task, mine, methods, shelf), task, mine, shelf)
         for task in TASKS
-        if any(one["task"] == task for one in found)
+        if (mine := [one for one in found if one["task"] == task])
     ]
     curves, plots = rate_curves.table_and_plots(
         rate_curves.measure(context, codecs), [codec.name for codec in codecs]
@@ -78,7 +81,7 @@ def run(context: Context, names: Sequence[str] = ()) -> Section:
         (*tables, *([least] if least.rows else []), *([curves] if curves.rows else [])),
         plots if curves.rows else (),
         tuple(example_row(shelf, mine) for mine in _examples(found)),
-        (*_notes(context, codecs, missing), *_figures(shelf, found)),
+        tuple(_notes(context, codecs, missing)),
     )
 
 
@@ -200,15 +203,13 @@ def _examples(found: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return rows
 
 
-def _figures(shelf: Shelf, found: Sequence[dict[str, Any]]) -> list[str]:
-    """Draw source, stages and result of the first cases of each task; where they lie, in words."""
+def _with_figures(table: Table, task: str, found: Sequence[dict[str, Any]], shelf: Shelf) -> Table:
+    """The table, with pictures of the first cases stage by stage: where they lie, in words."""
     notes = []
-    for task, figure in zip(TASKS, ("11", "12", "13", "10"), strict=True):
-        ids = list(dict.fromkeys(one["case"] for one in found if one["task"] == task))
-        for case in ids[:EXAMPLES]:
-            mine = [one for one in found if one["case"] == case]
-            target = stage_sheet(shelf, mine, shelf.folder.parent / "figures" / f"{case}.png")
-            if target.is_file():
-                place = target.relative_to(shelf.context.out).as_posix()
-                notes.append(f"As the paper's Fig. {figure}, stage by stage: ![{case}]({place})")
-    return notes
+    for case in list(dict.fromkeys(one["case"] for one in found))[:EXAMPLES]:
+        mine = [one for one in found if one["case"] == case]
+        target = stage_sheet(shelf, mine, shelf.folder.parent / "figures" / f"{case}.png")
+        if target.is_file():
+            place = target.relative_to(shelf.context.out).as_posix()
+            notes.append(f"As the paper's Fig. {FIGURES[task]}, by stage: ![{case}]({place})")
+    return replace(table, notes=(*table.notes, *notes))

@@ -17,6 +17,7 @@ import numpy as np
 from edge_client.client import EdgeClient, Interaction
 from edge_client.evaluation import metrics
 from edge_client.evaluation.context import Case, Context, Records, Section
+from edge_client.evaluation.grading import plain
 from edge_client.evaluation.interactions import (
     Talk,
     ask_all,
@@ -25,7 +26,8 @@ from edge_client.evaluation.interactions import (
     request_of,
     source_pixels,
 )
-from edge_client.evaluation.sections.vqa import is_right, plain
+from edge_client.evaluation.sections.vqa import is_right
+from edge_client.evaluation.tables import rate_semantics
 from edge_client.evaluation.tables.quality import available, frechet
 from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
 from edge_client.rate_control import Budget, Order, within
@@ -79,7 +81,25 @@ def run(context: Context) -> Section:
         "bytes up are whole messages, with those that say which tokens are left out.",
     )
     table = Table("rate-control", "Fewer tokens", COLUMNS, tuple(rows), notes)
-    return Section("rate-control", TITLE, (table,), tuple(_plots(rows)))
+    semantic = rate_semantics.compare(context, _inpaintings(context, records))
+    tables, more = ((semantic[0],), semantic[1]) if semantic else ((), ())
+    return Section("rate-control", TITLE, (table, *tables), (*_plots(rows), *more))
+
+
+def _inpaintings(context: Context, records: Records) -> list[rate_semantics.Point]:
+    """What came of the inpaintings at every ratio and in every order, as pictures."""
+    tokenizer, size = context.bundle.image_tokenizer(), context.bundle.vocabulary.codebook_size
+    points = []
+    for order, ratio in _settings(context, "inpaint"):
+        for case in context.cases("inpaint")[:MAX_CASES]:
+            record = good(records, _id(case, "inpaint", order, ratio))
+            if record is None or "shown" not in record:
+                continue
+            codes = np.array(record["tokens"], dtype=np.int32)
+            label = "tokens, all sent" if ratio == 1.0 else f"tokens, {order.value} first"
+            shown = tokenizer.detokenize(ImageTokens(codes, size))
+            points.append(rate_semantics.Point(label, ratio, case, record["shown"], shown))
+    return points
 
 
 def _settings(context: Context, stream: str) -> list[tuple[Order, float]]:
@@ -130,6 +150,7 @@ def _ask(
         "image": sizes.image,
         "marks": marks,
         "down": talk.downlink.sizes.total,
+        "shown": sizes.image + sizes.mask + sizes.dropped + talk.downlink.sizes.image,
         "answer": talk.answer,
         "made": made,
         "tokens": None if image is None else image.codes.tolist(),
