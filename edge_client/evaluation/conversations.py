@@ -6,7 +6,7 @@ It does not measure links or pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -138,7 +138,8 @@ def unscripted(
     Returns:
         The turns, and how often an edit was undone before one of them.
     """
-    pictures, lines, undone = [(SOURCE, grid)], [], 0
+    pictures, undone = [(SOURCE, grid)], 0
+    lines: list[Line] = []
     while len(lines) < turns:
         name, shape = pictures[-1]
         drawn = rng.random()
@@ -151,10 +152,11 @@ def unscripted(
             lines.append(Line(Task.VQA, str(rng.choice(_QUESTIONS)), name, seed=seed))
             continue
         wish, makes = str(rng.choice(_WISHES)), f"turn {number}"
-        sides = _sides(rng, shape, grid) if drawn > 0.8 else {}
-        if sides:
-            lines.append(Line(Task.OUTPAINT, wish, name, makes, seed=seed, **sides))
-            shape = Extension(**sides).canvas(*shape)
+        sides = _sides(rng, shape, grid) if drawn > 0.8 else None
+        if sides is not None:
+            line = Line(Task.OUTPAINT, wish, name, makes, None, sides.right, seed)
+            lines.append(replace(line, left=sides.left, up=sides.up, down=sides.down))
+            shape = sides.canvas(*shape)
         else:
             mask = _any_mask(rng, shape)
             lines.append(Line(Task.INPAINT, wish, name, makes, seed=seed, mask=mask))
@@ -164,12 +166,14 @@ def unscripted(
 
 def _sides(
     rng: np.random.Generator, shape: tuple[int, int], grid: tuple[int, int]
-) -> dict[str, int]:
-    """What an outpainting adds; nothing where the picture is as large as it may get."""
+) -> Extension | None:
+    """What an outpainting adds; None where the picture is as large as it may get."""
     side = str(rng.choice(("left", "right", "up", "down")))
     along = side in ("left", "right")
     room = LARGEST * grid[along] - shape[along]
-    return {side: int(rng.integers(1, min(MOST_COLUMNS, room) + 1))} if room > 0 else {}
+    if room <= 0:
+        return None
+    return Extension(**{side: int(rng.integers(1, min(MOST_COLUMNS, room) + 1))})
 
 
 def _any_mask(rng: np.random.Generator, shape: tuple[int, int]) -> TokenMask:

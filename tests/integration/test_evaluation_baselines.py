@@ -14,6 +14,7 @@ import pytest
 from evaluation_folder import fake_context, rows_of, waves, write_folder
 from serving_fakes import LiveServer, fake_settings
 
+from edge_client.evaluation import metrics
 from edge_client.evaluation.baselines import PAPER, baselines, fixed_settings
 from edge_client.evaluation.codecs import add_codec, encode, find_codec
 from edge_client.evaluation.codecs.external import ExternalCodec
@@ -21,7 +22,14 @@ from edge_client.evaluation.codecs.vq_kmeans import VqKmeans, clusters
 from edge_client.evaluation.context import Context
 from edge_client.evaluation.interactions import case_mask
 from edge_client.evaluation.metrics import optional
-from edge_client.evaluation.sections import codecs, inpaint, outpaint, t2i
+from edge_client.evaluation.sections import (
+    codecs,
+    inpaint,
+    outpaint,
+    rate_control,
+    sessions,
+    t2i,
+)
 from edge_client.evaluation.tables import output
 from edge_client.evaluation.tables.results import Table
 from shared_protocol.errors import BadMessageError, ConfigError
@@ -67,7 +75,7 @@ class StubClip:
 
 @pytest.fixture
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every network that is not on this machine, as arithmetic."""
+    """Every network, those that are not on this machine and the slow ones, as arithmetic."""
 
     def inception(batch: Any) -> list[Any]:
         return [batch.mean(dim=(2, 3), keepdim=True)]
@@ -75,6 +83,10 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optional, "_clip", StubClip)
     monkeypatch.setattr(optional, "_lpips", lambda: lambda one, other: (one - other).abs().mean())
     monkeypatch.setattr(optional, "_inception", lambda: inception)
+    monkeypatch.setattr(metrics, "st_lpips", lambda one, other: float(np.abs(one - other).mean()))
+    monkeypatch.setattr(
+        metrics, "picture_features", lambda all_: np.array([p.mean(axis=(0, 1)) for p in all_])
+    )
 
 
 @pytest.fixture
@@ -244,3 +256,42 @@ def test_every_cell_that_is_missing_names_its_file(tmp_path: Path) -> None:
     for file in ("alex_shift", "alexnet-owt", "model.safetensors", "pt_inception", "efficientnet"):
         assert f"not available here: {file}" in line
     assert len(output.missing_notes(table)) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stubbed")
+def test_what_inpaintings_show_is_drawn_by_rate_beside_codecs(context: Context) -> None:
+    run = replace(context, keep_ratios=(1.0, 0.5), codecs=("jpeg", "vq-kmeans"))
+    section = rate_control.run(run)
+    rows = rows_of(section, "rate-control-semantics")
+    methods = {row["method"] for row in rows}
+    assert {"tokens, all sent", "tokens, even first", "jpeg", "vq-kmeans"} <= methods
+    for row in rows:
+        assert all(isinstance(row[name], float) for name in ("CLIP-T", "CLIP-I", "FID"))
+    sent = {row["method"]: row["bpp total"] for row in rows if row["setting"] == 1.0}
+    half = [row["bpp total"] for row in rows if row["setting"] == 0.5 and "tokens" in row["method"]]
+    assert all(size < sent["tokens, all sent"] for size in half)
+    plots = {plot.name: plot for plot in section.plots}
+    for name in ("clip-t", "clip-i", "fid"):
+        labels = [series.label for series in plots[f"rate-control-{name}"].series]
+        assert {"jpeg", "vq-kmeans"} <= set(labels)
+    size = (context.out / "rate-control" / "codecs.jsonl").stat().st_size
+    assert rate_control.run(run).tables == section.tables
+    assert (context.out / "rate-control" / "codecs.jsonl").stat().st_size == size
+
+
+@pytest.mark.slow
+def test_unscripted_conversations_are_counted(context: Context) -> None:
+    section = sessions.run(replace(context, limit=1, codecs=("jpeg",)))
+    islands, session = rows_of(section, "sessions-unscripted")
+    assert (islands["method"], session["method"]) == ("islands", "session")
+    for row in (islands, session):
+        assert row["turns"] == row["inpaintings"] + row["outpaintings"] + row["questions"] == 24
+        assert row["undone"] > 0
+        assert row["tokens outside the edits"] > 100
+        assert row["of them changed"] == 0
+    assert session["payload up"] < islands["payload up"]
+    kinds = [row["conversation"] for row in rows_of(section, "sessions")]
+    assert "unscripted" in kinds
+    jpeg = [row for row in rows_of(section, "sessions") if row["method"] == "jpeg"]
+    assert all(row["wire up"] == "–" for row in jpeg)

@@ -266,9 +266,7 @@ def _quality(
         "down": None if made is None or shown is None else scores(shown, made),
         "kept": kept,
         "answer": answer,
-        "right": None
-        if answer is None or not setting.case.answers
-        else is_right(setting.case, answer),
+        "right": is_right(setting.case, answer) if answer is not None and accepted else None,
     }
 
 
