@@ -149,7 +149,9 @@ def unscripted(
             continue
         number, seed = len(lines) + 1, int(rng.integers(2**31))
         if drawn < 0.45:
-            lines.append(Line(Task.VQA, str(rng.choice(_QUESTIONS)), name, seed=seed))
+            # A model reads pictures of its own size only: of those there are, the latest.
+            native = [known for known, size in pictures if size == grid][-1]
+            lines.append(Line(Task.VQA, str(rng.choice(_QUESTIONS)), native, seed=seed))
             continue
         wish, makes = str(rng.choice(_WISHES)), f"turn {number}"
         sides = _sides(rng, shape, grid) if drawn > 0.8 else None

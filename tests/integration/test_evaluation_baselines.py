@@ -20,6 +20,7 @@ from edge_client.evaluation.codecs import add_codec, encode, find_codec
 from edge_client.evaluation.codecs.external import ExternalCodec
 from edge_client.evaluation.codecs.vq_kmeans import VqKmeans, clusters
 from edge_client.evaluation.context import Context
+from edge_client.evaluation.conversations import Line
 from edge_client.evaluation.interactions import case_mask
 from edge_client.evaluation.metrics import optional
 from edge_client.evaluation.sections import (
@@ -33,6 +34,7 @@ from edge_client.evaluation.sections import (
 from edge_client.evaluation.tables import output
 from edge_client.evaluation.tables.results import Table
 from shared_protocol.errors import BadMessageError, ConfigError
+from shared_protocol.tasks import Task
 from shared_protocol.tokens import ImageTokens
 
 PROGRAM = """
@@ -281,7 +283,10 @@ def test_what_inpaintings_show_is_drawn_by_rate_beside_codecs(context: Context) 
 
 
 @pytest.mark.slow
-def test_unscripted_conversations_are_counted(context: Context) -> None:
+def test_unscripted_conversations_are_counted(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "EIGHT_TURNS", (Line(Task.VQA, "abc"),) * 2)
     section = sessions.run(replace(context, limit=1, codecs=("jpeg",)))
     islands, session = rows_of(section, "sessions-unscripted")
     assert (islands["method"], session["method"]) == ("islands", "session")

@@ -23,6 +23,11 @@ from shared_protocol.errors import ConfigError
 
 SECTIONS = "sections"
 MISSING = "not available here"
+LEGEND = (
+    '"–" does not apply, or needs more pictures: Frechet distance, FID and interval need two. '
+    '"not available here" names the file that is missing; PAPERS.md in the evaluation\'s folder says '
+    "which table is which of the papers'."
+)
 MAX_EXAMPLES = 4
 """Rows of pictures that a section may have on the sheet."""
 CSV_COLUMNS = ("section", "table", "row", "label", "column", "value")
@@ -124,7 +129,7 @@ def _known(cell: Cell, column: str) -> str | int | float:
 
 def markdown(kept: Sequence[tuple[Section, Facts]], out: Path, pictures: bool = False) -> str:
     """All sections under one heading each, with the facts of its run."""
-    lines = ["# Evaluation", ""]
+    lines = ["# Evaluation", "", LEGEND, ""]
     for section, facts in kept:
         lines += [f"## {section.title}", ""]
         lines += [f"* {name}: {value}" for name, value in facts.items()] + [""]

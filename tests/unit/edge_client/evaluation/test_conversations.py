@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from edge_fakes import FakeBundle, FakeCloud
@@ -22,6 +24,8 @@ def test_turns_are_about_pictures_that_there_are(seed: int) -> None:
     for line in lines:
         assert line.about in made
         height, width = made[line.about]
+        if line.task is Task.VQA:
+            assert (height, width) == GRID
         if line.task is Task.INPAINT:
             assert line.mask is not None
             assert line.mask.flags.shape == (height, width)
@@ -40,7 +44,7 @@ def test_an_undone_picture_is_followed_by_the_one_before() -> None:
     lines, undone = unscripted(np.random.default_rng(1), GRID, 40)
     edits = [line for line in lines if line.makes]
     # Without undoing, every edit is about the one before; each gap is one or more undone edits.
-    back = sum(now.about != before.makes for before, now in zip(edits, edits[1:], strict=False))
+    back = sum(now.about != before.makes for before, now in itertools.pairwise(edits))
     assert 0 < back <= undone
 
 
