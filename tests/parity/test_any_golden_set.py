@@ -78,4 +78,5 @@ def test_a_set_with_other_names_is_compared_as_well(other_set: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
     for name in ("both_sides", "sky", "ground", "repair", "prompts", "first"):
         assert f"[{name}" in done.stdout or f"-{name}]" in done.stdout, name
-    assert not any(f"[{name}" in done.stdout for name in RENAMED)
+    old = ("extra_left_right", "extra_up", "extra_down", "image_a", "q0", "q1", "inpaint]")
+    assert not any(f"[{name}" in done.stdout for name in old)

@@ -25,7 +25,7 @@ SECTIONS = "sections"
 MISSING = "not available here"
 LEGEND = (
     '"–" does not apply, or needs more pictures: Frechet distance, FID and interval need two. '
-    '"not available here" names the file that is missing; PAPERS.md in the evaluation\'s folder says '
+    '"not available here" names the file that is missing; PAPERS.md of the evaluation says '
     "which table is which of the papers'."
 )
 MAX_EXAMPLES = 4
