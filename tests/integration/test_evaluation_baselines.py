@@ -196,6 +196,11 @@ def test_vq_kmeans_codes_indices_of_a_clustered_codebook() -> None:
         # Every entry stands for codes around it: no cluster's corner is farther than its spread.
         far = [bin(int(a) ^ int(code_of[c])).count("1") for a, c in enumerate(of_code)]
         assert max(far) <= 13 - bits + 3
+    odd = encode(codec, waves()[:50, :40], 256)
+    assert odd.picture_bytes == 4 * 3  # the tokens that cover it
+    assert odd.decode().shape == (50, 40, 3)
+    whole = encode(codec, waves(), 256).decode()
+    assert np.array_equal(odd.decode()[:48, :32], whole[:48, :32])
     for broken in (b"", b"x" * 9, coded.payload[:-1], coded.payload + b"x"):
         with pytest.raises(BadMessageError):
             codec.decode(broken)

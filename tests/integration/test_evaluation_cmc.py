@@ -215,7 +215,7 @@ def test_pairs_have_a_fixed_partner_and_settings_are_swept(equipped: Context) ->
     plots = {plot.name for plot in section.plots}
     assert {"cmc-strength-ssim", "cmc-words-ssim", "cmc-qp-ssim", "cmc-rate-ssim"} <= plots
     scores = rows_of(section, "cmc-score")
-    assert all(row["score by TOPIQ-FR and TOPIQ-NR"] is None for row in scores)
+    assert all(row["overall score"] is None for row in scores)
     assert all(isinstance(row["SSIM and sharpness"], float) for row in scores)
 
 
@@ -250,7 +250,7 @@ def test_topiq_makes_the_score_where_its_weights_are(
     monkeypatch.setattr(measures, "_measure", Stub)
     section = cmc.run(replace(context, limit=1), ["jpeg"])
     scores = rows_of(section, "cmc-score")
-    assert [row["score by TOPIQ-FR and TOPIQ-NR"] for row in scores] == pytest.approx([8 / 3] * 3)
+    assert [row["overall score"] for row in scores] == pytest.approx([8 / 3] * 3)
     assert {("TOPIQ-FR", 2), ("TOPIQ-NR", 1), ("AHIQ", 2), ("LIQE", 1)} <= set(asked)
     row = rows_of(section, "cmc-measures")[0]
     assert [row[name] for name in ("TOPIQ-FR", "TOPIQ-NR")] == [3.0, 2.0]

@@ -3,7 +3,8 @@
 It stands for the codec of Mao et al. (DCC 2024) that the paper compares with: that one clusters the
 codebook of a VQGAN and codes indices of equal length; here the codebook is the bundle's, whose
 entries are the corners of a cube (lookup-free quantisation), and nothing is trained again. Every
-cluster is drawn as the corner next to its mean. A payload is grid, entries and packed indices.
+cluster is drawn as the corner next to its mean. A payload is the picture's size, entries and packed
+indices; a side that is no multiple of a token's is continued by its last pixels, and cut again.
 """
 
 from __future__ import annotations
@@ -45,28 +46,32 @@ class VqKmeans:
 
     def encode(self, pixels: Pixels, setting: float) -> bytes:
         entries = int(setting)
-        codes = self._tokenizer.tokenize(pixels).codes
+        stride = self._tokenizer.stride
+        short = [-side % stride for side in pixels.shape[:2]]
+        whole = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+        codes = self._tokenizer.tokenize(whole).codes
         of_code, _ = clusters(self._tokenizer.codebook_size, entries)
         indices = of_code[codes.ravel()].astype(np.int32)
         bits = (entries - 1).bit_length()
-        return _HEADER.pack(*codes.shape, entries) + pack_bits(indices, bits)
+        return _HEADER.pack(*pixels.shape[:2], entries) + pack_bits(indices, bits)
 
     def decode(self, payload: bytes) -> Pixels:
         try:
             height, width, entries = _HEADER.unpack_from(payload)
-            bits = (entries - 1).bit_length()
-            expected = _HEADER.size + (height * width * bits + 7) // 8
-            if entries not in self.settings or len(payload) != expected or not height * width:
+            grid = [-(-side // self._tokenizer.stride) for side in (height, width)]
+            if entries not in self.settings or not height * width:
                 raise BadMessageError(f"{len(payload)} bytes are no {self.name}")
-            indices = unpack_bits(payload[_HEADER.size :], bits, height * width)
+            bits = (entries - 1).bit_length()
+            indices = unpack_bits(payload[_HEADER.size :], bits, grid[0] * grid[1])
         except (struct.error, ValueError, UnimicError) as error:
             raise BadMessageError(f"{len(payload)} bytes are no {self.name}: {error}") from error
         _, code_of = clusters(self._tokenizer.codebook_size, entries)
-        codes: Codes = code_of[indices].reshape(height, width)
-        return self._tokenizer.detokenize(ImageTokens(codes, self._tokenizer.codebook_size))
+        codes: Codes = code_of[indices].reshape(grid)
+        pixels = self._tokenizer.detokenize(ImageTokens(codes, self._tokenizer.codebook_size))
+        return np.ascontiguousarray(pixels[:height, :width])
 
     def header_bytes(self, payload: bytes) -> int:
-        """Grid and entries, which both ends may know beforehand."""
+        """Size and entries, which both ends may know beforehand."""
         return min(_HEADER.size, len(payload))
 
 

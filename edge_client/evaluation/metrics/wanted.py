@@ -40,8 +40,8 @@ WANTED = {
     "BLEU": "the package sacrebleu",
     "ROUGE": "the package rouge-score",
     "joules": f"{RAPL_FILE}, readable",
-    "score": "the weights of TOPIQ-FR and TOPIQ-NR: "
-    + " and ".join(PYIQA_FILES[name][1] for name in ("TOPIQ-FR", "TOPIQ-NR")),
+    "overall score": f"{PYIQA_FILES['TOPIQ-FR'][1]} and {PYIQA_FILES['TOPIQ-NR'][1]} in torch's "
+    "hub/pyiqa, and the package pyiqa",
     **{
         name: f"{file} in torch's hub/pyiqa, and the package pyiqa"
         for name, (_, file) in PYIQA_FILES.items()

@@ -285,12 +285,13 @@ def score_table(groups: Groups) -> Table:
     return Table(
         "cmc-score",
         "Scores of pairs of models",
-        ("describes", "paints", "bitrate", "score by TOPIQ-FR and TOPIQ-NR", "SSIM and sharpness"),
+        ("describes", "paints", "bitrate", "overall score", "SSIM and sharpness"),
         tuple(rows),
         (
             "Of each mode twice the consistency and once the perception, over their number; "
             "content weighs NSI 0.4, SCI 0.3, AIGI 0.3, of those that are there.",
-            "SSIM and sharpness, times 5, is a stand-in and no score of CMC-Bench.",
+            "overall score: by TOPIQ-FR and TOPIQ-NR. SSIM and sharpness, times 5, is a stand-in "
+            "and no score of CMC-Bench.",
         ),
     )
 
