@@ -18,7 +18,7 @@ help:
 	@echo "make quick    the same without the slow tests: under three minutes on two cores"
 	@echo "make test-clients  real clients of OpenAI's API against the gateway and the built-in server;"
 	@echo "              environments of their own in $(CLIENTS)/; ONLY=openai3 runs one"
-	@echo "make bench    time, memory and bytes of every task and of the entropy coder (medians);"
+	@echo "make bench    time, energy, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
 	@echo "make bench-sessions  bytes of eight turns about one picture, counted by a proxy"
@@ -27,7 +27,8 @@ help:
 	@echo "make exactness-arch  the decoder on aarch64, armv7 and riscv64, and numpy on aarch64, emulated"
 	@echo "              (needs root once: tests/architectures/install.sh); SEQUENCES=100"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
-	@echo "make eval     the paper's tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=; hours"
+	@echo "make eval     the papers' tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=, QP=paper,"
+	@echo "              CODECS=jpeg,vvc; hours. edge_client/evaluation/PAPERS.md says which table is which"
 	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
 	@echo "make eval-builtin  what the built-in models can do, measured over the wire (hours; LIMIT=20 for a look);"
 	@echo "              BEFORE=report.json prints an older report beside, SEED=3100 asks its cases"
@@ -100,7 +101,8 @@ $(VENV)/.bench: $(VENV)/.cloud
 
 eval: $(VENV)/.bench
 	$(BIN)/edge-client evaluate all --spawn --out $(EVAL_OUT)/tables --timeout 600 \
-		$(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(STEPS),--steps $(STEPS))
+		$(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(STEPS),--steps $(STEPS)) \
+		$(if $(QP),--qp $(QP)) $(if $(CODECS),--codecs $(CODECS))
 
 eval-smoke: $(VENV)/.bench
 	$(BIN)/edge-client evaluate t2i inpaint outpaint vqa ablation text rate-control --spawn \

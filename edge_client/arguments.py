@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from edge_client.addresses import DEFAULT_SERVER
 from edge_client.config import ENVIRONMENT
+from edge_client.evaluation.arguments import add_evaluate
 from edge_client.gateway.settings import (
     DEFAULT_HOST,
     DEFAULT_MAX_BODY,
@@ -30,7 +31,7 @@ from edge_client.task_arguments import (
     add_vqa,
     check,
     joined_negatives,
-    seed,
+    positive,
 )
 from edge_client.terminal.output import say
 from shared_protocol.errors import ConfigError
@@ -106,7 +107,7 @@ def _build() -> _Parser:
     add("info", "show what the server serves and whether both ends agree")
     add("doctor", "check this device, the settings and the way to the server, line by line")
     _add_fetch(add("fetch", "get the bundle that the server holds, or a published one"))
-    _add_evaluate(add("evaluate", "run the four tasks over the wire and print tables of results"))
+    add_evaluate(add("evaluate", "run the four tasks over the wire and print tables of results"))
     return parser
 
 
@@ -204,7 +205,7 @@ pip install 'unimic[gateway]'."""
     much = parser.add_argument_group("how much")
     much.add_argument(
         "--sessions",
-        type=_positive,
+        type=positive,
         default=DEFAULT_SESSIONS,
         metavar="N",
         help=f"most conversations with the cloud at once [{DEFAULT_SESSIONS}]",
@@ -218,7 +219,7 @@ pip install 'unimic[gateway]'."""
     )
     much.add_argument(
         "--max-body",
-        type=_positive,
+        type=positive,
         default=DEFAULT_MAX_BODY,
         metavar="MIB",
         help=f"largest request [{DEFAULT_MAX_BODY}]",
@@ -251,78 +252,6 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
     )
     add_sampling(parser)
     parser.set_defaults(image=None, no_history=False)
-
-
-_SECTIONS = (
-    "t2i",
-    "inpaint",
-    "outpaint",
-    "vqa",
-    "ablation",
-    "text",
-    "rate-control",
-    "rounds",
-    "sessions",
-    "codecs",
-    "cmc",
-    "all",
-)
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "sections", nargs="+", choices=_SECTIONS, metavar="SECTION", help=", ".join(_SECTIONS)
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="cases.jsonl or pictures, captions beside them or not [a small set that comes along]",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("evaluation"),
-        metavar="FOLDER",
-        help="for results; a second run goes on where the first one stopped, so name another one "
-        "after the server's weights have changed [evaluation]",
-    )
-    parser.add_argument("--spawn", action="store_true", help="start a server for this run")
-    parser.add_argument(
-        "--limit", type=_positive, metavar="N", help="most cases of a task, or pictures [all]"
-    )
-    parser.add_argument(
-        "--steps", type=_positive, metavar="N", help="decoding steps [the bundle's]"
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="added to the seed of every case [0]")
-    parser.add_argument(
-        "--keep-ratio",
-        type=float,
-        action="append",
-        dest="keep_ratios",
-        metavar="R",
-        help="a share of tokens for 'rate-control'; may be repeated [1, 0.75, 0.5, 0.25, 0.1]",
-    )
-    parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help="texts of the section 'text', one a line"
-    )
-    parser.add_argument(
-        "--codecs",
-        type=lambda text: text.split(","),
-        default=[],
-        metavar="NAMES",
-        help="pixel codecs to compare with, such as jpeg,hevc,vvc [all that run here]",
-    )
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return value
 
 
 def _add_fetch(parser: argparse.ArgumentParser) -> None:

@@ -202,6 +202,17 @@ def seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'random'") from None
 
 
+def positive(text: str) -> int:
+    """A number of things as it is typed."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return value
+
+
 def joined_negatives(words: list[str]) -> list[str]:
     """`--box -10,0,64,64` as `--box=-10,0,64,64`, which argparse takes for a value."""
     flags = {f"--{kind}" for kind in SHAPES}

@@ -8,6 +8,7 @@ types. They do not know how a case is run, nor how a result is judged.
     FOLDER/data.json     name, split, seed, created_by, counts
     FOLDER/cases.jsonl   one case a line, see `Case`
     FOLDER/images/       the pictures that cases name
+    FOLDER/masks/        the masks that cases name
     OUT/records.jsonl    one result a line; of several with one id the last counts
 """
 
@@ -39,7 +40,8 @@ class Case:
         task: one of `TASKS`.
         prompt: caption, or question for vqa.
         image: path of the picture, relative to the folder; None for t2i.
-        box: x, y, width, height in pixels of what an inpaint repaints.
+        box: x, y, width, height in pixels of what an inpaint repaints; or
+        mask: path of a mask file, relative to the folder: white is repainted, whatever its shape.
         extend: token columns or rows by side ("left", …) that an outpaint adds.
         answers: what a vqa may answer.
         kind: kind of question, or number of objects.
@@ -62,6 +64,7 @@ class Case:
     wording: str = ""
     seed: int = 0
     truth: dict[str, Any] = field(default_factory=dict)
+    mask: str | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -71,15 +74,22 @@ class Case:
                 f"case id {self.id!r} is no file name", "use letters and digits"
             )
         row = TABLE[Task.named(self.task)]
-        for name, needed in (
-            ("image", row.needs_image),
-            ("box", row.needs_mask),
-            ("extend", row.needs_extension),
+        for name, needed, given in (
+            ("image", row.needs_image, self.image),
+            ("box or mask", row.needs_mask, self.box or self.mask),
+            ("extend", row.needs_extension, self.extend),
         ):
-            if needed and getattr(self, name) is None:
+            if needed and given is None:
                 raise InvalidInputError(f"case {self.id}: {self.task} needs {name}")
+        if self.box is not None and self.mask is not None:
+            raise InvalidInputError(f"case {self.id} has a box and a mask", "keep one of them")
         if self.extend is not None and not set(self.extend) <= set(_SIDES):
             raise InvalidInputError(f"case {self.id} extends {set(self.extend)}", f"use {_SIDES}")
+
+    @property
+    def repaints(self) -> bool:
+        """Whether a part of the picture is to be repainted."""
+        return self.box is not None or self.mask is not None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Case:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cloud_server.generation.masked_decoding import REFERENCE, DecodingPolicy
 from cloud_server.generation.mending.finishing import Extent
 from cloud_server.generation.mending.layout import Layout
 from cloud_server.generation.painting import no_words
@@ -98,6 +99,21 @@ def start_codes(request: PictureWork, side: int) -> IntGrid:
     if request.extension is None:
         return codes
     return request.extension.place(codes.astype(np.int32), UNKNOWN).astype(np.int64)
+
+
+def least_known(request: PictureWork, side: int, policy: DecodingPolicy, usual: float) -> float:
+    """The least share of known cells in a window of a request.
+
+    Show-o's script extends in one window, whatever its offset; under its policy so does an
+    extension in one direction of a picture that is as wide as a window, up to all but one cell.
+    """
+    extension, codes = request.extension, request.codes
+    if policy is not REFERENCE or extension is None or codes is None or request.mask is not None:
+        return usual
+    across = codes.shape[0] if extension.left or extension.right else codes.shape[1]
+    added = max(extension.sides)
+    alone = sum(extension.sides) == added and across == side
+    return 1.0 / (side * side) if alone and added < side else usual
 
 
 def watcher(places: Sequence[Place]) -> Callable[[torch.Tensor], None] | None:

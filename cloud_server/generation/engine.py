@@ -26,6 +26,7 @@ from cloud_server.generation.backbone.protocol import Backbone
 from cloud_server.generation.canvases import (
     Job,
     Place,
+    least_known,
     negative_of,
     start_codes,
     watcher,
@@ -209,7 +210,8 @@ class Engine:
         start = start_codes(request, side)
         self._check_codes(start)
         canvas = pad_to_side(start, side)
-        windows = plan_windows(canvas == UNKNOWN, side, self._options.min_known_share)
+        share = least_known(request, side, self._options.policy, self._options.min_known_share)
+        windows = plan_windows(canvas == UNKNOWN, side, share)
         waves = in_waves(windows, canvas == UNKNOWN)
         asked = self._asked(request) if self._rounds(request) else None
         layout = self._layout(request, start.shape, asked)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_client.client import EdgeClient
+from edge_client.evaluation.codecs.external import ExternalCodec
 from edge_client.evaluation.data import Data
 from edge_client.evaluation.tables.results import Cell, Plot, Section, Series, Table, Tile
 from edge_client.transport.counted_http import CountedHttp
@@ -62,6 +63,25 @@ class Records(case_files.Records):
 
 
 @dataclass(frozen=True)
+class CmcOptions:
+    """What `cmc` varies; nothing = the paper's settings with the server's own models.
+
+    Args:
+        i2t: commands that describe a picture, by name.
+        t2i: commands that make one, by name.
+        captions: file of captions, used before any command.
+        words: numbers of words that captions are cut to; none = as they are.
+        strengths: shares of a picture that are drawn anew; none = the modes' own.
+    """
+
+    i2t: tuple[tuple[str, str], ...] = ()
+    t2i: tuple[tuple[str, str], ...] = ()
+    captions: Path | None = None
+    words: tuple[int, ...] = ()
+    strengths: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Context:
     """What a section's `run(context)` is given.
 
@@ -78,6 +98,9 @@ class Context:
         keep_ratios: shares of tokens for the section about rate control; none = its own.
         prompts: file of texts, one a line, for the section about text; None = those of the data.
         codecs: pixel codecs to compare with, by name; empty = all that run here.
+        external: codecs that are programs of the user's.
+        qp: settings that codecs are also run at, beside those that match rates.
+        cmc: what the section about cross-modality compression is to vary.
         quiet: no progress bars.
     """
 
@@ -93,6 +116,9 @@ class Context:
     keep_ratios: tuple[float, ...] = ()
     prompts: Path | None = None
     codecs: tuple[str, ...] = ()
+    external: tuple[ExternalCodec, ...] = ()
+    qp: tuple[int | str, ...] = ()
+    cmc: CmcOptions = CmcOptions()
     quiet: bool = False
 
     @property

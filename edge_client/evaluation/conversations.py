@@ -6,7 +6,7 @@ It does not measure links or pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,8 +34,9 @@ class Line:
         text: prompt or question.
         about: which picture: `SOURCE`, or the `makes` of a line before.
         makes: what to call the picture that comes back; "" for an answer.
-        box: what is repainted, in pixels.
-        right: token columns that are added.
+        box: what is repainted, in pixels; or
+        mask: the same in tokens.
+        right, left, up, down: token columns and rows that are added.
         seed: of the turn.
     """
 
@@ -46,6 +47,10 @@ class Line:
     box: Box | None = None
     right: int = 0
     seed: int = 0
+    mask: TokenMask | None = None
+    left: int = 0
+    up: int = 0
+    down: int = 0
 
 
 EIGHT_TURNS = (
@@ -101,9 +106,94 @@ def _ask(
     if line.task is Task.VQA:
         return client.vqa(picture, line.text, Options(seed=line.seed))
     if line.task is Task.OUTPAINT:
-        return client.outpaint(picture, Extension(right=line.right), line.text, options)
-    assert line.box is not None, "an inpainting has a box"
+        sides = Extension(line.left, line.right, line.up, line.down)
+        return client.outpaint(picture, sides, line.text, options)
+    if line.mask is not None:
+        return client.inpaint(picture, line.mask, line.text, options)
+    assert line.box is not None, "an inpainting has a box or a mask"
     return client.inpaint(picture, mask_of(line.box, bundle, picture.shape), line.text, options)
+
+
+UNSCRIPTED_TURNS = 24
+MOST_COLUMNS = 4
+"""Token columns or rows that an unscripted outpainting adds."""
+LARGEST = 2
+"""Times the native side that an unscripted picture may grow to."""
+_QUESTIONS = ("how many objects are there?", "describe the picture", "is there a fox?")
+_WISHES = ("a fox", "a red balloon on a beach", "a tree at night", "a penguin", "snow")
+
+
+def unscripted(
+    rng: np.random.Generator, grid: tuple[int, int], turns: int = UNSCRIPTED_TURNS
+) -> tuple[list[Line], int]:
+    """Turns that nobody wrote down: inpaintings, outpaintings, questions, and undoing.
+
+    Undoing sends nothing: what follows is about the picture before, which both ends still have.
+
+    Args:
+        rng: draws them.
+        grid: (H, W) of the source, in tokens.
+        turns: without those that undo.
+
+    Returns:
+        The turns, and how often an edit was undone before one of them.
+    """
+    pictures, undone = [(SOURCE, grid)], 0
+    lines: list[Line] = []
+    while len(lines) < turns:
+        name, shape = pictures[-1]
+        drawn = rng.random()
+        if drawn < 0.2 and len(pictures) > 1:
+            pictures.pop()
+            undone += 1
+            continue
+        number, seed = len(lines) + 1, int(rng.integers(2**31))
+        if drawn < 0.45:
+            # A model reads pictures of its own size only: of those there are, the latest.
+            native = [known for known, size in pictures if size == grid][-1]
+            lines.append(Line(Task.VQA, str(rng.choice(_QUESTIONS)), native, seed=seed))
+            continue
+        wish, makes = str(rng.choice(_WISHES)), f"turn {number}"
+        sides = _sides(rng, shape, grid) if drawn > 0.8 else None
+        if sides is not None:
+            line = Line(Task.OUTPAINT, wish, name, makes, None, sides.right, seed)
+            lines.append(replace(line, left=sides.left, up=sides.up, down=sides.down))
+            shape = sides.canvas(*shape)
+        else:
+            mask = _any_mask(rng, shape)
+            lines.append(Line(Task.INPAINT, wish, name, makes, seed=seed, mask=mask))
+        pictures.append((makes, shape))
+    return lines, undone
+
+
+def _sides(
+    rng: np.random.Generator, shape: tuple[int, int], grid: tuple[int, int]
+) -> Extension | None:
+    """What an outpainting adds; None where the picture is as large as it may get."""
+    side = str(rng.choice(("left", "right", "up", "down")))
+    along = side in ("left", "right")
+    room = LARGEST * grid[along] - shape[along]
+    if room <= 0:
+        return None
+    return Extension(**{side: int(rng.integers(1, min(MOST_COLUMNS, room) + 1))})
+
+
+def _any_mask(rng: np.random.Generator, shape: tuple[int, int]) -> TokenMask:
+    """One to three boxes that may overlap, never the whole picture."""
+    flags = np.zeros(shape, dtype=bool)
+    for _ in range(int(rng.integers(1, 4))):
+        sizes = [int(rng.integers(1, max(2, side // 2))) for side in shape]
+        top, left = (int(rng.integers(0, n - k + 1)) for n, k in zip(shape, sizes, strict=True))
+        flags[top : top + sizes[0], left : left + sizes[1]] = True
+    if flags.all():
+        flags[0, 0] = False
+    return TokenMask(flags)
+
+
+def kept_tokens(done: Interaction) -> int:
+    """How many tokens a turn had to leave as they were; `hold` has checked that it did."""
+    image = done.response.image
+    return 0 if image is None else int((~done.request.known(image.shape)[1]).sum())
 
 
 def mask_of(box: Box, bundle: Bundle, grid: tuple[int, int]) -> TokenMask:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_client.pictures.images import Picture
+from edge_client.pictures.masks import box_mask, load_mask, token_mask
 from shared_protocol.cases import CASES, DATA, Case, load_cases
 from shared_protocol.errors import ConfigError
+from shared_protocol.tokens import TokenMask
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "evaluation"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm")
@@ -53,6 +56,20 @@ class Data:
     def pictures(self) -> list[Path]:
         """Every source picture once, in order of first use."""
         return list(dict.fromkeys(self.picture(case) for case in self.cases if case.image))
+
+
+def token_mask_of(
+    folder: Path, case: Case, picture: Picture, grid: tuple[int, int]
+) -> TokenMask | None:
+    """The tokens that a case repaints of its picture; None where it repaints nothing.
+
+    Raises:
+        ImageError: its mask is no readable picture.
+        MaskError: nothing of it lies where the model sees.
+    """
+    if case.mask is not None:
+        return token_mask(load_mask(folder / case.mask, picture), grid)
+    return None if case.box is None else token_mask(box_mask([case.box], picture), grid)
 
 
 def read_data(folder: Path) -> Data:

@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.config import Settings
-from edge_client.evaluation.context import Context, Section
+from edge_client.evaluation.codecs.external import ExternalCodec
+from edge_client.evaluation.context import CmcOptions, Context, Section
 from edge_client.evaluation.data import SAMPLES, Data, read_data
+from edge_client.evaluation.pixel_loop.cmc_models import FILE, SERVER
 from edge_client.evaluation.run_cases import check_same_run
 from edge_client.evaluation.surroundings import surroundings
 from edge_client.evaluation.tables import output
@@ -31,7 +33,7 @@ from edge_client.spawn import spawned_server
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.compute import Compute
-from shared_protocol.errors import UnimicError
+from shared_protocol.errors import ConfigError, UnimicError
 
 SECTIONS = {
     "t2i": "t2i",
@@ -74,6 +76,7 @@ def run_sections(given: Namespace, settings: Settings) -> Evaluation:
         UnimicError: nothing could be run.
     """
     names = list(SECTIONS) if ALL in given.sections else list(dict.fromkeys(given.sections))
+    external_codecs(given.external), distinct(given.i2t), distinct(given.t2i)  # before all else
     data = read_data(given.data or SAMPLES)
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
     check_same_run(given.out, run_facts(data, bundle, given))
@@ -91,6 +94,15 @@ def run_sections(given: Namespace, settings: Settings) -> Evaluation:
             keep_ratios=tuple(given.keep_ratios or ()),
             prompts=given.prompts,
             codecs=tuple(given.codecs),
+            external=tuple(external_codecs(given.external)),
+            qp=tuple(given.qp),
+            cmc=CmcOptions(
+                i2t=distinct(given.i2t),
+                t2i=distinct(given.t2i),
+                captions=given.captions,
+                words=tuple(given.words),
+                strengths=tuple(given.strength),
+            ),
             quiet=bool(given.quiet or given.json),
         )
         with context.transport() as transport:
@@ -104,6 +116,30 @@ def run_sections(given: Namespace, settings: Settings) -> Evaluation:
         failures=tuple(failures),
         warnings=tuple(output.write_results(given.out, list(SECTIONS))),
     )
+
+
+def external_codecs(given: Sequence[Sequence[str]]) -> list[ExternalCodec]:
+    """The user's codecs: name, encoder, decoder and rates of each.
+
+    Raises:
+        ConfigError: a command lacks something, or two have one name.
+    """
+    codecs = [ExternalCodec(n, enc, dec, rates.split(",")) for n, enc, dec, rates in given]
+    distinct([(codec.name, "") for codec in codecs])
+    return codecs
+
+
+def distinct(named: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Names and commands.
+
+    Raises:
+        ConfigError: a name occurs twice, or is one that always means something else.
+    """
+    names = [name for name, _ in named]
+    taken = [name for name in names if names.count(name) > 1 or name in (SERVER, FILE)]
+    if taken:
+        raise ConfigError(f"the name {taken[0]!r} is taken", "give another: NAME=COMMAND")
+    return tuple(named)
 
 
 def run_facts(data: Data, bundle: Bundle, given: Namespace) -> dict[str, Any]:
@@ -150,6 +186,21 @@ def _server(given: Namespace, settings: Settings) -> Iterator[str]:
         yield server.url
 
 
+def _listed(given: Namespace) -> list[str]:
+    """The options that are lists, or may be repeated."""
+    words: list[str] = []
+    for name in ("qp", "words", "strength"):
+        values = getattr(given, name, ())
+        if values:
+            words += [f"--{name}", ",".join(f"{v:g}" if v != "paper" else v for v in values)]
+    for name in ("i2t", "t2i"):
+        for model, command in getattr(given, name, ()):
+            words += [f"--{name}", f"{model}={command}"]
+    for codec in getattr(given, "external", ()):
+        words += ["--external", *codec]
+    return words
+
+
 def command_line(given: Namespace) -> str:
     """The command that repeats this run.
 
@@ -157,7 +208,17 @@ def command_line(given: Namespace) -> str:
     'edge-client evaluate t2i --out o --limit 2 --spawn'
     """
     words = ["edge-client", "evaluate", *given.sections]
-    for name in ("data", "out", "server", "bundle", "limit", "steps", "seed", "prompts"):
+    for name in (
+        "data",
+        "out",
+        "server",
+        "bundle",
+        "limit",
+        "steps",
+        "seed",
+        "prompts",
+        "captions",
+    ):
         value = getattr(given, name, None)
         if value not in (None, 0) and not (name == "server" and given.spawn):
             words += [f"--{name}", str(value)]
@@ -165,4 +226,5 @@ def command_line(given: Namespace) -> str:
         words += ["--codecs", ",".join(given.codecs)]
     for ratio in getattr(given, "keep_ratios", None) or ():
         words += ["--keep-ratio", f"{ratio:g}"]
+    words += _listed(given)
     return shlex.join([*words, *(["--spawn"] if given.spawn else [])])

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge_client.evaluation.context import Case, Context, Records
+from edge_client.evaluation.data import token_mask_of
 from edge_client.evaluation.run_cases import MAX_FAILURES, CaseRunner, failure_record
 from edge_client.pictures.images import load_picture
-from edge_client.pictures.masks import box_mask, token_mask
 from edge_client.transport.counted_http import CountedHttp
 from shared_protocol.cases import CaseRecord
 from shared_protocol.errors import ConfigError, UnimicError
@@ -147,9 +147,9 @@ def request_of(context: Context, case: Case) -> Request:
 
 def case_mask(context: Context, case: Case) -> TokenMask | None:
     """The tokens that an inpainting repaints; None for the other tasks."""
-    if case.box is None:
+    if not case.repaints:
         return None
     stride = context.bundle.image_tokenizer().stride
     height, width = (side * stride for side in context.bundle.grid)
     picture = load_picture(context.picture(case), height, width)
-    return token_mask(box_mask([case.box], picture), context.bundle.grid)
+    return token_mask_of(context.data.folder, case, picture, context.bundle.grid)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from edge_client.client import EdgeBundle, EdgeClient, Interaction
+from edge_client.evaluation.data import token_mask_of
 from edge_client.pictures.images import load_picture
-from edge_client.pictures.masks import box_mask, token_mask
 from edge_client.pictures.outputs import save_picture
 from edge_client.report import interaction_report
 from edge_client.spawn import spawned_server
@@ -133,8 +133,8 @@ class CaseRunner:
             return self._session.t2i(case.prompt, options)
         height, width = (side * self._patch for side in self._grid)
         picture = load_picture(self._data / case.image, height, width)
-        if case.box is not None:
-            mask = token_mask(box_mask([case.box], picture), self._grid)
+        mask = token_mask_of(self._data, case, picture, self._grid)
+        if mask is not None:
             return self._session.inpaint(picture.pixels, mask, case.prompt, options)
         if case.extend is not None:
             extension = Extension(**case.extend)

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_client.client import EdgeClient, Interaction
+from edge_client.evaluation.energy import POWERCAP, measured
+from edge_client.evaluation.tables.output import shown
 from edge_client.pictures.images import load_picture
 from edge_client.report import STAGES, interaction_report, table
 from edge_client.spawn import SpawnedServer, program, spawned_server
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _say(command_table(given.rounds) + "\n")
     with tempfile.TemporaryDirectory() as folder, spawned_server(Path(folder) / "log") as server:
         _say(task_tables(server, bundle, given.rounds) + "\n")
+        _say(energy_table(server, bundle, given.rounds) + "\n")
         _say(throughput_table(server, bundle, given.rounds) + "\n")
         _say(f"server peak memory: {peak_memory(server.process.pid) / MEBIBYTE:.0f} MiB\n")
     _say(coder_table(bundle, given.rounds))
@@ -124,6 +127,29 @@ def _size_row(name: str, way: str, reports: Sequence[Mapping[str, Any]]) -> list
     uniform = statistics.median(report[way]["uniform"]["bytes"]["total"] for report in reports)
     cells = (total - framing - extras, framing, extras, total, uniform)
     return [f"{name} {way}", *(f"{cell:.0f}" for cell in cells), f"{total / uniform:.2f}"]
+
+
+def energy_table(server: SpawnedServer, bundle: Bundle, rounds: int, root: Path = POWERCAP) -> str:
+    """Joules and CPU seconds of each task; the edge's own, the server being another process."""
+    rows = []
+    with HttpTransport(server.url) as transport:
+        session = EdgeClient(bundle, transport)
+        for ask in asks(bundle):
+            ask.run(session, Options())  # warm
+            with measured(root) as energy:
+                for seed in range(rounds):
+                    ask.run(session, Options(seed=seed))
+            joules = shown(
+                None if energy.joules is None else energy.joules / rounds, "joules a task"
+            )
+            cells = energy.cpu_seconds / rounds, energy.seconds / rounds
+            rows.append([ask.name, joules, *(f"{cell:.3f}" for cell in cells)])
+    told = (
+        "joules are those of the whole processor, the server's work included where it shares it; "
+        "CPU seconds are the edge's alone"
+    )
+    heading = ["a task, warm", "joules", "edge's CPU s", "s"]
+    return table(heading, rows) + "\n" + told
 
 
 def throughput_table(server: SpawnedServer, bundle: Bundle, rounds: int) -> str:

@@ -195,7 +195,9 @@ def test_an_ablation_codes_the_same_tokens_under_every_allowed_model(context: Co
     assert rows["vqa up"]["tokens"] == 2 * 16
     assert rows["vqa up"]["uniform"] == 13
     assert rows["vqa up"]["generic"] == 8  # the fake model's code of a token is one byte
-    assert rows["vqa up"]["masked"] == "–"
+    assert rows["vqa up"]["masked"] == 8
+    assert rows["vqa up"]["offline only"] == "masked, text_conditioned, adapted"
+    assert rows["inpaint up"]["offline only"] == "adapted"
     assert rows["inpaint up"]["tokens"] == 2 * 14
     assert rows["outpaint down"]["tokens"] == 2 * 12
     witnessed = {(r["stream"], r["model"]): r for r in table(section, "ablation-witness")}

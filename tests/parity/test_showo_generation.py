@@ -20,7 +20,6 @@ from cloud_server.generation.masked_decoding import (
     NoiseSource,
     RowGenerators,
     compounding_temperature,
-    cosine_masked_count,
     decode_masked,
     gumbel,
     remask,
@@ -33,6 +32,7 @@ from shared_protocol.tasks import Extension
 from shared_protocol.vocabulary import Vocabulary
 from tests.parity.showo_noise import RecordedNoise, SharedGenerator
 
+SEPARATOR = " *** "
 GUIDED_LOGIT_TOLERANCE = 1e-3  # guidance 5 amplifies 1.4e-5 of the kernels to 8e-5
 
 
@@ -56,14 +56,6 @@ def _texts(ids: Tensor, length: int, vocabulary: Vocabulary) -> list[np.ndarray]
         [token for token in row if token != vocabulary.pad_id] for row in ids[:, :length].tolist()
     ]
     return [np.array(block[2:-1], dtype=np.int64) for block in blocks]
-
-
-@pytest.mark.parametrize("steps", [1, 2, 4, 8, 12, 16, 18])
-@pytest.mark.parametrize("total", [16, 256, 1024])
-def test_masked_counts_equal_the_reference(golden: Path, steps: int, total: int) -> None:
-    vectors = load_file(golden / "sampling.safetensors")
-    counts = [cosine_masked_count(step, steps, total) for step in range(steps)]
-    assert counts == vectors[f"cosine_mask_len.T{steps}.N{total}"].long().tolist()
 
 
 def test_remasking_equals_the_reference(golden: Path, manifest: dict[str, Any]) -> None:
@@ -187,16 +179,15 @@ def test_plain_generation_equals_the_reference(
     assert torch.equal(codes, drawing.output)
 
 
-@pytest.mark.parametrize("name", ["q0", "q1"])
 def test_answers_equal_the_reference(
     backbone: ShowoBackbone,
     golden: Path,
     manifest: dict[str, Any],
     vocabulary: Vocabulary,
     eot_id: int,
-    name: str,
+    mmu_case: str,
 ) -> None:
-    asked = _Question(golden, manifest, vocabulary, name)
+    asked = _Question(golden, manifest, vocabulary, mmu_case)
 
     def answer(options: AnswerOptions) -> list[int]:
         (tokens,) = generate_text(
@@ -212,11 +203,11 @@ def test_answers_equal_the_reference(
         )
         return tokens
 
-    assert answer(AnswerOptions(12)) == asked.greedy
-    assert answer(AnswerOptions(12, 0.7, 5)) == asked.sampled
+    greedily, drawn = asked.options
+    assert answer(greedily) == asked.greedy
+    assert answer(drawn) == asked.sampled
 
 
-@pytest.mark.parametrize("name", ["q0", "q1"])
 def test_plain_answers_equal_the_reference(
     backbone: ShowoBackbone,
     golden: Path,
@@ -224,13 +215,13 @@ def test_plain_answers_equal_the_reference(
     sizes: dict[str, Any],
     vocabulary: Vocabulary,
     eot_id: int,
-    name: str,
+    mmu_case: str,
 ) -> None:
-    asked = _Question(golden, manifest, vocabulary, name)
+    asked = _Question(golden, manifest, vocabulary, mmu_case)
     plain = PlainShowo(backbone, vocabulary, eot_id, sizes["max_seq_length"])
     answers = [
         plain.answer(asked.codes, asked.question, options, asked.noise(), slice(None))
-        for options in (AnswerOptions(12), AnswerOptions(12, 0.7, 5))
+        for options in asked.options
     ]
     assert answers == [asked.greedy, asked.sampled]
 
@@ -247,6 +238,11 @@ class _Question:
         self.question = np.array(ids[end + 2 :])
         self.greedy = vectors[f"{name}.greedy"].tolist()
         self.sampled = vectors[f"{name}.sampled"].tolist()
+
+    @property
+    def options(self) -> tuple[AnswerOptions, AnswerOptions]:
+        """As many tokens as were recorded; the draws of the format: 0.7 and the best five."""
+        return AnswerOptions(len(self.greedy)), AnswerOptions(len(self.sampled), 0.7, 5)
 
     def noise(self) -> RowGenerators:
         return RowGenerators([torch.Generator().manual_seed(self._case["sample_seed"])])
@@ -275,6 +271,15 @@ class _Pipeline:
     def engine(self, uniforms: Sequence[Tensor], sampled: Sequence[Tensor]) -> Engine:
         noise = RecordedNoise(iter(uniforms), iter(sampled))
         return Engine(self._backbone, self.vocabulary, self._options, lambda _: noise)
+
+    def start(self, run: str) -> np.ndarray:
+        """The codes of a run's picture, recorded with it or with another run of this picture."""
+        path = self.runs[run]["image_path"]
+        for other in (run, *self.runs):
+            codes = self.vectors.get(f"{other}.image_codes")
+            if codes is not None and self.runs[other].get("image_path") == path:
+                return self.grid(codes[0])
+        raise AssertionError(f"no run has the codes of {path}")
 
     def extend(self, run: str, start: np.ndarray, extension: Extension, window: int) -> np.ndarray:
         facts = self.runs[run]
@@ -328,36 +333,26 @@ def pipeline(
     return _Pipeline(golden, backbone, manifest, eot_id)
 
 
-@pytest.mark.parametrize(
-    ("run", "direction"), [("extra_up", "up"), ("extra_down_BUGFIXED", "down")]
-)
-def test_vertical_extrapolation_equals_the_reference(
-    pipeline: _Pipeline, run: str, direction: str
-) -> None:
-    start = pipeline.grid(pipeline.vectors["extra_up.image_codes"])
-    grown = pipeline.extend(run, start, pipeline.extension(run, direction), 0)
+def test_extrapolations_equal_the_reference(pipeline: _Pipeline, extrapolation_run: str) -> None:
+    run, grown = extrapolation_run, pipeline.start(extrapolation_run)
+    directions = pipeline.runs[run]["extra_direction"].split(SEPARATOR)
+    for window, direction in enumerate(directions):
+        grown = pipeline.extend(run, grown, pipeline.extension(run, direction), window)
     assert np.array_equal(grown, pipeline.vectors[f"{run}.final_tokens"][0].numpy())
 
 
-def test_left_then_right_extrapolation_equals_the_reference(pipeline: _Pipeline) -> None:
-    run = "extra_left_right"
-    start = pipeline.grid(pipeline.vectors[f"{run}.image_codes"])
-    grown = pipeline.extend(run, start, pipeline.extension(run, "left"), 0)
-    grown = pipeline.extend(run, grown, pipeline.extension(run, "right"), 1)
-    assert np.array_equal(grown, pipeline.vectors[f"{run}.final_tokens"][0].numpy())
-
-
-def test_inpainting_equals_the_reference(pipeline: _Pipeline) -> None:
-    codes, masks = pipeline.vectors["inpaint.image_codes"], pipeline.vectors["inpaint.mask"]
-    prompt = pipeline.tokenise(pipeline.runs["inpaint"]["prompt"])
+def test_inpaintings_equal_the_reference(pipeline: _Pipeline, inpainting_run: str) -> None:
+    run = inpainting_run
+    codes, masks = pipeline.vectors[f"{run}.image_codes"], pipeline.vectors[f"{run}.mask"]
+    prompt = pipeline.tokenise(pipeline.runs[run]["prompt"])
     requests = [
-        pipeline.request("inpaint", "inpaint", prompt, pipeline.grid(row), pipeline.grid(mask))
+        pipeline.request(run, "inpaint", prompt, pipeline.grid(row), pipeline.grid(mask))
         for row, mask in zip(codes, masks, strict=True)
     ]
-    assert torch.equal(pipeline.replay("inpaint", requests), pipeline.vectors["inpaint.output"])
+    assert torch.equal(pipeline.replay(run, requests), pipeline.vectors[f"{run}.output"])
 
 
-def test_pictures_of_prompts_equal_the_reference(pipeline: _Pipeline) -> None:
-    prompts = [pipeline.tokenise(text) for text in pipeline.runs["t2i"]["prompts"]]
-    requests = [pipeline.request("t2i", "t2i", prompt) for prompt in prompts]
-    assert torch.equal(pipeline.replay("t2i", requests), pipeline.vectors["t2i.output"])
+def test_pictures_of_prompts_equal_the_reference(pipeline: _Pipeline, t2i_run: str) -> None:
+    prompts = [pipeline.tokenise(text) for text in pipeline.runs[t2i_run]["prompts"]]
+    requests = [pipeline.request(t2i_run, "t2i", prompt) for prompt in prompts]
+    assert torch.equal(pipeline.replay(t2i_run, requests), pipeline.vectors[f"{t2i_run}.output"])

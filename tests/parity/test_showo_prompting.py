@@ -106,12 +106,10 @@ def test_masks_equal_the_reference(golden: Path, vocabulary: Vocabulary) -> None
 
 
 def test_question_prompt_equals_the_reference(
-    golden: Path, vocabulary: Vocabulary, eot_id: int
+    golden: Path, vocabulary: Vocabulary, eot_id: int, mmu_case: str
 ) -> None:
-    vectors = load_file(golden / "mmu_generate.safetensors")
-    for name in ("q0", "q1"):
-        ids = vectors[f"{name}.ids"][0].tolist()
-        end = ids.index(vocabulary.eoi_id)
-        codes = vocabulary.ids_to_codes(np.array(ids[2:end]))
-        question = np.array(ids[end + 2 :])
-        assert mmu_sequence(codes, question, vocabulary, eot_id=eot_id) == ids
+    ids = load_file(golden / "mmu_generate.safetensors")[f"{mmu_case}.ids"][0].tolist()
+    end = ids.index(vocabulary.eoi_id)
+    codes = vocabulary.ids_to_codes(np.array(ids[2:end]))
+    question = np.array(ids[end + 2 :])
+    assert mmu_sequence(codes, question, vocabulary, eot_id=eot_id) == ids

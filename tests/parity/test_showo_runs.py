@@ -110,18 +110,18 @@ def scripts(
     )
 
 
-def test_prompts_to_pictures(scripts: Scripts) -> None:
-    facts = scripts.start("t2i")
-    steps = len(scripts.vectors["t2i.step_u"])
+def test_prompts_to_pictures(scripts: Scripts, t2i_run: str) -> None:
+    facts = scripts.start(t2i_run)
+    steps = len(scripts.vectors[f"{t2i_run}.step_u"])
     requests = [
         PictureWork("t2i", scripts.words(prompt), steps=steps, guidance=facts["guidance_scale"])
         for prompt in facts["prompts"]
     ]
-    scripts.check("t2i", scripts.make(*requests))
+    scripts.check(t2i_run, scripts.make(*requests))
 
 
-def test_inpainting(scripts: Scripts) -> None:
-    facts = scripts.start("inpaint")
+def test_inpainting(scripts: Scripts, inpainting_run: str) -> None:
+    facts = scripts.start(inpainting_run)
     picture = scripts.picture(facts["image_path"])
     pixels = load_mask(scripts.folder / facts["inpainting_mask_path"], picture)
     request = PictureWork(
@@ -132,12 +132,11 @@ def test_inpainting(scripts: Scripts) -> None:
         steps=facts["timesteps"],
         guidance=facts["guidance_scale"],
     )
-    scripts.check("inpaint", scripts.make(*[request] * facts["batch_size"]))
+    scripts.check(inpainting_run, scripts.make(*[request] * facts["batch_size"]))
 
 
-@pytest.mark.parametrize("run", ["extra_left_right", "extra_up", "extra_down_BUGFIXED"])
-def test_extrapolation(scripts: Scripts, run: str) -> None:
-    facts = scripts.start(run)
+def test_extrapolation(scripts: Scripts, extrapolation_run: str) -> None:
+    facts = scripts.start(extrapolation_run)
     canvas = scripts.codes(facts["image_path"])
     added = scripts.side // 2 + facts["offset"]
     directions = facts["extra_direction"].split(SEPARATOR)
@@ -151,15 +150,46 @@ def test_extrapolation(scripts: Scripts, run: str) -> None:
             guidance=facts["guidance_scale"],
         )
         (canvas,) = scripts.make(request)
-    scripts.check(run, [canvas])
+    scripts.check(extrapolation_run, [canvas])
 
 
-def test_directions_may_be_mixed_unlike_in_the_reference(scripts: Scripts) -> None:
-    facts = scripts.start("extra_up")
+@pytest.mark.parametrize("direction", ["left", "right", "up", "down"])
+@pytest.mark.parametrize("known", [1, 3])
+def test_an_extension_by_more_than_half_is_the_scripts_one_window(
+    scripts: Scripts, extrapolation_run: str, direction: str, known: int
+) -> None:
+    """As with an offset: one window of `known` old columns and all the new ones."""
+    facts, side = scripts.start(extrapolation_run), scripts.side
+    if known >= side:
+        pytest.skip(f"no {known} columns of {side} are old and some new")
+    start, added = scripts.codes(facts["image_path"]), side - known
+    asked = {
+        "steps": facts["timesteps"],
+        "guidance": facts["guidance_scale"],
+    }
+    words = scripts.words(facts["prompt"].split(SEPARATOR)[0])
+    extension = Extension(**{direction: added})
+    (grown,) = scripts.make(PictureWork("outpaint", words, start, extension=extension, **asked))
+    canvas = extension.place(start.astype(np.int32)).astype(np.int64)
+    new = extension.new_positions(side, side)
+    low = direction in ("left", "up")
+    across = slice(0, side) if low else slice(added, added + side)
+    window = (slice(None), across) if direction in ("left", "right") else (across, slice(None))
+    scripts.start(extrapolation_run)
+    request = PictureWork("inpaint", words, canvas[window], new[window], **asked)
+    (filled,) = scripts.make(request)
+    canvas[window] = filled
+    assert np.array_equal(grown, canvas)
+
+
+def test_directions_may_be_mixed_unlike_in_the_reference(
+    scripts: Scripts, extrapolation_run: str
+) -> None:
+    facts = scripts.start(extrapolation_run)
     start, side = scripts.codes(facts["image_path"]), scripts.side
     request = PictureWork(
         "outpaint",
-        scripts.words(facts["prompt"]),
+        scripts.words(facts["prompt"].split(SEPARATOR)[0]),
         start,
         extension=Extension(left=1, right=2, up=3, down=side + 1),
         steps=2,

@@ -23,7 +23,7 @@ from cloud_server.training.benchmark.cases import suite
 from cloud_server.training.benchmark.judge import relation_holds
 from cloud_server.training.benchmark.judge_model import STRIDE, Judge, Sighting
 from shared_protocol.cases import DATA, RECORDS, Case, CaseRecord, Records, load_cases
-from shared_protocol.errors import ConfigError
+from shared_protocol.errors import ConfigError, InvalidInputError
 
 BESIDE = 24.0
 """Pixels that an object's centre may lie off the middle of the box that it belongs in."""
@@ -177,7 +177,8 @@ def zone(sighting: Sighting, width: int, height: int) -> str:
 
 
 def _inpaint(look: _Look) -> Found:
-    assert look.case.box is not None, "Case checks its parts"
+    if look.case.box is None:
+        raise InvalidInputError(f"case {look.case.id} has no box to look in", "judge boxes only")
     x, y, width, height = look.case.box
     asked = look.case.truth["asked"][0]
     removed = look.case.truth.get("removed", asked)

@@ -13,6 +13,8 @@ from shared_protocol.errors import InvalidInputError
 from shared_protocol.tokenizers.image import Pixels
 
 FACTORS = (2, 4, 8, 16)
+LEAST_SIDE = 16
+"""Smaller pictures are refused by some encoders."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,24 @@ def match_rate(codec: PixelCodec, pixels: Pixels, target: float, shrink: bool = 
         return found
     tried = [found]
     for factor in FACTORS:
-        if pixels.shape[0] % factor or pixels.shape[1] % factor:
+        height, width = pixels.shape[:2]
+        if height % factor or width % factor or min(height, width) < factor * LEAST_SIDE:
             continue
         tried.append(_nearest(Scaled(codec, factor), pixels, target))
         if tried[-1].reached:
             break
     best = tried[-1] if tried[-1].reached else min(tried, key=_picture_bytes)
     return replace(best, least_bytes=found.least_bytes)
+
+
+def fixed_rate(codec: PixelCodec, pixels: Pixels, setting: float) -> Match:
+    """Code `pixels` at a setting, whatever it takes, as the paper's section VI-A does.
+
+    A setting that the codec has not gives way to its nearest: VVC ends at 63, the paper has 69.
+    """
+    nearest = min(codec.settings, key=lambda known: abs(known - setting))
+    coded = encode(codec, pixels, nearest)
+    return Match(coded, float(coded.picture_bytes), True, coded.picture_bytes)
 
 
 def _picture_bytes(match: Match) -> int:

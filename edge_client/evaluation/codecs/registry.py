@@ -22,7 +22,14 @@ _MAKERS: dict[str, Callable[[], PixelCodec | None]] = {
     "vvc": video.vvc,
 }
 NAMES = tuple(_MAKERS)
-"""Every codec that may be asked for, simplest first."""
+"""Every codec that needs no bundle and no command, simplest first."""
+ALIASES = {"bpg": "hevc"}
+"""BPG is HEVC intra in a container of its own, which is not counted here."""
+BPG_NOTE = (
+    "hevc stands for the paper's BPG: the same intra coding by x265, but as a raw stream without "
+    "BPG's container, 8-bit 4:2:0 in BT.709 and limited range where bpgenc has BT.601 full range."
+)
+_added: dict[str, PixelCodec] = {}
 
 
 @cache
@@ -30,9 +37,30 @@ def _made(name: str) -> PixelCodec | None:
     return _MAKERS[name]()
 
 
+def add_codec(codec: PixelCodec) -> None:
+    """Let `find_codec` find a codec that only this process knows.
+
+    Raises:
+        ConfigError: the name is taken by a codec that is always there, or cannot be told from one.
+    """
+    if codec.name in _MAKERS or codec.name in ALIASES or "/" in codec.name or "," in codec.name:
+        raise ConfigError(f"a codec cannot be called {codec.name!r}", "choose another name")
+    _added[codec.name] = codec
+
+
+def _known() -> list[str]:
+    return [*_MAKERS, *ALIASES, *_added]
+
+
+def _codec(base: str) -> PixelCodec | None:
+    name = ALIASES.get(base, base)
+    codec = _added[name] if name in _added else _made(name)
+    return codec if codec is None or codec.settings else None
+
+
 def available(name: str) -> bool:
     """Whether the codec `name` runs on this machine."""
-    return name in _MAKERS and _made(name) is not None
+    return name in _known() and _codec(name) is not None
 
 
 def find_codec(name: str) -> PixelCodec:
@@ -42,9 +70,9 @@ def find_codec(name: str) -> PixelCodec:
         ConfigError: there is none of this name, or it does not run here.
     """
     base, _, factor = name.partition("/")
-    if base not in _MAKERS or (factor and not (factor.isdecimal() and 2 <= int(factor) <= 255)):
-        raise ConfigError(f"there is no codec {name!r}", f"known are {', '.join(NAMES)}")
-    codec = _made(base)
+    if base not in _known() or (factor and not (factor.isdecimal() and 2 <= int(factor) <= 255)):
+        raise ConfigError(f"there is no codec {name!r}", f"known are {', '.join(_known())}")
+    codec = _codec(base)
     if codec is None:
         raise ConfigError(
             f"the codec {base} is not available here",
@@ -59,8 +87,8 @@ def find_codecs(names: Sequence[str] = NAMES) -> tuple[list[PixelCodec], list[st
     Raises:
         ConfigError: a name that no codec has.
     """
-    unknown = [name for name in names if name.partition("/")[0] not in _MAKERS]
+    unknown = [name for name in names if name.partition("/")[0] not in _known()]
     if unknown:
-        raise ConfigError(f"there is no codec {unknown[0]!r}", f"known are {', '.join(NAMES)}")
+        raise ConfigError(f"there is no codec {unknown[0]!r}", f"known are {', '.join(_known())}")
     here = [name for name in names if available(name.partition("/")[0])]
     return [find_codec(name) for name in here], [name for name in names if name not in here]

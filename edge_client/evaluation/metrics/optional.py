@@ -24,14 +24,13 @@ from PIL import Image
 from edge_client.evaluation.metrics.extra import extra_module, has_module
 from edge_client.evaluation.metrics.features import Features, frechet
 from edge_client.evaluation.metrics.pixels import check_pair
+from edge_client.evaluation.metrics.wanted import ALEXNET_FILE, CLIP, CLIP_VARIABLE, INCEPTION_FILE
 from shared_protocol.tokenizers.image import Pixels
+from shared_protocol.tokens import Flags
 
-CLIP = "openai/clip-vit-base-patch16"
-CLIP_VARIABLE = "UNIMIC_CLIP"
-"""Names a folder with CLIP weights in transformers' layout instead."""
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
-INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 _BATCH = 16
+CLIP_GREY = (122, 117, 104)
+"""CLIP's mean colour, which tells it nothing."""
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 _DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
@@ -50,11 +49,29 @@ def clip_t(pictures: Sequence[Pixels], texts: Sequence[str]) -> float | None:
 
 
 def clip_i(first: Sequence[Pixels], second: Sequence[Pixels]) -> float | None:
-    """Mean cosine of each picture and its counterpart, as the paper's CLIP-I and R-CLIP-I."""
+    """Mean cosine of each picture and its counterpart, as the paper's CLIP-I."""
     clip = _clip()
     if clip is None or not first:
         return None
     return _mean_cosine(clip.pictures(first), clip.pictures(second))
+
+
+def r_clip_i(
+    first: Sequence[Pixels], second: Sequence[Pixels], where: Sequence[Flags]
+) -> float | None:
+    """CLIP-I of a part of each picture: the rest is grey in both, as for the paper's R-CLIP-I.
+
+    Args:
+        first, second: (H, W, 3) uint8 each, as many.
+        where: (H, W) bool each, the part that counts.
+    """
+    grey = np.array(CLIP_GREY, dtype=np.uint8)
+
+    def parts(pictures: Sequence[Pixels]) -> list[Pixels]:
+        pairs = zip(pictures, where, strict=True)
+        return [np.where(flags[..., None], pixels, grey) for pixels, flags in pairs]
+
+    return clip_i(parts(first), parts(second))
 
 
 def lpips(first: Pixels, second: Pixels) -> float | None:
@@ -128,12 +145,22 @@ class Clip:
 
 @cache
 def _clip() -> Clip | None:
-    if not has_module("transformers"):
+    source = os.environ.get(CLIP_VARIABLE) or CLIP
+    if not has_module("transformers") or not _has_clip(source):
         return None
     try:
-        return Clip(os.environ.get(CLIP_VARIABLE) or CLIP)
+        return Clip(source)
     except (OSError, ValueError):  # transformers' way to say that nothing usable is there
         return None
+
+
+def _has_clip(source: str) -> bool:
+    """Whether there may be weights, told without the seconds that transformers takes to load."""
+    if Path(source).is_dir():
+        return any(Path(source).glob("*.safetensors")) or any(Path(source).glob("*.bin"))
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    return (folder / f"models--{source.replace('/', '--')}").is_dir()
 
 
 @cache
@@ -162,10 +189,15 @@ def _inception_features(network: Any, pictures: Sequence[Pixels]) -> Features:
     return np.concatenate(rows)
 
 
-def _hub_file(name: str) -> bool:
+def hub_folder() -> Path:
+    """Where torch keeps weights of its hub."""
     import torch
 
-    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+    return Path(torch.hub.get_dir())
+
+
+def _hub_file(name: str) -> bool:
+    return (hub_folder() / "checkpoints" / name).is_file()
 
 
 def _unit_rows(rows: Any) -> Features:

@@ -78,7 +78,12 @@ class PixelClient:
         self._client.close()
 
     def ask(
-        self, task: Task, request: PixelRequest, codec: str, target: float = 1.0
+        self,
+        task: Task,
+        request: PixelRequest,
+        codec: str,
+        target: float = 1.0,
+        setting: float | None = None,
     ) -> PixelExchange:
         """Send a request whose picture is coded already, and decode the reply.
 
@@ -87,6 +92,7 @@ class PixelClient:
             request: with its coded picture.
             codec: name of the one that coded it, such as "vvc/2"; the reply's is of its kind.
             target: picture bytes that the reply should have.
+            setting: of the reply's codec instead.
 
         Raises:
             UnimicError: what the gateway answered instead, or why it could not be reached.
@@ -94,7 +100,10 @@ class PixelClient:
         start = time.perf_counter()
         body, parts = pack_request(request, self._bundle)
         sent, received = self._handler.sent, self._handler.received
-        data, replied = self._post(task, body, codec, target)
+        query = {"codec": codec, "target": f"{target:g}"}
+        if setting is not None:
+            query["setting"] = f"{setting:g}"
+        data, replied = self._post(task, body, query)
         coder = find_codec(replied) if replied else None
         return PixelExchange(
             up=parts,
@@ -107,8 +116,7 @@ class PixelClient:
             seconds=time.perf_counter() - start,
         )
 
-    def _post(self, task: Task, body: bytes, codec: str, target: float) -> tuple[bytes, str]:
-        query = {"codec": codec, "target": f"{target:g}"}
+    def _post(self, task: Task, body: bytes, query: dict[str, str]) -> tuple[bytes, str]:
         try:
             reply = self._client.post(f"{self._url}{task_path(task)}", params=query, content=body)
         except httpx.HTTPError as error:

@@ -1,45 +1,43 @@
-"""The four modes of CMC-Bench (cross-modality compression) on a token server.
+"""The four modes of CMC-Bench (cross-modality compression).
 
 It does not know scores or tables. A sender turns a picture into a few bytes; a receiver makes a
-picture of them by letting the server generate a share of the tokens, the mode's strength.
+picture of them, drawing a share of it anew, the mode's strength.
 
 | mode | text | picture | strength |
 | --- | --- | --- | ---: |
 | text | caption | none | 1.0 |
-| pixel | caption | the mean of each 64x64 block, 3 bytes | 0.8 |
-| image | none | a pixel codec near 1:1,000 | 0.5 |
+| pixel | caption | the mean of each 64x64 block, in 10 bits | 0.8 |
+| image | none | a pixel codec near 1:1,000, or at a QP | 0.5 |
 | full | caption | the same | 0.5 |
 
-The caption is the server's own answer to "describe the picture". Diffusion models, which the paper
-uses, start from a noisy picture; here the receiver tokenises what arrived, masks a share of the
-tokens chosen at random and has them repainted ("inpaint"). With strength 1 nothing is left to
-start from, which is "t2i".
+Ten bits a block are 1:9,830, as much as a caption of the paper's 0.0024 bpp takes: with it the mode
+comes to the paper's 1:5,000.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import brotli
 import numpy as np
 
 from edge_client.client import EdgeBundle
-from edge_client.evaluation.codecs import PixelCodec, find_codec, match_rate
+from edge_client.evaluation.codecs import PixelCodec, find_codec, fixed_rate, match_rate
 from edge_client.evaluation.codecs.base import resized
-from edge_client.evaluation.exchanges import exchange
+from edge_client.evaluation.pixel_loop.cmc_models import SERVER, Captioner, Painter, cut, remasked
 from edge_client.evaluation.pixel_loop.message import pack_answer, unpack_answer
-from edge_client.transport.base import Transport
-from shared_protocol.errors import BadMessageError, ImageError, InternalError
+from shared_protocol.coding.bits import pack_bits, unpack_bits
+from shared_protocol.errors import BadMessageError, ImageError
 from shared_protocol.message.picture_file import read_picture, write_picture
-from shared_protocol.messages import Options, Request, Response
-from shared_protocol.tasks import Task
 from shared_protocol.tokenizers.image import Pixels
-from shared_protocol.tokens import ImageTokens, TextTokens, TokenMask
+from shared_protocol.tokens import TextTokens
+
+__all__ = ["MODES", "RATIO", "STRENGTHS", "CrossModality", "Plan", "block_means", "remasked"]
 
 BLOCK = 64
-QUESTION = "describe the picture"
-WORDLESS = "a picture"
-"""The caption of a picture that the server has no words for, as text to image needs some."""
+LEVELS = (3, 4, 3)
+"""Bits of red, green and blue of a block."""
 RATIO = 1000
 """Compression against 24 bits a pixel that the pixel codec is set to."""
 STRENGTHS = {"text": 1.0, "pixel": 0.8, "image": 0.5, "full": 0.5}
@@ -47,6 +45,56 @@ CODEC_ALONE = "codec alone"
 TOKENS = "tokens"
 MODES = (*STRENGTHS, CODEC_ALONE, TOKENS)
 """The four, and the same codec and the tokens themselves without generation, to compare with."""
+SAID = ("text", "pixel", "full")
+"""Modes with a caption."""
+CODED = ("image", "full", CODEC_ALONE)
+"""Modes with a picture by the codec."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one compression is made with.
+
+    Args:
+        mode: one of `MODES`.
+        i2t, t2i: who describes and who paints, by name.
+        words: that a caption is cut to; 0 = not at all.
+        strength: share that is drawn anew; None = the mode's.
+        qp: of the codec; None = near `RATIO`.
+    """
+
+    mode: str
+    i2t: str = SERVER
+    t2i: str = SERVER
+    words: int = 0
+    strength: float | None = None
+    qp: int | None = None
+
+    @property
+    def drawn(self) -> float:
+        """The share that is drawn anew; of a picture that does not travel, all of it."""
+        own = STRENGTHS.get(self.mode, 0.0)
+        return own if self.strength is None or self.mode == "text" else self.strength
+
+    @property
+    def name(self) -> str:
+        """The mode, and what differs from its usual settings.
+
+        >>> Plan("full", words=5, strength=0.2).name
+        'full, 5 words, strength 0.2'
+        """
+        changes = [
+            f"by {self.i2t}" if self.i2t != SERVER and self.mode in SAID else "",
+            f"to {self.t2i}" if self.t2i != SERVER and self.mode in STRENGTHS else "",
+            f"{self.words} words" if self.words and self.mode in SAID else "",
+            f"strength {self.strength:g}" if self._strengthened else "",
+            f"QP {self.qp}" if self.qp is not None and self.mode in CODED else "",
+        ]
+        return ", ".join([self.mode, *filter(None, changes)])
+
+    @property
+    def _strengthened(self) -> bool:
+        return self.strength is not None and self.mode in STRENGTHS and self.mode != "text"
 
 
 @dataclass(frozen=True)
@@ -54,20 +102,24 @@ class Representation:
     """What travels.
 
     Args:
-        mode: one of `MODES`.
+        plan: how it was made.
         text: coded caption; empty without one.
         picture: coded picture; empty without one.
         codec: name of what coded the picture, where that is a pixel codec; agreed beforehand.
         header_bytes: of the picture, what could be agreed beforehand, too.
         seconds: that making it took.
+        characters: bytes of the caption's characters after Brotli, which do not travel.
+        asked: bytes that the sender exchanged to get the caption, both ways.
     """
 
-    mode: str
+    plan: Plan
     text: bytes
     picture: bytes
     codec: str = ""
     header_bytes: int = 0
     seconds: float = 0.0
+    characters: int = 0
+    asked: int = 0
 
     @property
     def total(self) -> int:
@@ -79,55 +131,69 @@ class CrossModality:
     """Sender and receiver.
 
     Args:
-        bundle: of both, and of the server.
-        transport: to the server.
+        bundle: of both.
         codec: for the modes with a coded picture.
-        options: of every generation.
+        captioners, painters: by name.
     """
 
     def __init__(
-        self, bundle: EdgeBundle, transport: Transport, codec: PixelCodec, options: Options
+        self,
+        bundle: EdgeBundle,
+        codec: PixelCodec,
+        captioners: dict[str, Captioner],
+        painters: dict[str, Painter],
     ) -> None:
         self._bundle = bundle
-        self._transport = transport
         self._codec = codec
-        self._options = options
+        self._captioners = captioners
+        self._painters = painters
         self._tokenizer = bundle.image_tokenizer()
 
-    def compress(self, pixels: Pixels, mode: str) -> Representation:
+    def compress(self, pixels: Pixels, plan: Plan, name: str = "") -> Representation:
         """The bytes that stand for (H, W, 3) uint8 in a mode.
+
+        Args:
+            pixels: the picture.
+            plan: mode and settings.
+            name: of the picture's file.
 
         Raises:
             ImageError: the mode takes blocks, and the sides are no multiples of them.
-            UnimicError: the server did not describe the picture.
+            UnimicError: nobody described the picture.
         """
         start = time.perf_counter()
-        text = b""
-        if mode in ("text", "pixel", "full"):
-            text = pack_answer(self._caption(pixels), self._bundle)
-        picture, codec, header = self._coded(pixels, mode)
-        return Representation(mode, text, picture, codec, header, time.perf_counter() - start)
+        picture, codec, header = self._coded(pixels, plan)
+        made = Representation(plan, b"", picture, codec, header)
+        if plan.mode in SAID:
+            caption = self._captioners[plan.i2t].describe(pixels, name, plan.words)
+            ids = self._ids(cut(caption.text, plan.words))
+            words = self._bundle.text_tokenizer.decode(ids)
+            made = replace(
+                made,
+                text=pack_answer(ids, self._bundle),
+                characters=len(brotli.compress(words.encode(), quality=11)),
+                asked=caption.up + caption.down,
+            )
+        return replace(made, seconds=time.perf_counter() - start)
 
-    def _coded(self, pixels: Pixels, mode: str) -> tuple[bytes, str, int]:
+    def _coded(self, pixels: Pixels, plan: Plan) -> tuple[bytes, str, int]:
         """Bytes of the picture, name of the codec and bytes of its header."""
-        if mode == "text":
+        if plan.mode == "text":
             return b"", "", 0
-        if mode == "pixel":
-            return block_means(pixels).tobytes(), "", 0
-        if mode == TOKENS:
+        if plan.mode == "pixel":
+            return pack_blocks(block_means(pixels)), "", 0
+        if plan.mode == TOKENS:
             return write_picture(self._tokenizer.tokenize(pixels), self._bundle), "", 0
-        coded = match_rate(self._codec, pixels, pixels.size / RATIO, shrink=True).coded
+        if plan.qp is not None:
+            coded = fixed_rate(self._codec, pixels, plan.qp).coded
+        else:
+            coded = match_rate(self._codec, pixels, pixels.size / RATIO, shrink=True).coded
         return coded.payload, coded.codec.name, coded.header_bytes
 
-    def _caption(self, pixels: Pixels) -> TextTokens:
-        question = self._bundle.text_tokenizer.encode(QUESTION)
-        request = Request(
-            Task.VQA, question, self._tokenizer.tokenize(pixels), options=self._options
-        )
-        answer = self._answer(request).text
-        if answer is None or len(answer) == 0:
-            return self._bundle.text_tokenizer.encode(WORDLESS)
-        return TextTokens(answer.ids[: self._bundle.max_text_tokens], answer.vocabulary_size)
+    def _ids(self, text: str) -> TextTokens:
+        """As many ids as a message may have; what is longer is cut."""
+        tokens = self._bundle.text_tokenizer.encode(text)
+        return TextTokens(tokens.ids[: self._bundle.max_text_tokens], tokens.vocabulary_size)
 
     def restore(self, sent: Representation, height: int, width: int) -> Pixels:
         """The picture that a receiver makes of the bytes.
@@ -137,39 +203,27 @@ class CrossModality:
             height, width: of the picture in pixels, agreed beforehand.
 
         Raises:
-            UnimicError: the bytes are broken, or the server did not generate.
+            UnimicError: the bytes are broken, or nothing was generated.
         """
-        text = unpack_answer(sent.text, self._bundle) if sent.text else self._no_text()
-        base = self._base(sent, height, width)
-        if sent.mode == TOKENS:
+        plan = sent.plan
+        if plan.mode == TOKENS:
             return self._tokenizer.detokenize(read_picture(sent.picture, self._bundle).image)
-        if sent.mode == CODEC_ALONE:
+        base = self._base(sent, height, width)
+        if plan.mode == CODEC_ALONE:
             assert base is not None, "this mode sends a picture"
             return base
-        if base is None:
-            request = Request(Task.T2I, text, options=self._options)
-        else:
-            tokens = self._tokenizer.tokenize(base)
-            mask = remasked(tokens, STRENGTHS[sent.mode], self._options.seed)
-            request = Request(Task.INPAINT, text, tokens, mask, options=self._options)
-        image = self._answer(request).image
-        if image is None:
-            raise InternalError("a generation answered without a picture")
-        return self._tokenizer.detokenize(image)
+        text = ""
+        if sent.text:
+            text = self._bundle.text_tokenizer.decode(unpack_answer(sent.text, self._bundle))
+        return self._painters[plan.t2i].paint(text, base, plan.drawn, (height, width))
 
     def _base(self, sent: Representation, height: int, width: int) -> Pixels | None:
         """What the receiver starts from, at full size."""
         if sent.codec:
             return find_codec(sent.codec).decode(sent.picture)
-        if sent.mode == "pixel":
-            return resized(_blocks_of(sent.picture, height, width), height, width)
+        if sent.plan.mode == "pixel":
+            return resized(unpack_blocks(sent.picture, height, width), height, width)
         return None
-
-    def _no_text(self) -> TextTokens:
-        return TextTokens(np.zeros(0, dtype=np.int32), self._bundle.vocabulary.text_size)
-
-    def _answer(self, request: Request) -> Response:
-        return exchange(self._bundle, self._transport, request).response
 
 
 def block_means(pixels: Pixels) -> Pixels:
@@ -189,22 +243,33 @@ def block_means(pixels: Pixels) -> Pixels:
     return means
 
 
-def _blocks_of(data: bytes, height: int, width: int) -> Pixels:
-    shape = height // BLOCK, width // BLOCK, 3
-    if len(data) != int(np.prod(shape)):
-        raise BadMessageError(f"{len(data)} bytes are no means of {shape[0]}x{shape[1]} blocks")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+def pack_blocks(means: Pixels) -> bytes:
+    """(h, w, 3) uint8 in `LEVELS` bits a colour, 10 a block.
 
-
-def remasked(tokens: ImageTokens, strength: float, seed: int) -> TokenMask:
-    """A share of the positions of `tokens`, chosen at random by `seed`.
-
-    >>> grid = ImageTokens(np.zeros((4, 4), dtype=np.int32), 8)
-    >>> remasked(grid, 0.5, 1).count
-    8
+    >>> len(pack_blocks(np.zeros((4, 4, 3), dtype=np.uint8)))
+    20
     """
-    count = max(1, round(strength * tokens.codes.size))
-    chosen = np.random.default_rng(seed).permutation(tokens.codes.size)[:count]
-    flags = np.zeros(tokens.codes.size, dtype=bool)
-    flags[chosen] = True
-    return TokenMask(flags.reshape(tokens.shape))
+    steps = [(1 << bits) - 1 for bits in LEVELS]
+    levels = np.rint(means.astype(np.float64) / 255.0 * steps).astype(np.int64)
+    red, green, blue = np.moveaxis(levels, -1, 0)
+    packed = ((red << LEVELS[1]) + green << LEVELS[2]) + blue
+    return pack_bits(packed.ravel(), sum(LEVELS))
+
+
+def unpack_blocks(data: bytes, height: int, width: int) -> Pixels:
+    """The (h, w, 3) colours again, each at most half a level away.
+
+    Raises:
+        BadMessageError: they are not those of a picture of this size.
+    """
+    shape = height // BLOCK, width // BLOCK
+    count = shape[0] * shape[1]
+    if len(data) != (count * sum(LEVELS) + 7) // 8:
+        raise BadMessageError(f"{len(data)} bytes are no means of {shape[0]}x{shape[1]} blocks")
+    packed = unpack_bits(data, sum(LEVELS), count).reshape(shape)
+    red = packed >> LEVELS[1] + LEVELS[2]
+    green = packed >> LEVELS[2] & (1 << LEVELS[1]) - 1
+    blue = packed & (1 << LEVELS[2]) - 1
+    steps = [(1 << bits) - 1 for bits in LEVELS]
+    levels = np.stack([red, green, blue], axis=-1)
+    return np.rint(levels * 255.0 / steps).astype(np.uint8)

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 from edge_client.client import EdgeBundle
-from edge_client.evaluation.codecs import Match, find_codec, match_rate
+from edge_client.evaluation.codecs import Match, find_codec, fixed_rate, match_rate
 from edge_client.evaluation.exchanges import exchange
 from edge_client.evaluation.pixel_loop.message import pack_answer, unpack_request
 from edge_client.transport.http import HttpTransport
@@ -104,7 +104,14 @@ class PixelGateway:
         self._server.server_close()
         self._thread.join()
 
-    def answer(self, task: Task, body: bytes, codec_name: str, target: float) -> Reply:
+    def answer(
+        self,
+        task: Task,
+        body: bytes,
+        codec_name: str,
+        target: float,
+        setting: float | None = None,
+    ) -> Reply:
         """The body that answers `body`.
 
         Args:
@@ -112,6 +119,7 @@ class PixelGateway:
             body: see `pixel_loop.message`.
             codec_name: of the request's picture, such as "vvc/2"; the reply's is of its kind.
             target: picture bytes that the reply should have.
+            setting: of the reply's codec instead; None = what comes nearest to the target.
 
         Raises:
             UnimicError: the request is none, or the token server refused.
@@ -135,17 +143,23 @@ class PixelGateway:
             return Reply(pack_answer(response.text, self._bundle))
         assert response.image is not None, "a response holds a picture or a text"
         pixels = tokenizer.detokenize(response.image)
-        match = match_rate(find_codec(codec_name.partition("/")[0]), pixels, target, shrink=True)
+        back = find_codec(codec_name.partition("/")[0])
+        if setting is None:
+            match = match_rate(back, pixels, target, shrink=True)
+        else:
+            match = fixed_rate(back, pixels, setting)
         self._on_made(Made(received, pixels, match))
         return Reply(match.coded.payload, match.coded.codec.name)
 
 
-def _target(query: Mapping[str, str]) -> float:
-    given = query.get("target", "1")
+def _number(query: Mapping[str, str], name: str) -> float | None:
+    given = query.get(name)
+    if given is None:
+        return None
     try:
         return float(given)
     except ValueError as error:
-        raise InvalidInputError(f"a target of {given} bytes", "give a number") from error
+        raise InvalidInputError(f"a {name} of {given}", "give a number") from error
 
 
 def _task_at(path: str) -> Task:
@@ -184,8 +198,13 @@ def _handler_of(gateway: PixelGateway) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(size)
             address = urlsplit(self.path)
             query = dict(parse_qsl(address.query))
+            target, setting = (_number(query, name) for name in ("target", "setting"))
             return gateway.answer(
-                _task_at(address.path), body, query.get("codec", ""), _target(query)
+                _task_at(address.path),
+                body,
+                query.get("codec", ""),
+                1.0 if target is None else target,
+                setting,
             )
 
         def log_message(self, format: str, *args: object) -> None:

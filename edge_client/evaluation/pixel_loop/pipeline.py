@@ -5,7 +5,6 @@ It does not know tables. Both ways use one token server, one picture and one see
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_client.evaluation.codecs import PixelCodec, match_rate
+from edge_client.evaluation.codecs import Match, PixelCodec, fixed_rate, match_rate
 from edge_client.evaluation.context import Case, Context
 from edge_client.evaluation.exchanges import Exchange, exchange
+from edge_client.evaluation.grading import is_right
+from edge_client.evaluation.interactions import case_mask
 from edge_client.evaluation.pixel_loop.client import PixelClient, PixelExchange
 from edge_client.evaluation.pixel_loop.gateway import Made
 from edge_client.evaluation.pixel_loop.message import PixelRequest
 from edge_client.evaluation.tables.comparing import pixel_flags, scores
 from edge_client.pictures.images import load_picture
-from edge_client.pictures.masks import box_mask, token_mask
 from edge_client.pictures.outputs import save_picture
 from edge_client.transport.http import HttpTransport
 from shared_protocol.messages import Options, Request
@@ -30,7 +30,8 @@ from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import Flags, TextTokens, TokenMask
 
 TOKENS = "tokens"
-_WORD = re.compile(r"[a-z0-9]+")
+CLOUD_REC, CLOUD_GEN = "cloud-rec", "cloud-gen"
+"""The picture as the cloud sees it, and as it made it, before it travels back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +88,8 @@ def set_up(context: Context, case: Case) -> Setting:
     height, width = context.picture_size
     picture = load_picture(context.picture(case), height, width)
     mask = None
-    if case.box is not None:
-        mask = token_mask(box_mask([case.box], picture), context.bundle.grid)
+    if case.repaints:
+        mask = case_mask(context, case)
     extension = Extension(**case.extend) if case.extend else None
     stride = context.bundle.stride
     return Setting(case, task, text, options, picture.pixels, mask, extension, stride)
@@ -105,6 +106,7 @@ def by_tokens(
     )
     done = exchange(context.bundle, transport, request)
     result = None if done.response.image is None else tokenizer.detokenize(done.response.image)
+    # The cloud never sees the tokens under the mask; as in the paper all of them are shown here.
     seen = None if image is None else tokenizer.detokenize(image)
     answer = None
     if done.response.text is not None:
@@ -116,6 +118,7 @@ def by_tokens(
         **_quality(setting, seen, result, result, answer),
         "seconds": round(done.seconds, 4),
         "picture": _saved(picture, result),
+        "stages": _saved_stages(picture, seen, result),
     }
 
 
@@ -134,27 +137,53 @@ def _token_bytes(done: Exchange) -> dict[str, int]:
     }
 
 
+@dataclass(frozen=True)
+class Way:
+    """How pictures are coded on their two ways.
+
+    Args:
+        codec: for both.
+        up, down: picture bytes to aim at; of no use with fixed settings.
+        fixed: the codec's settings up and down; None = those that come nearest to the bytes.
+        method: what records call it; "" = the codec's name.
+    """
+
+    codec: PixelCodec
+    up: float
+    down: float
+    fixed: tuple[float, float] | None = None
+    method: str = ""
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        return self.method or self.codec.name
+
+    def coded(self, source: Pixels) -> Match:
+        """The picture as it goes up."""
+        if self.fixed is None:
+            return match_rate(self.codec, source, max(1.0, self.up), shrink=True)
+        return fixed_rate(self.codec, source, self.fixed[0])
+
+
 def by_codec(
     setting: Setting,
-    codec: PixelCodec,
-    rates: dict[str, int],
+    way: Way,
     client: PixelClient,
     last_made: Callable[[], Made],
     picture: Path,
 ) -> dict[str, Any]:
-    """The case through pixels, both ways as near as `codec` comes to the bytes of the tokens.
+    """The case through pixels.
 
     Args:
         setting: the case.
-        codec: for both ways.
-        rates: "bytes" of the record of `by_tokens`.
+        way: codec and rates.
         client: of a gateway.
         last_made: what the gateway made of the request that was answered last.
         picture: where the result is saved.
     """
-    match = None
-    if setting.source is not None:
-        match = match_rate(codec, setting.source, max(1, rates["up_picture"]), shrink=True)
+    codec = way.codec
+    match = None if setting.source is None else way.coded(setting.source)
     request = PixelRequest(
         setting.text,
         b"" if match is None else match.coded.payload,
@@ -163,16 +192,18 @@ def by_codec(
         setting.options,
     )
     name = codec.name if match is None else match.coded.codec.name
-    done = client.ask(setting.task, request, name, max(1, rates["down_picture"]))
+    back = None if way.fixed is None else way.fixed[1]
+    done = client.ask(setting.task, request, name, max(1.0, way.down), back)
     made = last_made()
     return {
-        **_identity(setting, codec.name),
+        **_identity(setting, way.name),
         "bytes": _pixel_bytes(done, 0 if match is None else match.coded.header_bytes),
         "up_match": None if match is None else _described(match),
         "down_match": None if made.match is None else _described(made.match),
         **_quality(setting, made.received, made.pixels, done.pixels, done.answer),
         "seconds": round(done.seconds, 4),
         "picture": _saved(picture, done.pixels),
+        "stages": _saved_stages(picture, made.received, made.pixels),
     }
 
 
@@ -226,27 +257,36 @@ def _quality(
     answer: str | None,
 ) -> dict[str, Any]:
     """What each hop did to the picture: up, down, and both to the part that was to be kept."""
-    source, known = setting.source, setting.known
+    source, known, accepted = setting.source, setting.known, setting.case.answers
     kept = None
     if source is not None and shown is not None:
         kept = scores(setting.kept_part(shown), source, known)
     return {
-        "up": None if source is None or received is None else scores(received, source, known),
+        "up": None if source is None or received is None else scores(received, source),
         "down": None if made is None or shown is None else scores(shown, made),
         "kept": kept,
         "answer": answer,
-        "right": None if answer is None else is_right(answer, setting.case.answers),
+        "right": is_right(setting.case, answer) if answer is not None and accepted else None,
     }
 
 
-def is_right(answer: str, accepted: tuple[str, ...]) -> bool | None:
-    """Exact match of words, whatever their case and punctuation; None where nothing is accepted.
+def _saved_stages(
+    picture: Path, received: Pixels | None, made: Pixels | None
+) -> dict[str, str | None]:
+    """What the cloud saw and what it made, as files beside the result."""
+    return {
+        stage: _saved(stage_path(picture, stage), pixels)
+        for stage, pixels in ((CLOUD_REC, received), (CLOUD_GEN, made))
+    }
 
-    >>> is_right("Two.", ("two", "2"))
-    True
+
+def stage_path(picture: Path, stage: str) -> Path:
+    """Where a stage of the result that is saved as `picture` lies.
+
+    >>> stage_path(Path("jpeg/a.png"), CLOUD_REC).as_posix()
+    'jpeg/a.cloud-rec.png'
     """
-    words = _WORD.findall(answer.lower())
-    return words in [_WORD.findall(one.lower()) for one in accepted] if accepted else None
+    return picture.with_name(f"{picture.stem}.{stage}.png")
 
 
 def _saved(path: Path, pixels: Pixels | None) -> str | None:

@@ -26,7 +26,7 @@ def run(context: Context) -> Section:
     for talk in context.track(talks, "inpaint pictures"):
         original = source_pixels(context, talk.case)
         mask = case_mask(context, talk.case)
-        assert mask is not None, "every case of this task has a box"
+        assert mask is not None, "every case of this task repaints something"
         results.append(result_pixels(context, talk))
         originals.append(original)
         tokenised.append(tokenizer.detokenize(tokenizer.tokenize(original)))

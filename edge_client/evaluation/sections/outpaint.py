@@ -28,7 +28,7 @@ def run(context: Context) -> Section:
         "outpaint-quality",
         "Quality of the result",
         [
-            Pairs("(the whole canvas, no counterpart)", wide, texts=texts),
+            Pairs("the originals, as a set (whole canvas)", wide, texts=texts, real=originals),
             Pairs("original, inside its window", inner, originals),
             Pairs("tokenised original, inside its window", inner, tokenised),
             Pairs("(tokenised original against original)", tokenised, originals),

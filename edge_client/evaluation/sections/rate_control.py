@@ -17,6 +17,7 @@ import numpy as np
 from edge_client.client import EdgeClient, Interaction
 from edge_client.evaluation import metrics
 from edge_client.evaluation.context import Case, Context, Records, Section
+from edge_client.evaluation.grading import plain
 from edge_client.evaluation.interactions import (
     Talk,
     ask_all,
@@ -25,7 +26,8 @@ from edge_client.evaluation.interactions import (
     request_of,
     source_pixels,
 )
-from edge_client.evaluation.sections.vqa import is_right, plain
+from edge_client.evaluation.sections.vqa import is_right
+from edge_client.evaluation.tables import rate_semantics
 from edge_client.evaluation.tables.quality import available, frechet
 from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
 from edge_client.rate_control import Budget, Order, within
@@ -79,7 +81,25 @@ def run(context: Context) -> Section:
         "bytes up are whole messages, with those that say which tokens are left out.",
     )
     table = Table("rate-control", "Fewer tokens", COLUMNS, tuple(rows), notes)
-    return Section("rate-control", TITLE, (table,), tuple(_plots(rows)))
+    semantic = rate_semantics.compare(context, _inpaintings(context, records))
+    tables, more = ((semantic[0],), semantic[1]) if semantic else ((), ())
+    return Section("rate-control", TITLE, (table, *tables), (*_plots(rows), *more))
+
+
+def _inpaintings(context: Context, records: Records) -> list[rate_semantics.Point]:
+    """What came of the inpaintings at every ratio and in every order, as pictures."""
+    tokenizer, size = context.bundle.image_tokenizer(), context.bundle.vocabulary.codebook_size
+    points = []
+    for order, ratio in _settings(context, "inpaint"):
+        for case in context.cases("inpaint")[:MAX_CASES]:
+            record = good(records, _id(case, "inpaint", order, ratio))
+            if record is None or "shown" not in record:
+                continue
+            codes = np.array(record["tokens"], dtype=np.int32)
+            label = "tokens, all sent" if ratio == 1.0 else f"tokens, {order.value} first"
+            shown = tokenizer.detokenize(ImageTokens(codes, size))
+            points.append(rate_semantics.Point(label, ratio, case, record["shown"], shown))
+    return points
 
 
 def _settings(context: Context, stream: str) -> list[tuple[Order, float]]:
@@ -130,6 +150,7 @@ def _ask(
         "image": sizes.image,
         "marks": marks,
         "down": talk.downlink.sizes.total,
+        "shown": sizes.image + sizes.mask + sizes.dropped + talk.downlink.sizes.image,
         "answer": talk.answer,
         "made": made,
         "tokens": None if image is None else image.codes.tolist(),
@@ -147,7 +168,7 @@ def _interact(
         extension = Extension(**(case.extend or {}))
         return session.outpaint(pixels, extension, case.prompt, options, budget)
     mask = case_mask(context, case)
-    assert mask is not None, "every case of this task has a box"
+    assert mask is not None, "every case of this task repaints something"
     if stream == "inpaint":
         return session.inpaint(pixels, mask, case.prompt, options, budget)
     return _picture(context, session, case, pixels, budget)
@@ -157,7 +178,7 @@ def _picture(
     context: Context, session: EdgeClient, case: Case, pixels: Pixels, budget: Budget
 ) -> Interaction:
     """What is left out of the whole picture, asked for as an inpainting."""
-    asked = request_of(context, replace(case, task="vqa", box=None))
+    asked = request_of(context, replace(case, task="vqa", box=None, mask=None))
     dropped = within(budget, asked, context.bundle).dropped
     assert dropped is not None, "this stream has no ratio of 1"
     return session.inpaint(pixels, dropped, case.prompt, context.options(case))
@@ -206,7 +227,7 @@ def _agreement(context: Context, stream: str, found: Found, records: Records) ->
 def _with_all(context: Context, stream: str, case: Case, records: Records) -> Any:
     """The answer, or the tokens made, of the same case with all tokens sent."""
     if stream == PICTURE:
-        image = request_of(context, replace(case, task="vqa", box=None)).image
+        image = request_of(context, replace(case, task="vqa", box=None, mask=None)).image
         assert image is not None
         return image.codes.ravel()
     record = good(records, _id(case, stream, *_settings(context, stream)[0]))
@@ -232,7 +253,7 @@ def _distances(context: Context, stream: str, found: Found) -> tuple[Cell, Cell]
         codes = np.array(record["tokens"], dtype=np.int32)
         result = tokenizer.detokenize(ImageTokens(codes, size))
         mask = case_mask(context, case)
-        assert mask is not None, "these cases have a box"
+        assert mask is not None, "these cases repaint something"
         where = np.kron(mask.flags, np.ones((tokenizer.stride,) * 2, dtype=bool))
         seen = tokenizer.detokenize(tokenizer.tokenize(original))
         values.append(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from edge_client.evaluation.codecs import NAMES, PixelCodec, find_codecs
+from edge_client.evaluation.baselines import baselines
+from edge_client.evaluation.codecs import PixelCodec
 from edge_client.evaluation.context import Cell, Context, Plot, Records, Section, Series, Table
 from edge_client.evaluation.pixel_loop.client import PixelClient
 from edge_client.evaluation.pixel_loop.editing import PixelEdits, Subject, TokenEdits
@@ -46,7 +47,7 @@ def run(
         InternalError: a token outside the edits changed.
         UnimicError: the server or the data cannot be used.
     """
-    codecs, missing = find_codecs(names or context.codecs or NAMES)
+    codecs, missing = baselines(context, names)
     found = _measure(context, codecs, rounds, multiples)
     methods = list(dict.fromkeys(one["method"] for one in found))
     return Section(

@@ -7,16 +7,27 @@ have. A pixel pipeline sends coded pictures, either with every turn or, as a ses
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_client.client import Interaction
-from edge_client.evaluation.codecs import PixelCodec, encode, find_codecs
+from edge_client.evaluation.baselines import baselines
+from edge_client.evaluation.codecs import PixelCodec, encode
 from edge_client.evaluation.context import Cell, Context, Plot, Section, Series, Table
-from edge_client.evaluation.conversations import EIGHT_TURNS, Line, chats, hold
+from edge_client.evaluation.conversations import (
+    EIGHT_TURNS,
+    Line,
+    chats,
+    hold,
+    kept_tokens,
+    unscripted,
+)
+from edge_client.evaluation.interactions import case_mask
 from edge_client.evaluation.metrics import psnr
 from edge_client.evaluation.tables.comparing import flat_name, mean
+from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import SingleMessages
 from edge_client.pictures.images import load_picture
@@ -30,6 +41,9 @@ NAME = "sessions"
 CODECS = ("jpeg", "webp", "vvc")
 MAX_PICTURES = 8
 LONGEST_CHAT = 12
+UNSCRIPTED = "unscripted"
+UNSCRIPTED_SEED = 7
+MAX_UNSCRIPTED = 2
 ISLANDS, SESSION = "islands", "session"
 KEPT = ", kept"
 """Of a pixel pipeline: every picture travels once."""
@@ -44,7 +58,7 @@ def run(context: Context) -> Section:
         InternalError: a token outside an edit changed.
         UnimicError: the server or the data cannot be used.
     """
-    codecs, missing = find_codecs(context.codecs or CODECS)
+    codecs, missing = baselines(context, (), CODECS)
     records = context.records(NAME)
     scripts = _scripts(context)
     for name, path, script in context.track(scripts, NAME):
@@ -59,7 +73,7 @@ def run(context: Context) -> Section:
     return Section(
         NAME,
         "Conversations",
-        _tables(found),
+        (*_tables(found), *_unscripted_table(found)),
         _plots(found),
         notes=tuple(f"The codec {name} is not available here." for name in missing),
     )
@@ -80,13 +94,26 @@ def _scripts(context: Context) -> list[tuple[str, Any, Sequence[Line]]]:
         found.append((name, context.picture(case), chat))
         if context.limit is not None and len(found) >= 2 * context.limit:
             break
+    return found + _unscripted(context, paths)
+
+
+def _unscripted(context: Context, paths: Sequence[Path]) -> list[tuple[str, Any, Sequence[Line]]]:
+    """Turns that are drawn, other ones for each picture."""
+    found: list[tuple[str, Any, Sequence[Line]]] = []
+    for number, path in enumerate(paths[:MAX_UNSCRIPTED]):
+        rng = np.random.default_rng([UNSCRIPTED_SEED, context.seed, number])
+        lines, undone = unscripted(rng, context.bundle.grid)
+        name = flat_name(path, context.data.folder)
+        found.append((f"{UNSCRIPTED}, {undone} undone/{name}", path, lines))
     return found
 
 
 def _line(context: Context, case: Case) -> Line:
     makes = case.id if case.task == "inpaint" else ""
     seed = (case.seed + context.seed) % 2**32
-    return Line(Task.named(case.task), case.prompt, makes=makes, box=case.box, seed=seed)
+    mask = case_mask(context, case) if case.mask is not None else None
+    task = Task.named(case.task)
+    return Line(task, case.prompt, makes=makes, box=case.box, seed=seed, mask=mask)
 
 
 def _methods(
@@ -125,6 +152,8 @@ def _methods(
 def _sizes(done: Interaction) -> dict[str, int]:
     cost = TurnCost.of(done)
     return {
+        "kept": kept_tokens(done),
+        "task": int(done.request.task),
         "up": cost.payload_up,
         "down": cost.payload_down,
         "wire_up": cost.wire_up,
@@ -219,14 +248,45 @@ def _tables(found: Found) -> tuple[Table, ...]:
     )
 
 
+def _unscripted_table(found: Found) -> tuple[Table, ...]:
+    """What unscripted conversations were made of, and the tokens that they left alone."""
+    rows: list[tuple[Cell, ...]] = []
+    for one in found:
+        if not str(one["script"]).startswith(UNSCRIPTED) or one["method"] not in (ISLANDS, SESSION):
+            continue
+        told, _, picture = str(one["script"]).partition("/")
+        tasks = [turn["task"] for turn in one["turns"]]
+        counts = [tasks.count(int(task)) for task in (Task.INPAINT, Task.OUTPAINT, Task.VQA)]
+        undone = int(told.split()[1])
+        kept = sum(turn["kept"] for turn in one["turns"])
+        sizes = [sum(turn[way] for turn in one["turns"]) for way in ("up", "down")]
+        rows.append((picture, one["method"], len(tasks), *counts, undone, kept, 0, *sizes))
+    columns = (
+        "picture",
+        "method",
+        "turns",
+        "inpaintings",
+        "outpaintings",
+        "questions",
+        "undone",
+        "tokens outside the edits",
+        "of them changed",
+        "payload up",
+        "payload down",
+    )
+    note = "A changed token ends the run with an error, so that a table has none."
+    title = "Unscripted edits, outpaintings, questions and undoing"
+    return (Table("sessions-unscripted", title, columns, tuple(rows), (note,)),) if rows else ()
+
+
 def _kind(one: Mapping[str, Any]) -> str:
-    return str(one["script"]).partition("/")[0]
+    return str(one["script"]).partition("/")[0].partition(",")[0]
 
 
 def _row(kind: str, method: str, mine: Found) -> tuple[Cell, ...]:
     def total(name: str) -> Cell:
         if name not in mine[0]["turns"][0]:
-            return None
+            return SKIPPED  # pixels are not sent, only coded
         return mean(float(sum(turn[name] for turn in one["turns"])) for one in mine)
 
     first = mean(float(one["turns"][0]["up"]) for one in mine)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from edge_client.evaluation import metrics
+from edge_client.evaluation import grading, metrics
 from edge_client.evaluation.context import Context, Section, Tile
 from edge_client.evaluation.interactions import Talk, load_pixels, run_task
 from edge_client.evaluation.metrics import wilson
@@ -16,7 +15,6 @@ from edge_client.evaluation.tables.results import Cell, Plot, Series, Table
 TITLE = "Visual question answering"
 CAPTIONS = "describe"
 """Kind of question whose answers are captions."""
-_MARKS = re.compile(r"[^\w\s]")
 
 
 def run(context: Context) -> Section:
@@ -61,17 +59,8 @@ def run(context: Context) -> Section:
 
 
 def is_right(talk: Talk) -> bool:
-    """Whether the answer is one of those accepted, case, punctuation and blanks aside."""
-    return plain(talk.record.answer) in {plain(answer) for answer in talk.case.answers}
-
-
-def plain(text: str | None) -> str:
-    """Words in lower case, one blank between them.
-
-    >>> plain(" Two  Foxes. ")
-    'two foxes'
-    """
-    return " ".join(_MARKS.sub(" ", (text or "").casefold()).split())
+    """Whether the answer is one of those accepted, see `grading`."""
+    return grading.is_right(talk.case, talk.record.answer)
 
 
 def exact_match_table(talks: Sequence[Talk]) -> Table:
@@ -88,7 +77,10 @@ def exact_match_table(talks: Sequence[Talk]) -> Table:
         found = wilson(right, len(group))
         rows.append((name, len(group), right, found.value, found.low, found.high))
     columns = ("questions", "asked", "right", "share", "95 % from", "to")
-    note = "Exact match with an accepted answer, case and punctuation aside; Wilson intervals."
+    note = (
+        "Exact match with an accepted answer, case and punctuation aside; of POPE, whether it was "
+        "denied or affirmed rightly. Wilson intervals."
+    )
     return Table("vqa-exact-match", "Answers", columns, tuple(rows), (note,))
 
 

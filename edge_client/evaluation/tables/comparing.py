@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from edge_client.evaluation import metrics
+from edge_client.evaluation.metrics import optional
 from edge_client.evaluation.tables.quality import SKIPPED
 from edge_client.evaluation.tables.results import Cell
 from shared_protocol.errors import ConfigError
@@ -59,6 +60,20 @@ def ssim_or_none(picture: Pixels, reference: Pixels) -> float | None:
         return round(metrics.ssim(picture, reference), 6)
     except ConfigError:
         return None
+
+
+def lpips_or_none(pairs: Sequence[tuple[Pixels, Pixels]]) -> Cell:
+    """Mean standard LPIPS of pairs of pictures; "–" without any, None without its weights."""
+    if not pairs:
+        return SKIPPED
+    return mean([0.0 if np.array_equal(*pair) else optional.lpips(*pair) for pair in pairs])
+
+
+def fid_cell(made: Sequence[Pixels], reference: Sequence[Pixels]) -> Cell:
+    """FID on Inception features; "–" for fewer than two pictures, None without its weights."""
+    return (
+        SKIPPED if min(len(made), len(reference)) < 2 else optional.inception_fid(made, reference)
+    )
 
 
 def frechet_cell(made: Sequence[Pixels], reference: Sequence[Pixels]) -> Cell:

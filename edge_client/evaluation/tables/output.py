@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_client.evaluation.metrics.wanted import wanted, wanted_file
 from edge_client.evaluation.tables.plots import draw
 from edge_client.evaluation.tables.results import Cell, Plot, Section, Series, Table
 from edge_client.pictures.contact_sheet import Tile, contact_sheet
@@ -22,6 +23,11 @@ from shared_protocol.errors import ConfigError
 
 SECTIONS = "sections"
 MISSING = "not available here"
+LEGEND = (
+    '"–" does not apply, or needs more pictures: Frechet distance, FID and interval need two. '
+    '"not available here" names the file that is missing; PAPERS.md of the evaluation says '
+    "which table is which of the papers'."
+)
 MAX_EXAMPLES = 4
 """Rows of pictures that a section may have on the sheet."""
 CSV_COLUMNS = ("section", "table", "row", "label", "column", "value")
@@ -108,7 +114,7 @@ def write_results(out: Path, order: Sequence[str]) -> list[str]:
 def csv_rows(sections: Sequence[Section]) -> list[tuple[str | int | float, ...]]:
     """One row for each cell, see `CSV_COLUMNS`; numbers with all their digits."""
     return [
-        (section.name, table.name, number, str(row[0]), column, MISSING if cell is None else cell)
+        (section.name, table.name, number, str(row[0]), column, _known(cell, column))
         for section in sections
         for table in section.tables
         for number, row in enumerate(table.rows, 1)
@@ -116,15 +122,21 @@ def csv_rows(sections: Sequence[Section]) -> list[tuple[str | int | float, ...]]
     ]
 
 
+def _known(cell: Cell, column: str) -> str | int | float:
+    """A cell with all its digits, or which file it lacks."""
+    return shown(cell, column) if cell is None else cell
+
+
 def markdown(kept: Sequence[tuple[Section, Facts]], out: Path, pictures: bool = False) -> str:
     """All sections under one heading each, with the facts of its run."""
-    lines = ["# Evaluation", ""]
+    lines = ["# Evaluation", "", LEGEND, ""]
     for section, facts in kept:
         lines += [f"## {section.title}", ""]
         lines += [f"* {name}: {value}" for name, value in facts.items()] + [""]
         for table in section.tables:
             lines += [f"### {table.title}", "", *_markdown_table(table), ""]
-            lines += [f"* {note}" for note in table.notes] + [""] * bool(table.notes)
+            notes = [*table.notes, *missing_notes(table)]
+            lines += [f"* {note}" for note in notes] + [""] * bool(notes)
         drawn = [plot for plot in section.plots if (out / "plots" / f"{plot.name}.png").is_file()]
         for plot in drawn:
             lines += [f"![{plot.title}](plots/{plot.name}.png)", ""]
@@ -137,7 +149,7 @@ def markdown(kept: Sequence[tuple[Section, Facts]], out: Path, pictures: bool = 
 def _markdown_table(table: Table) -> list[str]:
     words = [isinstance(cell, str) for cell in table.rows[0]] if table.rows else []
     rule = ["---" if word else "---:" for word in words] or ["---"] * len(table.columns)
-    rows = [table.columns, rule, *([shown(cell) for cell in row] for row in table.rows)]
+    rows = [table.columns, rule, *_shown_rows(table)]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
@@ -145,22 +157,41 @@ def terminal(section: Section) -> str:
     """The tables of a section for a terminal."""
     parts = [section.title]
     for table in section.tables:
-        rows = [[shown(cell) for cell in row] for row in table.rows]
+        rows = _shown_rows(table)
         words = [isinstance(cell, str) for cell in table.rows[0]] if table.rows else [True]
         left = words.index(False) if False in words else len(words)
         parts.append("\n".join([table.title, aligned(table.columns, rows, left=left)]))
-        parts += [f"  {note}" for note in table.notes]
+        parts += [f"  {note}" for note in (*table.notes, *missing_notes(table))]
     return "\n\n".join([*parts, *section.notes])
 
 
-def shown(cell: Cell) -> str:
-    """A cell for people: numbers to four significant digits.
+def _shown_rows(table: Table) -> list[list[str]]:
+    return [
+        [shown(cell, column) for cell, column in zip(row, table.columns, strict=True)]
+        for row in table.rows
+    ]
+
+
+def missing_notes(table: Table) -> list[str]:
+    """What each column with a cell that is not available wants, a sentence each."""
+    gaps = [any(row[place] is None for row in table.rows) for place in range(len(table.columns))]
+    empty = [column for column, gap in zip(table.columns, gaps, strict=True) if gap]
+    return [
+        f"{column}: {MISSING}; it wants {what}." for column in empty if (what := wanted(column))
+    ]
+
+
+def shown(cell: Cell, column: str = "") -> str:
+    """A cell for people: numbers to four significant digits; of a missing one, the file it wants.
 
     >>> shown(0.0296412), shown(31.81), shown(12), shown(None), shown(8192.0)
     ('0.02964', '31.81', '12', 'not available here', '8192')
+    >>> shown(None, "LPIPS up")
+    'not available here: alexnet-owt-7be5be79.pth'
     """
     if cell is None:
-        return MISSING
+        file = wanted_file(column)
+        return f"{MISSING}: {file}" if file else MISSING
     if isinstance(cell, float):
         return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
     return str(cell)

@@ -31,6 +31,7 @@ COLUMNS = (
     "Frechet, EfficientNet-Lite0",
     "CLIP-T",
     "CLIP-I",
+    "R-CLIP-I",
     "LPIPS",
     "FID, Inception",
 )
@@ -42,6 +43,8 @@ NOTES = (
     "PSNR is the mean over pictures that differ, with a bootstrapped 95 % interval; identical ones "
     "are counted.",
     "Frechet distances of few pictures are large and no more than comparable within this table.",
+    "R-CLIP-I: CLIP-I of a part, the rest grey in both pictures; the (ST-)LPIPS of a part has the "
+    "rest equal.",
 )
 
 
@@ -53,9 +56,10 @@ class Pairs:
         label: of the row.
         results: (H, W, 3) uint8 each.
         references: as many; empty = none, then only what needs no counterpart is measured.
-        where: (H, W) bool each, pixels that PSNR counts; empty = all. Perceptual distances have no
-            regions, so with `where` there is PSNR only.
+        where: (H, W) bool each, pixels that count; empty = all. Frechet distances, which know whole
+            pictures only, are left out then.
         texts: what each result should show; empty = no CLIP-T.
+        real: pictures that the results are compared with as a set; empty = the references.
     """
 
     label: str
@@ -63,6 +67,7 @@ class Pairs:
     references: Sequence[Pixels] = ()
     where: Sequence[Flags] = ()
     texts: Sequence[str] = ()
+    real: Sequence[Pixels] = ()
 
 
 def quality_table(name: str, title: str, rows: Sequence[Pairs]) -> Table:
@@ -98,19 +103,20 @@ def psnr_values(pairs: Pairs) -> list[float]:
 
 
 def _perceptual(pairs: Pairs) -> list[Cell]:
-    if pairs.where:
-        return [SKIPPED] * 6
-    results, references = pairs.results, pairs.references
-    many = min(len(results), len(references)) >= MIN_PICTURES
-    skipped: Cell = SKIPPED
-    return [
-        available(lambda: _mean(metrics.st_lpips, pairs)) if references else skipped,
-        available(lambda: frechet(results, references)) if many else skipped,
-        available(lambda: optional.clip_t(results, pairs.texts)) if pairs.texts else skipped,
-        available(lambda: optional.clip_i(results, references)) if references else skipped,
-        available(lambda: _mean(optional.lpips, pairs)) if references else skipped,
-        available(lambda: optional.inception_fid(results, references)) if many else skipped,
+    results, references, where = pairs.results, pairs.references, pairs.where
+    real = () if where else pairs.real or references
+    many = min(len(results), len(real)) >= MIN_PICTURES
+    whole, part = bool(references and not where), bool(references and where)
+    measures: list[tuple[bool, Callable[[], float | None]]] = [
+        (bool(references), lambda: _mean(metrics.st_lpips, pairs)),
+        (many, lambda: frechet(results, real)),
+        (bool(pairs.texts), lambda: optional.clip_t(results, pairs.texts)),
+        (whole, lambda: optional.clip_i(results, references)),
+        (part, lambda: optional.r_clip_i(results, references, where)),
+        (bool(references), lambda: _mean(optional.lpips, pairs)),
+        (many, lambda: optional.inception_fid(results, real)),
     ]
+    return [available(measure) if applies else SKIPPED for applies, measure in measures]
 
 
 def frechet(first: Sequence[Pixels], second: Sequence[Pixels]) -> float:
@@ -119,9 +125,20 @@ def frechet(first: Sequence[Pixels], second: Sequence[Pixels]) -> float:
 
 
 def _mean(metric: Callable[[Pixels, Pixels], float | None], pairs: Pairs) -> float | None:
-    values = [metric(*pair) for pair in zip(pairs.results, pairs.references, strict=True)]
+    values = [metric(*pair) for pair in _compared(pairs)]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _compared(pairs: Pairs) -> list[tuple[Pixels, Pixels]]:
+    """Each result beside its reference; outside `where` it is the reference."""
+    both = list(zip(pairs.results, pairs.references, strict=True))
+    if not pairs.where:
+        return both
+    return [
+        (np.where(where[..., None], result, reference), reference)
+        for (result, reference), where in zip(both, pairs.where, strict=True)
+    ]
 
 
 def available(measure: Callable[[], T]) -> T | None:

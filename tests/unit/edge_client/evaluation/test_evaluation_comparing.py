@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edge_client.evaluation import metrics
-from edge_client.evaluation.pixel_loop.pipeline import is_right
+from edge_client.evaluation.grading import RULE, YES_OR_NO, is_right
 from edge_client.evaluation.tables import comparing, rate_curves
 from edge_client.evaluation.tables.quality import SKIPPED
+from shared_protocol.cases import Case
 from shared_protocol.errors import ConfigError
 
 
@@ -82,11 +83,21 @@ def test_flags_of_tokens_become_flags_of_their_pixels() -> None:
         ("Two!", ("2", "two"), True),
         ("two foxes", ("two",), False),
         ("", ("no",), False),
-        ("anything", (), None),
+        ("anything", (), False),
     ],
 )
 def test_an_answer_is_right_when_its_words_are(answer, accepted, expected) -> None:
-    assert is_right(answer, accepted) is expected
+    case = Case("a", "vqa", "how many?", "a.png", answers=accepted)
+    assert is_right(case, answer) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("Yes, two of them.", True), ("There is none, no. Yes?", False), ("a fox", True)],
+)
+def test_yes_and_no_are_read_out_of_a_sentence(answer: str, expected: bool) -> None:
+    case = Case("a", "vqa", "a fox?", "a.png", answers=("yes",), truth={RULE: YES_OR_NO})
+    assert is_right(case, answer) is expected
 
 
 def test_curves_hold_the_rate_that_a_codec_saves() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_client.arguments import _SECTIONS
+from edge_client.evaluation import arguments
 from edge_client.evaluation.data import GENERIC_PROMPT, SAMPLES, read_data
 from edge_client.evaluation.evaluate import ALL, SECTIONS
 from edge_client.pictures.images import load_picture
@@ -92,4 +92,4 @@ def test_the_samples_hold_every_task_and_are_small() -> None:
 
 
 def test_the_command_line_knows_every_section() -> None:
-    assert tuple(_SECTIONS) == (*SECTIONS, ALL)
+    assert tuple(arguments.SECTIONS) == (*SECTIONS, ALL)

@@ -10,6 +10,7 @@ import pytest
 from edge_fakes import FakeBundle
 from PIL import Image
 
+from edge_client.evaluation.metrics.wanted import INCEPTION_FILE
 from edge_client.evaluation.surroundings import surroundings
 from edge_client.evaluation.tables import output, plots
 from edge_client.evaluation.tables.output import (
@@ -64,14 +65,15 @@ def test_a_damaged_section_is_named(tmp_path: Path) -> None:
 def test_the_csv_keeps_all_digits_and_names_every_cell(tmp_path: Path) -> None:
     rows = csv_rows([section(tmp_path)])
     assert ("t2i", "rate", 1, "text|raw", "bytes", 12) in rows
-    assert ("t2i", "rate", 1, "text|raw", "FID", "not available here") in rows
+    assert ("t2i", "rate", 1, "text|raw", "FID", f"not available here: {INCEPTION_FILE}") in rows
     assert ("t2i", "rate", 2, "image", "bytes", 0.029641) in rows
     assert len(rows) == 6
 
 
 def test_markdown_and_terminal_round_and_say_what_is_missing(tmp_path: Path) -> None:
     text = markdown([(section(tmp_path), {"command": "x"})], tmp_path)
-    assert "| text\\|raw | 12 | not available here |" in text
+    assert f"| text\\|raw | 12 | not available here: {INCEPTION_FILE} |" in text
+    assert f"* FID: not available here; it wants {INCEPTION_FILE} in torch's hub" in text
     assert "| image | 0.02964 | – |" in text
     assert "* command: x" in text
     assert "* A note." in text
