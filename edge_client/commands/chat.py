@@ -22,7 +22,8 @@ from edge_client.terminal.output import can_redraw, draw, is_terminal, json_show
 from shared_protocol.errors import UnimicError, error_to_wire
 from shared_protocol.messages import OnStep
 
-Say, Close = Callable[[str], None], Callable[[], None]
+Say = Callable[[str], None]
+Close = Callable[[], None]
 _PROMPT = "> "
 _ALL_REPORTS, _FEW_REPORTS = 15, 4
 
