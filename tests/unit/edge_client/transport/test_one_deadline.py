@@ -18,7 +18,6 @@ from shared_protocol.errors import UnimicError
 from shared_protocol.tasks import Task
 
 TIMEOUT, SLACK = 0.6, 1.5
-FOREVER = 200
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.unimic-stream\r\n\r\n"
 MODES: dict[str, tuple[bytes, bytes]] = {
