@@ -309,13 +309,8 @@ def _rescued(target: Destination, write: Write) -> Path | None:
     """Where a result is now that could not be written where it was to go; None for nowhere."""
     suffix = target.path.suffix or f".{target.kind.lower() or 'umic'}"
     name = Path(f"{'stdout' if target.is_stdout else target.path.stem}{suffix}")
-    finders: list[Callable[[], Path]] = [
-        lambda: cache_folder() / "unsaved",
-        lambda: Path(tempfile.gettempdir()),
-    ]
-    for find in finders:
+    for folder in (cache_folder() / "unsaved", Path(os.environ.get("TMPDIR") or "/tmp")):
         with suppress(OSError, ValueError, ImageError):
-            folder = find()
             folder.mkdir(parents=True, exist_ok=True)
             path = free_name(folder / name)
             with replaced(path, new=True) as file:

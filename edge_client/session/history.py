@@ -23,7 +23,7 @@ import msgpack
 from shared_protocol.coding.bits import pack_bits, unpack_bits
 from shared_protocol.coding.image_codec import code_bits
 from shared_protocol.errors import BadMessageError, ConfigError, InvalidInputError, UnimicError
-from shared_protocol.files import write_atomically
+from shared_protocol.files import read_regular, write_atomically
 from shared_protocol.session.state import SESSION_ID_BYTES
 from shared_protocol.tokens import ImageTokens
 
@@ -34,6 +34,8 @@ MAX_FILE = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
 _DAY_S = 86_400.0
+_MOST = 1 << 16
+"""Pictures or turns of one conversation."""
 
 
 @dataclass(frozen=True)
@@ -148,18 +150,19 @@ def load(name: str, where: Path) -> StoredSession:
     """
     path = path_of(name, where)
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise InvalidInputError(f"{path} is over {MAX_FILE:,} bytes", "it is none of ours")
-        return _parse(name, path.read_bytes())
+        return _parse(name, read_regular(path, MAX_FILE))
     except FileNotFoundError:
         raise InvalidInputError(
             f"there is no conversation {name!r}", "see 'edge-client session list'"
         ) from None
     except OSError as error:
-        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
+        raise InvalidInputError(
+            f"cannot read {path}: {error.strerror}",
+            f"set {FOLDER_VARIABLE} to another folder, or delete it",
+        ) from error
     except UnimicError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever stands in a file that claims to be one
         raise InvalidInputError(
             f"{path} is no conversation of version {VERSION}: {error!r}", "delete it"
         ) from error
@@ -220,7 +223,7 @@ def _packed(name: str, tokens: ImageTokens) -> list[Any]:
 
 
 def _parse(name: str, data: bytes) -> StoredSession:
-    content = msgpack.unpackb(data)
+    content = msgpack.unpackb(data, max_array_len=_MOST, max_map_len=_MOST, max_ext_len=0)
     if content["version"] != VERSION:
         raise InvalidInputError(
             f"the conversation {name!r} is of version {content['version']}",

@@ -151,5 +151,4 @@ PICTURES: dict[str, tuple[str, Write]] = {
 """Name to suffix and what writes such a file of side x side pixels."""
 
 if __name__ == "__main__":
-    Image.MAX_IMAGE_PIXELS = None
     PICTURES[sys.argv[1]][1](Path(sys.argv[2]), int(sys.argv[3]))

@@ -210,3 +210,11 @@ def test_a_server_that_is_gone_is_still_told_as_such() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = f"http://127.0.0.1:{taken.getsockname()[1]}"
     assert "start it with cloud-server" in said(by_turn, server)
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:8400", "https://localhost", "http://[::1]:1"])
+def test_no_proxy_stands_before_this_machine(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://elsewhere.invalid:3128")
+    assert proxy_for(server) is None
+    assert proxy_for("http://other.invalid") is not None
