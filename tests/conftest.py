@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore_glob = ["**/conftest.py", "**/mutants/*"]
-"""Looked through for doctests, two files of one name would be taken for one module, and what an
-extra is needed for would fail."""
+collect_ignore_glob = ["**/conftest.py"]
+"""Looked through for doctests, two files of this name would be taken for one module."""
+
+collect_ignore = ["clients", "mutants"]
+"""Programs with environments of their own, which are no tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
