@@ -261,6 +261,12 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
         help="show-o or show-o-512: tokenizers from the hub [the server's bundle, from the server]",
     )
     parser.add_argument(
+        "--as",
+        dest="called",
+        metavar="NAME",
+        help="what the server's bundle is called here [as there, unless that is another's name]",
+    )
+    parser.add_argument(
         "--force",
         action="store_true",
         help="let the server's bundle replace another of its name [it gets a name of its own]",

@@ -112,7 +112,10 @@ class PartialFile:
 
 
 def fetch_from_server(
-    source: Source, on_step: OnStep | None = None, replace: bool = False
+    source: Source,
+    on_step: OnStep | None = None,
+    replace: bool = False,
+    called: str | None = None,
 ) -> Fetched:
     """Install the bundle that a server holds; does nothing where it is here already.
 
@@ -123,22 +126,27 @@ def fetch_from_server(
         source: the server.
         on_step: called with (megabytes that are there, all megabytes).
         replace: let it take the place of another bundle of its name that was fetched before.
+        called: what the user wants it to be called here; None leaves that to the rule above.
 
     Raises:
         TransportError: the server cannot be reached, or its answers make no sense.
         CheckpointError: what arrived is not what the fingerprint promises.
-        ConfigError: no room on the disk, or it cannot be written.
+        ConfigError: no room on the disk, it cannot be written, or `called` is another bundle's name.
     """
+    if called is not None and (called == BUILTIN or not _is_name(called)):
+        raise ConfigError(f"a bundle cannot be called {called[:64]!r}", "name another with --as")
     info = source.info()
     name, fingerprint = str(info.get("bundle")), str(info.get("fingerprint"))
     if not _is_name(name) or not _FINGERPRINT.fullmatch(fingerprint):
         raise TransportError(f"the server names no bundle but {name[:64]!r}", "update the server")
-    for known in (name, f"{name}-{fingerprint[:8]}"):
+    for known in (called,) if called else (name, f"{name}-{fingerprint[:8]}"):
         place = _installed(known, fingerprint)
         if place is not None:
             return Fetched(known, fingerprint, place, 0, name)
     try:
-        known = local_name(name, fingerprint, replace)
+        known = called or local_name(name, fingerprint, replace)
+        if called and not (replace or _is_free(cache_folder() / _PLACE / called, fingerprint)):
+            raise ConfigError(f"another bundle is called {called} here", "--force replaces it")
         return _install(source, known, fingerprint, on_step or (lambda done, total: None))
     except OSError as error:
         fault = f"cannot write into {cache_folder()}: {error.strerror or error}"

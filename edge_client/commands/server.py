@@ -69,11 +69,12 @@ def fetch(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outco
     lines: list[str] = []
     if given.name is None:
         with HttpTransport(settings.server, settings.api_key, settings.timeout) as transport:
-            fetched = fetch_from_server(transport, on_step, given.force)
+            fetched = fetch_from_server(transport, on_step, given.force, given.called)
         name, received = fetched.name, fetched.received
         lines.append(f"{received:,} bytes received from {settings.server}")
         if (theirs := fetched.called) != name:
-            lines.append(f"the server calls it {theirs}, a name that is taken here")
+            told = "" if given.called else ", a name that is taken here: --as NAME gives it another"
+            lines.append(f"the server calls it {theirs}{told}")
     else:
         from shared_protocol.bundles.hub import fetch_published
 

@@ -86,14 +86,14 @@ def test_a_device_without_the_bundle_is_told_how_to_get_it(
 def test_a_device_fetches_what_it_lacks_and_then_has_all_four_tasks(
     edge: Path, files: Path, model: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fetched = run(capsys, "fetch")
+    fetched = run(capsys, "fetch", "--as", "show-o")
     assert fetched["bundle"] == "show-o"
     assert fetched["fingerprint"] == model.bundle.fingerprint.hex()
     names = {path.name for path in (edge / "bundles" / "show-o").iterdir()}
     assert names == {"bundle.json", *model.files}
     total = sum(file.path.stat().st_size for file in model.files.values())
     assert fetched["received"] == total + len(model.manifest)
-    assert run(capsys, "fetch")["received"] == 0
+    assert run(capsys, "fetch", "--as", "show-o")["received"] == 0
 
     bundle = ("--bundle", "show-o")
     assert run(capsys, "info", *bundle)["agree"] is True

@@ -10,7 +10,8 @@ asks for a torch of its own. Nothing here downloads anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from edge_client.evaluation.metrics.extra import extra_module, has_module
 from edge_client.evaluation.metrics.optional import hub_folder
 from edge_client.evaluation.metrics.wanted import PYIQA_FILES
 from shared_protocol.tokenizers.image import Pixels
+
+_OFFLINE = "HF_HUB_OFFLINE"
 
 REFERENCED = ("TOPIQ-FR", "AHIQ", "DISTS", "PieAPP")
 """Measures of a picture against its reference; the others look at the picture alone."""
@@ -63,11 +66,24 @@ def _measure(name: str) -> Any:
     made, file = PYIQA_FILES[name]
     if not has_module("pyiqa") or not _is_here(file):
         return None
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with _offline():
+        try:
+            return extra_module("pyiqa", name).create_metric(made, device="cpu")
+        except (OSError, RuntimeError, ValueError):  # a backbone of it is not here
+            return None
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Have the hub's client fetch nothing meanwhile, and leave the environment as it was."""
+    before = os.environ.get(_OFFLINE)
+    os.environ[_OFFLINE] = "1"
     try:
-        return extra_module("pyiqa", name).create_metric(made, device="cpu")
-    except (OSError, RuntimeError, ValueError):  # a backbone of it is not here
-        return None
+        yield
+    finally:
+        del os.environ[_OFFLINE]
+        if before is not None:
+            os.environ[_OFFLINE] = before
 
 
 def _is_here(file: str) -> bool:
