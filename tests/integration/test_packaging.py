@@ -12,7 +12,10 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-DATA = [".c", ".onnx", ".md", ".json", ".safetensors", ".msgpack", ".toml", ".webp", ".jsonl"]
+DATA = [
+    *(".c", ".onnx", ".md", ".json", ".safetensors", ".msgpack", ".toml", ".webp", ".jsonl"),
+    *(".html", ".css", ".js", ".svg"),
+]
 RESULTS = ("cloud_server/training/results", "edge_client/evaluation/results")
 """What was measured on this code; it stays in the repository."""
 

@@ -22,7 +22,8 @@ SIDES = (160, 768, 2048)
 """Longest sides in which a round is shown."""
 _SMALL = 512
 """Side up to which a picture is shown without loss."""
-_MOST_VIEWS = 2 * 2**20
+_MOST_KEPT = 64 * 1024
+"""Largest view that is kept: thumbnails, which are asked for again and again."""
 _FAST_FROM = 1 << 20
 
 
@@ -45,7 +46,7 @@ def view_of(shown_round: Round, side: int) -> tuple[bytes, str]:
             image = image.copy()
             image.thumbnail((side, side))
         found = _packed(image, profile)
-        if len(found[0]) <= _MOST_VIEWS:
+        if len(found[0]) <= _MOST_KEPT:
             shown_round.views[side] = found
     return found
 
