@@ -131,7 +131,7 @@ def fetch_from_server(
     Raises:
         TransportError: the server cannot be reached, or its answers make no sense.
         CheckpointError: what arrived is not what the fingerprint promises.
-        ConfigError: no room on the disk, it cannot be written, or `called` is another bundle's name.
+        ConfigError: it cannot be written, or `called` is the name of another bundle.
     """
     if called is not None and (called == BUILTIN or not _is_name(called)):
         raise ConfigError(f"a bundle cannot be called {called[:64]!r}", "name another with --as")

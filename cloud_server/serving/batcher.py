@@ -87,6 +87,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._stopped = False
         self._closing = False
         self._seconds_per_price: float | None = None
+        self._first_rate: float | None = None
         self._workers: ThreadPoolExecutor | None = None
         self._loop_task: asyncio.Task[None] | None = None
 
@@ -181,9 +182,8 @@ class Batcher(Generic[JobT, ResultT]):
         return [*self._resting, *([] if self._active is None else [self._active])]
 
     def _seconds(self, price: float) -> float:
-        if self._seconds_per_price is None:
-            return _FIRST_GUESS_S
-        return price * self._seconds_per_price
+        rate = self._first_rate if self._seconds_per_price is None else self._seconds_per_price
+        return _FIRST_GUESS_S if rate is None else price * rate
 
     def stop_now(self) -> None:
         """Make what runs end at its next step; may be called from any thread."""
@@ -218,8 +218,6 @@ class Batcher(Generic[JobT, ResultT]):
         if ticket in self._waiting:
             self._waiting.remove(ticket)
             ticket.done.cancel()
-
-    # Whose turn it is -----------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         while True:
@@ -317,8 +315,10 @@ class Batcher(Generic[JobT, ResultT]):
         for ticket in run.batch:
             self._clock.charge(ticket.owner, share)
         self._clock.follow(ticket.owner for ticket in self._live())
-
-    # Runs -----------------------------------------------------------------------------------------
+        done, total = run.batch[0].progress
+        if done and self._seconds_per_price is None:  # as the very first work goes on
+            price = sum(ticket.price for ticket in run.batch)
+            self._first_rate = run.used * total / (done * price)
 
     def _start(self, batch: Sequence[Ticket[JobT, ResultT]]) -> None:
         self._on_batch(len(batch))

@@ -32,6 +32,7 @@ from shared_protocol.errors import (
     UnimicError,
     WorkCancelledError,
 )
+from shared_protocol.http.contract import NO_PATH
 
 NEVER_AGAIN = {"x-should-retry": "false"}
 """Tells OpenAI's clients that trying again would change nothing."""
@@ -98,7 +99,7 @@ def problem_of(error: BaseException, params: Mapping[str, str] | None = None) ->
     if isinstance(error, UnimicError):
         return _typed(error, params or {})
     if isinstance(error, HTTPException):
-        what = "there is nothing at this path" if error.status_code == 404 else error.detail
+        what = NO_PATH if error.status_code == 404 else error.detail
         headers = error.headers or {}
         return Problem(
             error.status_code, f"{what}; see /openapi.json", "unknown_url", None, headers

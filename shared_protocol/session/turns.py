@@ -24,14 +24,7 @@ from shared_protocol.message.parts import (
     response_context,
     translated,
 )
-from shared_protocol.messages import (
-    MAX_NEW_TOKENS,
-    Admit,
-    Claims,
-    Options,
-    Request,
-    Response,
-)
+from shared_protocol.messages import MAX_NEW_TOKENS, Admit, Claims, Options, Request, Response
 from shared_protocol.session import fields
 from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS, Down, Up
 from shared_protocol.session.ledger import Ledger
@@ -228,10 +221,9 @@ class _Body:
     def _claim(
         self, task: Task, grid: tuple[int, int], canvas: tuple[int, int], options: Options
     ) -> None:
-        if self._admit is None:
-            return
         try:
-            self._admit(Claims(task, grid, canvas, options))
+            if self._admit is not None:
+                self._admit(Claims(task, grid, canvas, options))
         except UnimicError as error:
             raise _RefusedError(error) from error
 

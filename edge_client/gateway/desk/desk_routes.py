@@ -25,6 +25,7 @@ from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.following import key_of, sse, stream_of
 from edge_client.gateway.requests.body import read_body
 from edge_client.gateway.service import Gateway
+from shared_protocol.http.contract import FILE_TYPE
 
 _ROOT = "/v1/unimic/desk"
 _PARAMS = {"prompt": "text", "image": "picture", "mask": "cells"}
@@ -103,7 +104,7 @@ def _file_routes(names: _Names) -> list[Route]:
 
     async def tokens(request: Request) -> Response:
         data = await run_in_threadpool(umic_of, names.of(request))
-        return Response(data, media_type="application/octet-stream", headers=_PRIVATE)
+        return Response(data, media_type=FILE_TYPE, headers=_PRIVATE)
 
     root = f"{_ROOT}/rounds/{{name}}"
     return [

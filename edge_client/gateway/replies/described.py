@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge_client.gateway.requests.picture_wish import MOST_PARTIALS, MOST_PICTURES
+from shared_protocol.http.contract import HEALTH_PATH, JSON_TYPE
 from shared_protocol.messages import MAX_GUIDANCE, MAX_MENDS, MAX_STEPS
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -106,7 +107,7 @@ def description(model: str, keyed: bool) -> dict[str, Any]:
         "/v1/unimic/about": _get("Which model and cloud, and the model's token grid"),
         "/v1/unimic/rounds": _get("Pictures that were made here, the oldest first"),
         "/v1/unimic/desk": _get("Rounds and turns of the page on this device, with their bytes"),
-        "/healthz": _get("Whether the gateway is there; asks nothing of the cloud"),
+        HEALTH_PATH: _get("Whether the gateway is there; asks nothing of the cloud"),
     }  # fmt: skip
     found: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -125,7 +126,7 @@ def description(model: str, keyed: bool) -> dict[str, Any]:
 
 
 def _post(
-    summary: str, fields: dict[str, Any], required: list[str], kind: str = "application/json"
+    summary: str, fields: dict[str, Any], required: list[str], kind: str = JSON_TYPE
 ) -> dict[str, Any]:
     schema = {"type": "object", "properties": fields, "required": required}
     body = {"required": True, "content": {kind: {"schema": schema}}}
@@ -142,9 +143,9 @@ def _get(summary: str, parameter: str | None = None) -> dict[str, Any]:
 
 def _replies(costs: bool) -> dict[str, Any]:
     error = {"type": "object", "properties": {"error": {"type": "object"}}}
-    failed = {"description": "OpenAI's error", "content": {"application/json": {"schema": error}}}
+    failed = {"description": "OpenAI's error", "content": {JSON_TYPE: {"schema": error}}}
     done: dict[str, Any] = {"description": "Done"}
     if costs:
         schema = {"type": "object", "properties": {"unimic": _COST}}
-        done["content"] = {"application/json": {"schema": schema}}
+        done["content"] = {JSON_TYPE: {"schema": schema}}
     return {"200": done, "default": failed}

@@ -16,6 +16,7 @@ from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.described import description
 from edge_client.gateway.requests.fields import shown
 from edge_client.gateway.service import OWNER, Gateway
+from shared_protocol.http.contract import HEALTH_PATH
 
 PAGE = Path(__file__).parents[1] / "page"
 """Files that are served at the root: the page of the device."""
@@ -83,7 +84,7 @@ def plain_routes(gateway: Gateway) -> list[BaseRoute]:
         return JSONResponse(description(gateway.model, gateway.settings.key is not None))
 
     return [
-        Route("/healthz", health),
+        Route(HEALTH_PATH, health),
         Route("/openapi.json", openapi),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]

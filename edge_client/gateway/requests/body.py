@@ -19,6 +19,7 @@ from starlette.requests import Request
 
 from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.fields import Fields
+from shared_protocol.http.contract import JSON_TYPE
 
 _NESTED = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
 _MAX_FILES, _MAX_FIELDS = 32, 200
@@ -51,10 +52,10 @@ async def read_body(request: Request, files: bool = False) -> Body:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in _FORMS:
         if not files:
-            raise _other_type(kind, "application/json")
+            raise _other_type(kind, JSON_TYPE)
         return await _form(request, request.scope.get("unimic_max_body", 2**26))
-    if kind and kind != "application/json" and not kind.endswith("+json"):
-        raise _other_type(kind, "application/json or multipart/form-data")
+    if kind and kind != JSON_TYPE and not kind.endswith("+json"):
+        raise _other_type(kind, f"{JSON_TYPE} or multipart/form-data")
     data = await request.body()
     try:
         values = json.loads(data)

@@ -52,11 +52,14 @@ class Server:
         return _streamed(body, 206 if start else 200)
 
     def fetch(
-        self, on_step: Callable[[int, int], None] | None = None, replace: bool = False
+        self,
+        on_step: Callable[[int, int], None] | None = None,
+        replace: bool = False,
+        called: str | None = None,
     ) -> Any:
         transport = httpx.MockTransport(self.answer)
         with HttpTransport("http://test", handler=transport, sleep=lambda seconds: None) as source:
-            return fetch_from_server(source, on_step, replace)
+            return fetch_from_server(source, on_step, replace, called)
 
 
 def _streamed(body: bytes, status: int = 200) -> httpx.Response:
@@ -158,6 +161,19 @@ def test_a_server_never_takes_the_name_of_a_published_bundle(
     server = Server({**CONTENT, "name": name})
     assert server.fetch(replace=replace).name == f"{name}-{server.fingerprint[:8]}"
     assert [path.name for path in cache.iterdir()] == [f"{name}-{server.fingerprint[:8]}"]
+
+
+def test_the_user_may_say_what_a_servers_bundle_is_called(cache: Path) -> None:
+    server = Server({**CONTENT, "name": "show-o"})
+    assert server.fetch(called="show-o").name == "show-o"
+    newer = Server({**CONTENT, "name": "show-o", "max_text_tokens": 31})
+    with pytest.raises(ConfigError, match="another bundle is called show-o here"):
+        newer.fetch(called="show-o")
+    assert load_bundle("show-o").fingerprint.hex() == server.fingerprint
+    assert newer.fetch(called="show-o", replace=True).name == "show-o"
+    for name in ("builtin", "../x", ""):
+        with pytest.raises(ConfigError, match="cannot be called"):
+            server.fetch(called=name)
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])

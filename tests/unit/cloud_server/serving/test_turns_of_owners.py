@@ -88,9 +88,11 @@ async def test_kept_work_rests_while_anything_else_is_wanted():
 async def test_resting_work_ends_when_the_server_stops():
     run = Stepped()
     async with running(run) as batcher:
-        tickets = [batcher.submit((n, 500), n, f"owner {n}") for n in range(3)]
-        waiting = [asyncio.create_task(ticket.result()) for ticket in tickets]
-        await until(lambda: len(set(run.order)) == 3)
+        waiting = []
+        for name, steps in (("long", 2000), ("shorter", 1000), ("shortest", 500)):
+            ticket = batcher.submit((name, steps), name, f"owner of {name}", steps)
+            waiting.append(asyncio.create_task(ticket.result()))
+            await until(lambda name=name: run.order.count(name) > 10)
         await batcher.close(0.0)
         found = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(error, OverloadedError) for error in found)
