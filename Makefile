@@ -7,7 +7,7 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 
-.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin clean
+.PHONY: help install demo test quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch fuzz soak eval eval-smoke eval-builtin clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
@@ -20,6 +20,9 @@ help:
 	@echo "make exactness-arch  the decoder on aarch64, armv7 and riscv64, and numpy on aarch64, emulated"
 	@echo "              (needs root once: tests/architectures/install.sh); SEQUENCES=100"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
+	@echo "make fuzz     coverage-guided fuzzing of every reader, random requests to a real server: MINUTES=10"
+	@echo "make soak     a million messages through every coder, then good and bad clients of a server that"
+	@echo "              is killed at times: MINUTES=10 of that, SERVER_FLAGS=, TOY=, BUILTIN= messages"
 	@echo "make eval     the paper's tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=; hours"
 	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
 	@echo "make eval-builtin  what the built-in models can do, measured over the wire (hours; LIMIT=20 for a look);"
@@ -96,6 +99,23 @@ SEQUENCES ?= 100
 exactness-arch: $(VENV)/.dev
 	$(BIN)/python tests/architectures/replay.py --sequences $(SEQUENCES) \
 		--numpy-sequences $(if $(filter 100,$(SEQUENCES)),50,$(SEQUENCES))
+
+MINUTES ?= 10
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP) -e ".[cloud,dev,fuzz]"
+	@touch $@
+
+# What is found lies in fuzz_out/; three quarters of the time are the readers'.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES) --share 0.75
+	$(BIN)/python tests/fuzz/flips.py --minutes $(MINUTES) --share 0.1
+	$(BIN)/python tests/fuzz/real_server.py --minutes $(MINUTES) --share 0.15
+
+TOY ?= 1000000
+BUILTIN ?= 10000
+soak: $(VENV)/.dev
+	$(BIN)/python tests/soak/coders.py --toy $(TOY) --builtin $(BUILTIN)
+	$(BIN)/python tests/soak/service.py --minutes $(MINUTES) $(if $(SERVER_FLAGS),--server-flags "$(SERVER_FLAGS)")
 
 bench-sessions: $(VENV)/.bench
 	$(BIN)/python -m edge_client.evaluation.session_bench --turns
