@@ -43,7 +43,7 @@ class TextTokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
-            CheckpointError: no such file, or not a tokenizer.
+            CheckpointError: no such file, not a tokenizer, or one whose ids leave out numbers.
         """
         from tokenizers import Tokenizer
 
@@ -53,6 +53,7 @@ class TextTokenizer:
             raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
         except Exception as error:
             raise CheckpointError(f"{path} is not a tokenizer: {error}") from error
+        _check_ids(tokenizer, path)
         return cls(tokenizer)
 
     @property
@@ -88,3 +89,14 @@ class TextTokenizer:
         show as U+FFFD.
         """
         return str(self._tokenizer.decode(tokens.ids.tolist(), skip_special_tokens=True))
+
+
+def _check_ids(tokenizer: Any, path: Path) -> None:
+    """Refuse ids beyond their number, which no message could carry."""
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    largest = max(ids, default=-1)
+    if largest >= len(ids):
+        raise CheckpointError(
+            f"{path} has {len(ids)} ids, the largest of which is {largest}",
+            "use a tokenizer whose ids are 0, 1, 2 and so on",
+        )

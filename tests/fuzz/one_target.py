@@ -52,7 +52,6 @@ def begin(name: str, folder: Path, options: list[str]) -> None:
 
         arguments = [
             sys.argv[0],
-            *filter(None, [os.environ.get("FUZZ_MERGE_INTO")]),
             str(corpus),
             f"-max_len={target.longest}",
             f"-timeout={HANG_S}",

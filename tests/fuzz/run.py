@@ -10,7 +10,6 @@ beside it; once it is mended, move the input into `corpus/TARGET/`, where a test
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -28,8 +27,6 @@ import catalogue
 LEAST_S = 1.0
 MOST_STARTS = 5
 """Of one target: a process that ends early is started again so often."""
-KEPT_BYTES, KEPT_FILE = 12_000, 4_000
-"""Most bytes of one target's folder in `corpus/` that --keep writes, and of one input."""
 
 
 @dataclass
@@ -118,8 +115,13 @@ def _environment() -> dict[str, str]:
 
 def measure(row: Row, folder: Path) -> None:
     """Fill in the branches that the target's inputs reach."""
+    told = _measure(row.name, folder)
+    row.branches, row.reached = told.get("branches", 0), told.get("reached", 0)
+
+
+def _measure(name: str, folder: Path, *options: str) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, str(catalogue.HERE / "measure.py"), row.name, str(folder)],
+        [sys.executable, str(catalogue.HERE / "measure.py"), name, str(folder), *options],
         capture_output=True,
         text=True,
         env=_environment(),
@@ -127,34 +129,10 @@ def measure(row: Row, folder: Path) -> None:
         check=False,
     )
     if done.returncode:
-        print(f"{row.name}: branches could not be counted: {done.stderr[-300:]}", flush=True)
-        return
-    told = json.loads(done.stdout.splitlines()[-1])
-    row.branches, row.reached = told["branches"], told["reached"]
-
-
-def keep(name: str, folder: Path) -> None:
-    """Write the smallest inputs that together reach what all of them reach into `corpus/`."""
-    small, place = folder / "small", catalogue.CORPUS / name
-    shutil.rmtree(small, ignore_errors=True)
-    small.mkdir(parents=True)
-    subprocess.run(
-        _command(name, folder, "-merge=1", f"-merge_control_file={folder / 'merge'}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**_environment(), "FUZZ_MERGE_INTO": str(small)},
-        timeout=900,
-        check=False,
-    )
-    kept = {path.read_bytes() for path in place.glob("*")} if place.is_dir() else set()
-    left = KEPT_BYTES - sum(map(len, kept))
-    for path in sorted(small.iterdir(), key=lambda path: path.stat().st_size):
-        data = path.read_bytes()
-        if data in kept or len(data) > min(left, KEPT_FILE):
-            continue
-        place.mkdir(parents=True, exist_ok=True)
-        (place / hashlib.sha1(data).hexdigest()[:12]).write_bytes(data)
-        left -= len(data)
+        print(f"{name}: branches could not be counted: {done.stderr[-300:]}", flush=True)
+        return {}
+    told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in names:
         folder = args.out / name
         if args.keep:
-            keep(name, folder)
+            _measure(name, folder, "--keep")
             continue
         row = fuzzed(name, folder, args.minutes * args.share * 60 / len(names))
         if not args.no_branches:

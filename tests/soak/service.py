@@ -94,7 +94,7 @@ class Soak:
         self.seconds, self.patience, self.kill, self.seed = seconds, patience, kill, seed
         self.server = server_process.ServerProcess(*FLAGS, *flags)
         self.tally, self.memory, self.own = Tally(), Memory(), Memory()
-        self.kills = 0
+        self.kills, self.slowest_start = 0, 0.0
         self.late: list[str] = []
 
     def run(self) -> bool:
@@ -157,7 +157,9 @@ class Soak:
                 field.restarts += 1
                 self.kills += 1
                 time.sleep(rng.uniform(0.0, 2.0))
+                began = time.monotonic()
                 self.server.start()
+                self.slowest_start = max(self.slowest_start, time.monotonic() - began)
                 death = time.monotonic() + rng.uniform(LEAST_LIFE_S, MOST_LIFE_S)
 
     def _look(self) -> None:
@@ -169,7 +171,8 @@ class Soak:
         """What came of it."""
         return [
             *self.tally.lines(),
-            f"the server was killed {self.kills} times; {self.memory}, {self.memory.files} files",
+            f"the server was killed {self.kills} times, the slowest start took "
+            f"{self.slowest_start:.0f} s; {self.memory}, {self.memory.files} files",
             f"the clients together: {self.own}",
             f"lost {self.tally.total('lost')}, wrong {self.tally.total('wrong')}"
             + (f"; these clients hang: {', '.join(self.late)}" if self.late else ""),
@@ -180,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Soak; 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="[%(default)s]")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds a request [60]")
+    parser.add_argument("--patience", type=float, default=120.0, help="seconds a request [120]")
     parser.add_argument("--no-kill", action="store_true", help="let the server live")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument(
