@@ -107,9 +107,11 @@ $(VENV)/.fuzz: $(VENV)/.dev
 
 # What is found lies in fuzz_out/; three quarters of the time are the readers'.
 fuzz: $(VENV)/.fuzz
-	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES) --share 0.75
-	$(BIN)/python tests/fuzz/flips.py --minutes $(MINUTES) --share 0.1
-	$(BIN)/python tests/fuzz/real_server.py --minutes $(MINUTES) --share 0.15
+	@failed=0; \
+	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES) --share 0.75 || failed=1; \
+	$(BIN)/python tests/fuzz/flips.py --minutes $(MINUTES) --share 0.1 || failed=1; \
+	$(BIN)/python tests/fuzz/real_server.py --minutes $(MINUTES) --share 0.15 || failed=1; \
+	exit $$failed
 
 TOY ?= 1000000
 BUILTIN ?= 10000

@@ -86,12 +86,20 @@ class Soak:
         kill: whether the server is killed at times.
         flags: of the server.
         seed: of everything that is drawn.
+        names: of the good requests to ask; none = all.
     """
 
     def __init__(
-        self, seconds: float, patience: float, kill: bool, flags: Sequence[str], seed: int
+        self,
+        seconds: float,
+        patience: float,
+        kill: bool,
+        flags: Sequence[str],
+        seed: int,
+        names: Sequence[str] = (),
     ) -> None:
         self.seconds, self.patience, self.kill, self.seed = seconds, patience, kill, seed
+        self.names = names
         self.server = server_process.ServerProcess(*FLAGS, *flags)
         self.tally, self.memory, self.own = Tally(), Memory(), Memory()
         self.kills, self.slowest_start = 0, 0.0
@@ -101,6 +109,7 @@ class Soak:
         """Soak; whether nothing was lost and nothing wrong."""
         bundle = load_bundle()
         requests, stop = good_requests(bundle), threading.Event()
+        requests = {name: requests[name] for name in self.names or requests}
         with self.server as server:
             print(f"the server answers; soaking for {self.seconds:.0f} s", flush=True)
             field = Field(bundle, server.port, stop, self.tally, requests, {}, self.patience)

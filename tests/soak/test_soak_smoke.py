@@ -55,7 +55,7 @@ def test_memory_of_a_process_that_is_gone_is_not_looked_at():
 def test_good_clients_get_their_answers_beside_bad_ones(tmp_path):
     keys = tmp_path / "keys"
     service.write_keys(keys)
-    soak = service.Soak(8.0, 60.0, False, ["--api-keys", str(keys)], seed=3)
+    soak = service.Soak(5.0, 60.0, False, ["--api-keys", str(keys)], 3, ("t2i 1", "vqa"))
     soak.run()
     assert soak.tally.total("wrong") == 0, soak.report()
     assert soak.tally.counts["good messages"]["answered"], soak.report()

@@ -25,7 +25,9 @@ from targets.target import MESSAGE, Read, Target
 from targets.toys import BUNDLE, all_requests
 
 LIMIT = 300
-GRIDS = ((16, 16), (1, 1), (9, 20), (64, 64), (3, 64))
+GRIDS = ((16, 16), (1, 1), (9, 20), (12, 5), (4, 64))
+LARGEST = (64, 64)
+"""Takes a second of Python; the choice of 255 stands for it."""
 
 
 def read_text(data: bytes) -> None:
@@ -60,7 +62,8 @@ def _texts() -> Iterator[bytes]:
 def read_masks(data: bytes) -> None:
     """The first byte chooses grid and prior."""
     choice, data = (data or b"\0")[0], data[1:]
-    grid, prior = GRIDS[choice % len(GRIDS)], BUNDLE.mask_prior if choice < 128 else None
+    grid = LARGEST if choice == 255 else GRIDS[choice % len(GRIDS)]
+    prior = BUNDLE.mask_prior if choice < 128 else None
     flags = decode_mask(data, grid, prior)
     again = encode_mask(flags, prior)
     assert len(again) <= len(data)
@@ -79,7 +82,8 @@ def _masks() -> Iterator[bytes]:
 def read_dropped(data: bytes) -> None:
     """The first byte chooses grid, prior and whether a mask stands before."""
     choice, data = (data or b"\0")[0], data[1:]
-    grid, prior = GRIDS[choice % len(GRIDS)], BUNDLE.mask_prior if choice < 128 else None
+    grid = LARGEST if choice == 255 else GRIDS[choice % len(GRIDS)]
+    prior = BUNDLE.mask_prior if choice < 128 else None
     mask = half_mask(*grid).flags if choice // 5 % 2 and grid[0] > 2 else None
     flags = decode_dropped(data, grid, mask, prior)
     if mask is not None and (flags & mask).any():
