@@ -9,7 +9,7 @@ EVAL_OUT ?= eval_out
 CLIENTS ?= .clients
 GPU_OUT ?= gpu_out
 
-.PHONY: help install demo ui test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch eval eval-smoke eval-builtin gpu mutants clean
+.PHONY: help install demo ui test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch fuzz soak eval eval-smoke eval-builtin gpu mutants clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
@@ -27,6 +27,9 @@ help:
 	@echo "make exactness-arch  the decoder on aarch64, armv7 and riscv64, and numpy on aarch64, emulated"
 	@echo "              (needs root once: tests/architectures/install.sh); SEQUENCES=100"
 	@echo "make exactness  every way to compute probabilities, 10,000 messages there and back: half an hour"
+	@echo "make fuzz     coverage-guided fuzzing of every reader, random requests to a real server: MINUTES=10"
+	@echo "make soak     a million messages through every coder, then good and bad clients of a server that"
+	@echo "              is killed at times: MINUTES=10 of that, SERVER_FLAGS=, TOY=, BUILTIN= messages"
 	@echo "make eval     the papers' tables over the wire: DATA=folder (cases or pictures), LIMIT=, STEPS=, QP=paper,"
 	@echo "              CODECS=jpeg,vvc; hours. edge_client/evaluation/PAPERS.md says which table is which"
 	@echo "make eval-smoke  the same for one sample of each kind, in minutes"
@@ -120,6 +123,25 @@ SEQUENCES ?= 100
 exactness-arch: $(VENV)/.dev
 	$(BIN)/python tests/architectures/replay.py --sequences $(SEQUENCES) \
 		--numpy-sequences $(if $(filter 100,$(SEQUENCES)),50,$(SEQUENCES))
+
+MINUTES ?= 10
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP) -e ".[cloud,dev,fuzz]"
+	@touch $@
+
+# What is found lies in fuzz_out/; three quarters of the time are the readers'.
+fuzz: $(VENV)/.fuzz
+	@failed=0; \
+	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES) --share 0.75 || failed=1; \
+	$(BIN)/python tests/fuzz/flips.py --minutes $(MINUTES) --share 0.1 || failed=1; \
+	$(BIN)/python tests/fuzz/real_server.py --minutes $(MINUTES) --share 0.15 || failed=1; \
+	exit $$failed
+
+TOY ?= 1000000
+BUILTIN ?= 10000
+soak: $(VENV)/.dev
+	$(BIN)/python tests/soak/coders.py --toy $(TOY) --builtin $(BUILTIN)
+	$(BIN)/python tests/soak/service.py --minutes $(MINUTES) $(if $(SERVER_FLAGS),--server-flags "$(SERVER_FLAGS)")
 
 bench-sessions: $(VENV)/.bench
 	$(BIN)/python -m edge_client.evaluation.session_bench --turns

@@ -52,7 +52,7 @@ class TextTokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
-            CheckpointError: no such file, or not a tokenizer.
+            CheckpointError: no such file, not a tokenizer, or one whose ids leave out numbers.
         """
         from tokenizers import Tokenizer
 
@@ -61,10 +61,12 @@ class TextTokenizer:
             text = read_regular(path, MAX_BYTES).decode()
             _check_kind(json.loads(text))
             with _no_panics():
-                return cls(Tokenizer.from_str(text))
+                tokenizer = Tokenizer.from_str(text)
+                _check_ids(tokenizer, path)
+                return cls(tokenizer)
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}", remedy) from error
-        except ConfigError:
+        except (ConfigError, CheckpointError):
             raise
         except Exception as error:  # the library's errors have no base of their own
             told = f"{path} is not a tokenizer: {str(error)[:200]}"
@@ -141,3 +143,14 @@ def _no_panics() -> Iterator[None]:
         raise CheckpointError(
             f"the text tokenizer is broken: {str(error)[:200]}", "fetch the bundle again"
         ) from error
+
+
+def _check_ids(tokenizer: Any, path: Path) -> None:
+    """Refuse ids beyond their number, which no message could carry."""
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    largest = max(ids, default=-1)
+    if largest >= len(ids):
+        raise CheckpointError(
+            f"{path} has {len(ids)} ids, the largest of which is {largest}",
+            "use a tokenizer whose ids are 0, 1, 2 and so on",
+        )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import schemathesis
+from damage import bodies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -29,17 +30,7 @@ BOUNDED = settings(
 )
 MESSAGES = [a_message(task, seed=1, steps=2) for task in TASKS]
 
-
-@st.composite
-def damaged(draw: st.DrawFn) -> bytes:
-    """A message with some of its bytes changed, cut off or added."""
-    body = bytearray(draw(st.sampled_from(MESSAGES)))
-    for _ in range(draw(st.integers(1, 4))):
-        body[draw(st.integers(0, len(body) - 1))] = draw(st.integers(0, 255))
-    return bytes(body[: draw(st.integers(1, len(body)))]) + draw(st.binary(max_size=4))
-
-
-BODIES = st.one_of(st.sampled_from(MESSAGES), damaged(), st.binary(max_size=200))
+BODIES = bodies(MESSAGES)
 schemathesis.openapi.media_type("application/msgpack", BODIES)
 
 

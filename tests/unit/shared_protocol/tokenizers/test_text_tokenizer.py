@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from cloud_server.training.recipes.backbone.word_coder import END_OF_TEXT
 from shared_protocol.errors import CheckpointError, ConfigError, PromptError
@@ -92,3 +93,13 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(tmp_path: Path) -> None:
     Tokenizer(models.BPE()).save(str(tmp_path / "t.json"))
     with pytest.raises(ConfigError, match="endoftext"):
         TextTokenizer.load(tmp_path / "t.json")
+
+
+def test_ids_that_leave_out_numbers_are_refused(tmp_path: Path) -> None:
+    vocabulary = {"a": 0, "b": 1, "c": 7}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    path = tmp_path / "text.json"
+    tokenizer.save(str(path))
+    with pytest.raises(CheckpointError, match=r"has 4 ids, the largest of which is [78]"):
+        TextTokenizer.load(path)

@@ -1,0 +1,1 @@
+"""One target for each reader of bytes that come from elsewhere."""
