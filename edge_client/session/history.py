@@ -33,6 +33,7 @@ FOLDER_VARIABLE = "UNIMIC_HISTORY"
 MAX_FILE = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+_LATEST_S = 253_370_764_800  # the year 9999, which every clock can show
 _DAY_S = 86_400.0
 _MOST = 1 << 16
 """Pictures or turns of one conversation."""
@@ -231,6 +232,9 @@ def _parse(name: str, data: bytes) -> StoredSession:
         )
     if len(content["session"]) != SESSION_ID_BYTES:
         raise ValueError("a session id of another length")
+    started, next_turn = float(content["started"]), int(content["next"])
+    if not 0 <= started <= _LATEST_S or next_turn < 0:
+        raise ValueError("a conversation of no time, or of no turn")
     pictures = tuple(_unpacked(row, int(content["size"])) for row in content["pictures"])
     turns = tuple(_turn(row, len(pictures)) for row in content["turns"])
     return StoredSession(
@@ -238,8 +242,8 @@ def _parse(name: str, data: bytes) -> StoredSession:
         bytes(content["session"]),
         str(content["server"]),
         bytes(content["fingerprint"]),
-        float(content["started"]),
-        int(content["next"]),
+        started,
+        next_turn,
         pictures,
         turns,
     )

@@ -52,7 +52,7 @@ def prepare_carried(folder: Path) -> Read:
     path, shown = folder / "carried.png", _grey()
 
     def read(data: bytes) -> None:
-        chunk = find_chunk(data)
+        chunk = find_chunk(BytesIO(data))
         path.write_bytes(data)
         stored = tokens_with(path, shown, BUNDLE)
         if stored is not None:
