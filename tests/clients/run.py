@@ -40,6 +40,9 @@ CLIENTS = (
     Client("openai3", ("openai>=3,<4", "pillow"), "openai_python.py"),
     Client("openai2", ("openai>=2,<3", "pillow"), "openai_python.py"),
     Client("litellm", ("litellm", "pillow"), "litellm_python.py"),
+    Client("langchain", ("langchain-openai", "pillow"), "langchain_python.py"),
+    Client("llamaindex", ("llama-index-llms-openai-like", "pillow"), "llamaindex_python.py"),
+    Client("llm", ("llm", "pillow"), "llm_command.py"),
     Client("openai-node", ("openai",), "openai_node.mjs"),
     Client("ai-sdk", ("ai", "@ai-sdk/openai"), "ai_sdk.mjs"),
 )
