@@ -347,13 +347,18 @@ async def test_too_many_conversations_are_refused_with_a_time_to_wait():
 
 
 async def test_draining_waits_for_the_turn_under_way():
-    async with conversations(SlowEngine(0.01)) as talks:
+    engine = GatedEngine()
+    async with conversations(engine) as talks:
         device = Device(talks)
         await device.open()
         device.send(a_request(Task.T2I))
-        await until(lambda: talks.busy == 1)
+        await until(engine.started.is_set)
         talks.service.refuse()
-        await talks.drain(10.0)
+        drained = asyncio.create_task(talks.drain(10.0))
+        await asyncio.sleep(0.05)
+        assert not drained.done()
+        engine.gate.set()
+        await drained
         assert talks.busy == 0
         assert (await device.reply(a_request(Task.T2I))).image is not None
         error = await device.ask(a_request(Task.T2I, seed=2))
