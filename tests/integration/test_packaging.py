@@ -16,7 +16,11 @@ DATA = [
     *(".c", ".onnx", ".md", ".json", ".safetensors", ".msgpack", ".toml", ".webp", ".jsonl"),
     *(".html", ".css", ".js", ".svg"),
 ]
-RESULTS = ("cloud_server/training/results", "edge_client/evaluation/results")
+RESULTS = (
+    "cloud_server/benchmarks/results",
+    "cloud_server/training/results",
+    "edge_client/evaluation/results",
+)
 """What was measured on this code; it stays in the repository."""
 
 
