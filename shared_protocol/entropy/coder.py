@@ -39,7 +39,8 @@ class EntropyModels:
     Args:
         paths: scenario to weights file.
         compute: what computes; the bytes do not depend on it.
-        alphabets: numbers of image codes and of text ids that a file must be for; None = any.
+        alphabets: numbers of image codes, and of text ids at least, that a file must be for; None
+            = any.
     """
 
     def __init__(
@@ -191,10 +192,11 @@ def _engine(path: Path, compute: Compute, alphabets: tuple[int, int] | None) -> 
 
     weights = load(path)
     found = weights.config.codebook_size, weights.config.text_size
-    if alphabets is not None and found != alphabets:
+    # Rows of the text table that no id of the bundle asks for do no harm.
+    if alphabets is not None and (found[0] != alphabets[0] or found[1] < alphabets[1]):
         raise CheckpointError(
             f"{path} has models of {found[0]} image codes and {found[1]} text ids, the bundle "
-            f"needs {alphabets[0]} and {alphabets[1]}",
+            f"needs {alphabets[0]}, and {alphabets[1]} at least",
             "use the models that belong to it",
         )
     if compute in (Compute.TORCH, Compute.CUDA):

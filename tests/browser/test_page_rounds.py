@@ -195,7 +195,7 @@ def test_the_users_photograph_comes_back_at_its_own_size_and_untouched_elsewhere
     changed = (np.asarray(image.convert("RGB")) != photo).any(axis=2)
     assert changed.any()
     assert changed.mean() < 0.2
-    chunk = find_chunk(data)
+    chunk = find_chunk(io.BytesIO(data))
     assert chunk is not None
     kept = tokens_in_chunk(chunk, image, FakeBundle())
     assert kept is not None
