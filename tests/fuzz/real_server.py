@@ -33,6 +33,7 @@ from shared_protocol.bundles.find import load_bundle  # noqa: E402
 from shared_protocol.message.codec import encode_request  # noqa: E402
 
 KEY = "key"
+KEY_HEADER = {"Authorization": f"Bearer {KEY}"}
 FLAGS = ("--api-key", KEY, "--max-grid", "24", "--max-steps", "8", "--log-level", "warning")
 REQUEST_S = 120.0
 EXAMPLES = 10
@@ -54,7 +55,7 @@ def check_operation(operation: Any, number: int, counts: Counter[int]) -> None:
     def check(case: Any) -> None:
         # "binary" says nothing of what a message is, so most bodies are rightly refused.
         reply = case.call_and_validate(
-            headers={"Authorization": f"Bearer {KEY}"},
+            headers=KEY_HEADER,
             excluded_checks=[positive_data_acceptance],
             timeout=REQUEST_S,
         )
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with spawned_server(log, flags=FLAGS) as server:
-            schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+            schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json", headers=KEY_HEADER)
             operations = [found.ok() for found in schema.get_all_operations()]
             end, number = time.monotonic() + args.minutes * args.share * 60, args.seed
             faults: dict[str, str] = {}
