@@ -8,6 +8,7 @@ falls out differently.
 from __future__ import annotations
 
 import gc
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,7 +100,7 @@ def _tables(plan: Plan, setup: Setup, attempts: Attempts) -> Iterator[Table]:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Trial(ABC):
     """Some requests, done in three ways; each way gives their tokens."""
 
     plan: Plan
@@ -112,12 +113,13 @@ class _Trial:
         vocabulary = self.plan.vocabulary
         return PlainShowo(self.backbone, vocabulary, vocabulary.text_size - 1, MAX_TEXT_LEN)
 
-    def requests(self, _count: int) -> list[Work]:
-        raise NotImplementedError
+    @abstractmethod
+    def requests(self, count: int) -> list[Work]:
+        """So many of them, for the engine."""
 
+    @abstractmethod
     def plain(self) -> Tokens:
         """By Show-o's loops."""
-        raise NotImplementedError
 
     @property
     def plain_share(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from gateway_fakes import LiveGateway, live_gateway, png, scene
-from page_browser import PageAt, browser
+from page_browser import PageAt
 
 from shared_protocol.errors import (
     BundleMismatchError,
@@ -29,18 +29,6 @@ FAULTS: list[UnimicError] = [
     BundleMismatchError("the server holds another bundle", "edge-client fetch"),
     UnauthorizedError("the key is wrong", "set UNIMIC_API_KEY"),
 ]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture
-def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveGateway]:
-    with live_gateway(monkeypatch) as gateway:
-        yield gateway
 
 
 @pytest.fixture

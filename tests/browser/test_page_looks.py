@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gateway_fakes import LiveGateway, live_gateway, png, scene
-from page_browser import AXE, PageAt, browser, skip
+from gateway_fakes import LiveGateway, png, scene
+from page_browser import AXE, PageAt, skip
 
 pytestmark = pytest.mark.slow
 
 MOST_BYTES = 60 * 1024
 FIRST_PAINT_MS = 300
 LOADS = 5
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture
-def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveGateway]:
-    with live_gateway(monkeypatch) as gateway:
-        yield gateway
 
 
 def test_no_request_leaves_the_device_and_nothing_breaks_the_policy(

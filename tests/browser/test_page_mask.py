@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gateway_fakes import LiveGateway, live_gateway, png, scene
-from page_browser import PageAt, browser
+from gateway_fakes import LiveGateway, png, scene
+from page_browser import PageAt
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -21,18 +21,6 @@ ZOOMS = {
     "at 150 %": {"viewport": {"width": 853, "height": 573}, "device_scale_factor": 1.5},
     "on a phone": {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 3.0},
 }
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture
-def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveGateway]:
-    with live_gateway(monkeypatch) as gateway:
-        yield gateway
 
 
 @pytest.fixture(params=ZOOMS.values(), ids=ZOOMS.keys())

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import yaml
-from page_browser import PageAt, browser
+from page_browser import PageAt
 from server_process import ROOT, ServerProcess
 
 from edge_client.evaluation.counting_proxy import CountingProxy
@@ -30,12 +30,6 @@ READY_S = 240.0
 SCENE = ROOT / "edge_client" / "samples" / "scene1.webp"
 COMMAND = ("ui", "--no-open", "--port", "0")
 GRID = 16
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -9,26 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from edge_fakes import ANSWER, FakeBundle
-from gateway_fakes import LiveGateway, live_gateway, png, scene
-from page_browser import PageAt, browser
+from gateway_fakes import LiveGateway, png, scene
+from page_browser import PageAt
 from PIL import Image
 
 from edge_client.pictures.carried_tokens import find_chunk, tokens_in_chunk
 from shared_protocol.message.picture_file import read_picture
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture
-def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveGateway]:
-    with live_gateway(monkeypatch) as gateway:
-        yield gateway
 
 
 @pytest.fixture
