@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore_glob = ["**/conftest.py"]
+collect_ignore_glob = ["conftest.py", "**/conftest.py"]
 """Looked through for doctests, two files of this name would be taken for one module."""
 
 collect_ignore = ["clients", "mutants"]
