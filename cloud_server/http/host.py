@@ -212,7 +212,11 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, address = found[0][0], found[0][4]
-        return ListeningSocket.of(socket.create_server(address[:2], family=family))
+        listener = ListeningSocket.of(socket.create_server(address[:2], family=family))
+        # Connections inherit it. asyncio sets it only on sockets that name the protocol, and these
+        # do not: head and body of a reply would go out 40 ms apart.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -224,3 +225,10 @@ def test_a_deleted_job_frees_the_model_and_a_hung_up_one_is_found(tmp_path):
         reply = httpx.post(f"{url}/v1/t2i", content=a_message(steps=8), headers=again)
         assert reply.content == found.content
         assert batches(url) == ran + 1
+
+
+def test_head_and_body_of_a_reply_do_not_wait_for_each_other() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.socket() as client:
+        client.connect(listener.getsockname())
+        with listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

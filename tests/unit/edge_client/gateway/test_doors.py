@@ -9,6 +9,7 @@ import httpx
 import pytest
 from gateway_fakes import live_gateway
 
+from edge_client.gateway.host import listening_on
 from edge_client.gateway.settings import GatewaySettings
 from shared_protocol.errors import ConfigError
 
@@ -154,3 +155,10 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
         port = taken.getsockname()[1]
         assert cli.main(["gateway", "--port", str(port)]) == 2
     assert "--port" in capsys.readouterr().err
+
+
+def test_head_and_body_of_an_answer_do_not_wait_for_each_other() -> None:
+    with listening_on(GatewaySettings(port=0)) as listener, socket.socket() as client:
+        client.connect(listener.getsockname())
+        with listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
