@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import signal
 import subprocess
@@ -180,6 +181,39 @@ def test_partial_pictures_come_from_the_cloud(gateway: GatewayProcess) -> None:
     with gateway.client.stream("POST", "/images/generations", json=asked) as reply:
         kinds = [line[7:] for line in reply.iter_lines() if line.startswith("event: ")]
     assert kinds == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
+
+
+def test_partial_pictures_of_a_continued_border_keep_what_was_sent(gateway: GatewayProcess) -> None:
+    canvas = Image.new("RGBA", (320, 256), (0, 0, 0, 0))
+    canvas.paste(scene(), (64, 0))
+    asked = {"prompt": "a meadow", "image": url_of(png(canvas)), "stream": True}
+    asked |= {"partial_images": 2, "unimic": {**FAST, "steps": 8}}
+    with gateway.client.stream("POST", "/images/edits", json=asked) as reply:
+        lines = list(reply.iter_lines())
+    kinds = [line[7:] for line in lines if line.startswith("event: ")]
+    # A few tokens bring fewer previews than were asked for.
+    assert 1 <= kinds.count("image_edit.partial_image") <= 2
+    assert kinds[-1] == "image_edit.completed"
+    for line in lines:
+        if line.startswith("data: "):
+            found = Image.open(io.BytesIO(base64.b64decode(json.loads(line[6:])["b64_json"])))
+            assert found.size == (320, 256)
+            kept = np.asarray(found.convert("RGB"))[:, 80:]
+            assert (kept == np.asarray(scene())[:, 16:]).all()
+
+
+def test_fetching_is_allowed_and_never_from_inside_of_a_network(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    found = GatewayProcess(server.url, tmp_path, "--allow-fetch")
+    address = {"type": "image_url", "image_url": {"url": f"{server.url}/v1/info"}}
+    try:
+        body = {"messages": [{"role": "user", "content": [address]}]}
+        error = found.client.post("/chat/completions", json=body).json()["error"]
+    finally:
+        found.stop()
+    assert error["code"] == "fetch_failed"
+    assert "inside of a network" in error["message"]
 
 
 def test_a_client_that_hangs_up_leaves_the_server_free(gateway: GatewayProcess) -> None:

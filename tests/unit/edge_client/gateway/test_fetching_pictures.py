@@ -48,6 +48,19 @@ def test_nothing_is_fetched_unless_it_is_allowed(monkeypatch: pytest.MonkeyPatch
     assert "--allow-fetch" in error["message"]
 
 
+def test_a_question_about_a_fetched_picture_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "public_address", lambda *_: "93.184.216.34")
+    part = {"type": "image_url", "image_url": {"url": "https://h.example/a.png"}}
+    text = {"type": "text", "text": "what is it?"}
+    body = {"messages": [{"role": "user", "content": [text, part]}]}
+    with live_gateway(monkeypatch, allow_fetch=True) as live:
+        asked = served(monkeypatch, lambda _: httpx.Response(200, content=PICTURE))
+        reply = live.post("chat/completions", body)
+        assert reply.status_code == 200, reply.text
+        assert live.cloud.asked[0].image is not None
+    assert [request.headers["host"] for request in asked] == ["h.example"]
+
+
 def test_a_public_picture_is_fetched_from_the_address_that_was_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
