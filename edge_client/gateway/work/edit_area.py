@@ -17,14 +17,14 @@ from PIL import Image
 
 from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.requests.edit_request import EditWish
-from edge_client.pictures.edits import Look, for_inpainting
+from edge_client.pictures.edits import Look, Wish, for_inpainting, for_outpainting
 from edge_client.pictures.mask_files import THRESHOLD, Mask
 from edge_client.pictures.opening import open_bytes, too_large_to_edit
-from edge_client.pictures.pasting import inpainted, spread
+from edge_client.pictures.pasting import inpainted, outpainted, spread
 from edge_client.pictures.sources import full_image
 from edge_client.session.picture import Picture
 from shared_protocol.errors import ImageError, MaskError
-from shared_protocol.tokens import MAX_GRID, Flags, TokenMask
+from shared_protocol.tokens import MAX_GRID, Flags
 
 Alpha = npt.NDArray[np.uint8]
 """(height, width): 0 = change, 255 = keep."""
@@ -66,31 +66,40 @@ class EditArea:
         assert self.alpha is not None, "asked where there is no border"
         return 255 - self.alpha
 
-    def kept(self, picture: Picture, asked: EditWish) -> Flags:
-        """(H, W) tokens that stay."""
-        _, tokens = self._seen(picture, asked)
-        return ~tokens
-
-    def shower(self, picture: Picture, asked: EditWish) -> Callable[[Image.Image], Image.Image]:
-        """From a picture of the model to the sender's picture with it in it."""
-        seen, tokens = self._seen(picture, asked)
+    def preview(
+        self, picture: Picture, asked: EditWish
+    ) -> tuple[Flags, Callable[[Image.Image], Image.Image]]:
+        """Tokens (H, W) that stay; from a picture of the model to the sender's with it in it."""
+        if self.border is not None:
+            return _border_preview(picture, self.border, asked.edge)
         mask = self._mask(picture)
+        found = for_inpainting(picture.source, mask, Look(around=asked.around))
+        seen, tokens = found.picture, found.tokens
 
         def show(image: Image.Image) -> Image.Image:
-            step = inpainted(np.asarray(image), seen, mask, TokenMask(tokens), asked.edge)
+            step = inpainted(np.asarray(image), seen, mask, tokens, asked.edge)
             made = picture.source.edited(step, picture.tokens, seen.geometry)
-            if made.base is None:
-                return image
-            return full_image(made)[0]
+            return image if made.base is None else full_image(made)[0]
 
-        return show
-
-    def _seen(self, picture: Picture, asked: EditWish) -> tuple[Any, Flags]:
-        found = for_inpainting(picture.source, self._mask(picture), Look(around=asked.around))
-        return found.picture, found.tokens.flags
+        return ~tokens.flags, show
 
     def _mask(self, picture: Picture) -> Mask:
         return Mask(Image.fromarray(self.where(picture)), "the mask")
+
+
+def _border_preview(
+    picture: Picture, border: Border, edge: float | None
+) -> tuple[Flags, Callable[[Image.Image], Image.Image]]:
+    stride = picture.session.bundle.stride
+    sides = {side: str(count) for side, count in border.sides.items()}
+    grown = for_outpainting(picture.source, Wish(sides, None), Look())
+
+    def show(image: Image.Image) -> Image.Image:
+        step, geometry = outpainted(np.asarray(image), grown.picture, grown.extension, stride, edge)
+        made = grown.source.edited(step, picture.tokens, geometry)
+        return image if made.base is None else full_image(made)[0]
+
+    return ~grown.extension.new_positions(*grown.picture.grid(stride)), show
 
 
 def area_of(asked: EditWish, mask_name: str, image_name: str, least: int) -> EditArea:

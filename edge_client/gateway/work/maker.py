@@ -180,11 +180,11 @@ class PictureMaker:
         one.telling.stop_if_cancelled()
         wish = one.wish
         told = list(area.warnings)
+        if wish.partials:
+            self._listen(seat, one, *area.preview(picture, asked))
+        else:
+            seat.listen(None, None)
         if area.border is None:
-            if wish.partials:
-                self._listen(seat, one, area.kept(picture, asked), area.shower(picture, asked))
-            else:
-                seat.listen(None, None)
             made = picture.inpaint(
                 area.where(picture),
                 wish.prompt,
@@ -193,7 +193,6 @@ class PictureMaker:
                 **one.options,
             )
         else:
-            self._listen(seat, one, None, lambda image: image)
             made = picture.outpaint(
                 wish.prompt, edge=asked.edge, **area.border.sides, **one.options
             )
