@@ -105,6 +105,16 @@ def test_the_mark_of_a_dropped_token_is_part_of_the_anatomy() -> None:
     assert anatomy.sizes.total == len(encode_request(REQUESTS["vqa"], BUNDLE).data)
 
 
+def test_flags_under_uniform_coding_fill_whole_bytes() -> None:
+    anatomy = encode_request(REQUESTS["oblong"], BUNDLE).anatomy
+    assert anatomy.counts is not None
+    assert anatomy.uniform is not None
+    assert (anatomy.counts.mask_flags, anatomy.uniform.mask) == (180, 23)
+    assert (anatomy.counts.dropped_flags, anatomy.uniform.dropped) == (180, 23)
+    codes = anatomy.counts.image_codes
+    assert anatomy.uniform.image == (codes * 13 + 7) // 8
+
+
 def test_a_request_without_gaps_says_nothing_of_them() -> None:
     whole = replace(REQUESTS["inpaint"], dropped=None)
     frame = bitstream.unpack(encode_request(whole, BUNDLE).data)
