@@ -295,7 +295,20 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(f"key (or ${API_KEY_VARIABLE}, which other users cannot see)")
     group.add_argument("--api-key", default=None, help="clients must present this key")
     group.add_argument("--api-key-file", type=Path, default=None, help="file that holds it")
-    _add_path(group, "--api-keys", "file of 'NAME KEY' lines; SIGHUP reads it again")
+    _add_path(
+        group,
+        "--api-keys",
+        "file of 'NAME KEY [requests=N] [tokens=N]' lines, with limits a minute of their own; "
+        "SIGHUP reads it again",
+    )
+    _add(group, "--requests-per-minute", "most requests of each key; 0 = as many as come", int)
+    _add(
+        group,
+        "--tokens-per-minute",
+        "most token-steps of each key, that is, tokens times the passes of the model through which "
+        "they go; 0 = as many as come",
+        int,
+    )
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:

@@ -56,7 +56,10 @@ class Settings:
         entropy_device: "cpu", or "cuda" for the parallel passes of the entropy models on a GPU.
         threads: CPU threads of the model; 0 leaves the choice to torch.
         api_key: key that clients must present; None serves everybody.
-        api_keys: file of further keys with names; None = none.
+        api_keys: file of further keys with names, and limits of their own; None = none.
+        requests_per_minute: most requests of a key in a minute, unless its line says otherwise;
+            0 = as many as come.
+        tokens_per_minute: the same of token-steps, see `serving.admission.price`.
         max_batch: most requests in one pass of the model; 0 means 1 on a CPU and 8 on a GPU.
         max_queue: most requests of one key, or of one address where there are no keys, that wait
             for the model.
@@ -121,6 +124,8 @@ class Settings:
     threads: int = 0
     api_key: str | None = field(default=None, repr=False)
     api_keys: Path | None = None
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
     max_batch: int = 0
     max_queue: int = 64
     max_inflight: int = 256
@@ -172,12 +177,19 @@ class Settings:
                 "the API key is empty or holds characters that no HTTP header can carry",
                 "use visible ASCII characters without spaces; to serve everybody, give no key",
             )
+        if (self.requests_per_minute or self.tokens_per_minute) and not self.asks_for_key:
+            raise ConfigError("limits a minute are those of keys", "add --api-keys FILE")
         _check_links(self)
         if self.max_inflight < self.max_queue:
             raise ConfigError(
                 f"max_inflight {self.max_inflight} is below max_queue {self.max_queue}",
                 "raise --max-inflight or lower --max-queue",
             )
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether clients must present one."""
+        return self.api_key is not None or self.api_keys is not None
 
 
 _CHOICES = (
@@ -191,6 +203,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("threads", 0, 1024),
     ("best_of", 1, 64),
     ("max_batch", 0, 1024),
+    ("requests_per_minute", 0, 10**9),
+    ("tokens_per_minute", 0, 10**15),
     ("max_queue", 1, 100_000),
     ("max_inflight", 1, 100_000),
     ("max_work", 0, 10**15),

@@ -25,6 +25,7 @@ UnimicError
 │   ├── MediaTypeError         wrong content type                           media_type           415
 │   ├── BodyTooLargeError      request body over the limit                  body_too_large       413
 │   ├── OverloadedError        the queue is full                            overloaded           503
+│   │   └── RateLimitError     a key has used what it may a minute          rate_limited         429
 │   ├── DeadlineError          took longer than the time limit              deadline             504
 │   ├── WorkCancelledError     the client ended the work                    cancelled            409
 │   └── InternalError          a fault of the server                        internal             500
@@ -157,6 +158,11 @@ class BodyTooLargeError(ServiceError):
 class OverloadedError(ServiceError):
     code = "overloaded"
     http_status = 503
+
+
+class RateLimitError(OverloadedError):
+    code = "rate_limited"
+    http_status = 429
 
 
 class DeadlineError(ServiceError):

@@ -45,6 +45,7 @@ _ERRORS = {
     415: "The body is not declared as msgpack",
     422: "The message asks for what the model cannot do, or its checksum is wrong",
     500: "The server failed; the message holds an incident number",
+    429: "The key has used what it may in a minute; see Retry-After",
     503: "Loading, full or stopping; see Retry-After",
     504: "The work, or the body, took longer than the time limit",
 }
@@ -153,7 +154,7 @@ def _add_task(router: APIRouter, service: Service, task: Task, guards: list[Any]
         name=task.slug,
         summary=TABLE[task].purpose,
         response_class=Response,
-        responses={200: _REPLY, **_errors(400, 401, 409, 413, 415, 422, 500, 503, 504)},
+        responses={200: _REPLY, **_errors(400, 401, 409, 413, 415, 422, 429, 500, 503, 504)},
         openapi_extra={"requestBody": {"required": True, "content": {MESSAGE_TYPE: _BINARY}}},
         dependencies=guards,
     )
@@ -170,8 +171,11 @@ def _guards(service: Service) -> list[Any]:
 
 def _add_info(router: APIRouter, service: Service, guards: list[Any]) -> None:
     @router.get(INFO_PATH, dependencies=guards, responses=_errors(401, 503))
-    async def info() -> Info:
+    async def info(request: Request, response: Response) -> Info:
         """Bundle, limits, defaults and health of the entropy models."""
+        owner = service.owner(request.headers.get("authorization"))
+        if owner:
+            response.headers.update(service.rates.headers(owner))
         return describe(service)
 
     @router.get(

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cloud_server.http.problems import error_response, internal_error
 from cloud_server.links.connections import address_of
+from cloud_server.serving.admission.rate_limits import RateLimits
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.service import Service, ServiceJob, party_of, work_key
 from cloud_server.serving.ticket import Reports
@@ -53,10 +54,11 @@ _LINGER_BYTES = 1 << 20
 class _Connection:
     """The request's events and its reply; knows how far both have got, and how it may still end."""
 
-    def __init__(self, receive: Receive, send: Send, trace: Trace) -> None:
+    def __init__(self, receive: Receive, send: Send, trace: Trace, rates: RateLimits) -> None:
         self._receive = receive
         self._send = send
         self._trace = trace
+        self._rates = rates
         self._exhausted = False
         self._kind = ""
         self._ended = False
@@ -74,6 +76,7 @@ class _Connection:
         fields = {
             "Content-Type": kind,
             REQUEST_ID: self._trace.id,
+            **(self._rates.headers(self._trace.owner) if self._trace.owner else {}),
             **headers,
         }
         raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
@@ -130,7 +133,7 @@ class TaskEndpoint(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read, work and reply; every error becomes a reply, a stream's last value, or silence."""
         trace = self._trace
-        connection = _Connection(receive, send, trace)
+        connection = _Connection(receive, send, trace, self._service.rates)
         try:
             await self._serve(scope, connection)
         except ClientGoneError:
@@ -159,7 +162,7 @@ class TaskEndpoint(Response):
         limit = asyncio.timeout(settings.request_timeout)
         try:
             async with limit:
-                with self._service.admission(trace.party):
+                with self._service.admission(trace.party, trace.owner):
                     receive = connection.receive
                     body = await read_body(receive, settings.max_body, settings.body_timeout)
                     trace.bytes_up = len(body)

@@ -242,7 +242,7 @@ class _Conversation:
         trace.owner, trace.party, trace.bytes_up = self._key_name, self._party, len(data)
         try:
             async with self._all.turn():
-                with service.admission(self._party):
+                with service.admission(self._party, self._key_name):
                     await self._answer(await self._read(data, trace), trace)
         except _UnreadError:
             trace.status = BadMessageError.http_status

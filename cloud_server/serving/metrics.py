@@ -38,6 +38,7 @@ class Trace:
         bytes_down: reply body bytes sent, progress included.
         parts_up: bytes of the request message by part.
         parts_down: bytes of the reply message by part.
+        price: token-steps that the work takes at most, where it was not done before.
         tokens_up: text and image tokens received.
         tokens_down: text and image tokens sent.
         seconds: by stage.
@@ -53,6 +54,7 @@ class Trace:
     bytes_down: int = 0
     parts_up: Mapping[str, float] = field(default_factory=dict)
     parts_down: Mapping[str, float] = field(default_factory=dict)
+    price: int = 0
     tokens_up: int = 0
     tokens_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -103,6 +105,9 @@ class Metrics:
         self._queue = self._gauge("queue_depth", "Requests waiting for the model")
         self._inflight = self._gauge("inflight_requests", "Requests being served")
         self._replays = self._counter("replays", "Replies whose result was made before")
+        self._of_keys = self._counter("key_requests", "Requests by key", "key", "status")
+        self._steps = self._counter("key_token_steps", "Token-steps taken by key", "key")
+        self._limited = self._counter("rate_limited", "Refused by a key's limit", "key", "limit")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"unimic_{name}", text, labels, registry=self._registry)
@@ -126,12 +131,19 @@ class Metrics:
             self._bytes.labels(direction).inc(body)
             for part, size in parts.items():
                 self._parts.labels(direction, part).inc(size)
+        if trace.owner:
+            self._of_keys.labels(trace.owner, str(trace.status)).inc()
+            self._steps.labels(trace.owner).inc(trace.price)
         for stage, seconds in trace.seconds.items():
             self._stages.labels(task, stage).observe(seconds)
 
     def observe_batch(self, size: int) -> None:
         """Count a batch that starts."""
         self._batches.observe(size)
+
+    def observe_limited(self, key: str, limit: str) -> None:
+        """Count a refusal, by the name of the key and which of its limits."""
+        self._limited.labels(key, limit).inc()
 
     def observe_replay(self) -> None:
         """Count a reply whose result came from an earlier or a running request."""
