@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cloud_server.json_log import JsonLines
 from cloud_server.log_limit import LimitedHandler
 from cloud_server.settings import (
     API_KEY_VARIABLE,
     DTYPES,
     ENTROPY_DEVICES,
+    LOG_FORMATS,
     LOG_LEVELS,
     SAMPLINGS,
     SETTLINGS,
@@ -26,6 +28,7 @@ from cloud_server.settings import (
 )
 from shared_protocol.errors import ConfigError, UnimicError
 
+_LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 OWN_PACKAGES = ("cloud_server", "edge_client", "shared_protocol")
 EXIT_CONFIG = 2
 EXIT_FAILURE = 1
@@ -64,7 +67,7 @@ def parse_settings(words: Sequence[str]) -> Settings:
 
 def _serve(words: Sequence[str]) -> int:
     settings = parse_settings(words)
-    start_logging(settings.log_level, settings.log_bytes)
+    start_logging(settings.log_level, settings.log_bytes, settings.log_format)
     from cloud_server.http.host import serve
     from cloud_server.serving.load import load_model
 
@@ -142,18 +145,18 @@ def _export_edge(words: Sequence[str]) -> int:
     return 0
 
 
-def start_logging(level: str, bytes_per_s: int = 0) -> None:
+def start_logging(level: str, bytes_per_s: int = 0, form: str = "text") -> None:
     """Log to stderr, at most so many bytes a second; our one line per request replaces uvicorn's.
 
     Args:
         level: one of `LOG_LEVELS`.
         bytes_per_s: see `LimitedHandler`; 0 = as many as come.
+        form: one of `LOG_FORMATS`.
     """
-    logging.basicConfig(
-        level=level.upper(),
-        handlers=[LimitedHandler(sys.stderr, bytes_per_s)],
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    handler = LimitedHandler(sys.stderr, bytes_per_s)
+    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(_LOG_LINE))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.captureWarnings(form == "json")  # whatever comes on stderr is such a line
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
 
 
@@ -227,6 +230,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     _add_path(group, "--tls-cert", "PEM certificate for that port")
     _add_path(group, "--tls-key", "PEM key of the certificate, if it is not in the same file")
     _add_choice(group, "--log-level", LOG_LEVELS, "detail")
+    _add_choice(group, "--log-format", LOG_FORMATS, "json: one object a line")
     _add(group, "--log-bytes", "most bytes of log a second; 0 = as many as come", int)
 
 

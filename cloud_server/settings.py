@@ -17,6 +17,7 @@ from shared_protocol.tokens import MAX_GRID
 
 API_KEY_VARIABLE = "UNIMIC_API_KEY"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SAMPLINGS = ("auto", "reference", "standard")
 SETTLINGS = ("auto", "off", "4", "8", "16")
@@ -99,6 +100,7 @@ class Settings:
         tls_key: PEM key of the certificate; None = it is in the same file.
         keep_lost: how long work goes on whose client is gone, where somebody may ask for it again.
         log_level: one of `LOG_LEVELS`.
+        log_format: one of `LOG_FORMATS`; "json" is one object a line.
         log_bytes: most bytes of log a second, on average; 0 = as many as come.
         ready_file: file that is to hold the URL once the server is ready.
 
@@ -159,6 +161,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     log_level: str = "info"
+    log_format: str = "text"
     log_bytes: int = 10_000
     ready_file: Path | None = None
 
@@ -194,6 +197,7 @@ class Settings:
 
 _CHOICES = (
     ("log_level", LOG_LEVELS),
+    ("log_format", LOG_FORMATS),
     ("dtype", DTYPES),
     ("sampling", SAMPLINGS),
     ("settle", SETTLINGS),

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from cloud_server.http.problems import error_response, internal_error
+from cloud_server.http.problems import error_response, internal_error, origin_of, request_id_of
 from cloud_server.links.connections import address_of
 from cloud_server.serving.admission.rate_limits import RateLimits
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
@@ -33,7 +33,6 @@ from shared_protocol.http.contract import (
     MESSAGE_TYPE,
     MESSAGE_TYPES,
     PREFER,
-    REQUEST_ID,
     SERVER_TIMING,
     STREAM_TYPE,
     Preferences,
@@ -75,7 +74,6 @@ class _Connection:
         self._trace.status = status
         fields = {
             "Content-Type": kind,
-            REQUEST_ID: self._trace.id,
             **(self._rates.headers(self._trace.owner) if self._trace.owner else {}),
             **headers,
         }
@@ -97,6 +95,7 @@ class _Connection:
         self._trace.status = error.http_status
         if self._ended:
             return
+        error.request_id = self._trace.origin.request_id  # a stream's head has named it already
         if self._kind == STREAM_TYPE:
             await self.send(write_event(Failure(error)))
         elif self._kind:
@@ -106,7 +105,7 @@ class _Connection:
         await self.end()
 
     async def _fail_whole(self, error: UnimicError) -> None:
-        response = error_response(error)
+        response = error_response(error, self._trace.id)
         headers = dict(response.headers)
         if not self._exhausted:
             headers["connection"] = "close"
@@ -133,6 +132,7 @@ class TaskEndpoint(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read, work and reply; every error becomes a reply, a stream's last value, or silence."""
         trace = self._trace
+        trace.id, trace.origin = request_id_of(scope), origin_of(scope)
         connection = _Connection(receive, send, trace, self._service.rates)
         try:
             await self._serve(scope, connection)
@@ -145,7 +145,7 @@ class TaskEndpoint(Response):
             await asyncio.sleep(self._service.patience_with(trace.party, error))
             await connection.fail(error)
         except Exception:
-            logger.exception("incident %s", trace.id)
+            logger.exception("incident %s", trace.id, extra={"request_id": trace.id})
             await connection.fail(internal_error(trace.id))
         finally:
             trace.finish()

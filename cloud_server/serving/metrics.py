@@ -10,9 +10,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from shared_protocol.http.origin import UNKNOWN, Origin
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.tasks import Task
 
@@ -21,6 +23,11 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 STATUS_CLIENT_GONE = 499
 """Recorded, never sent: the client hung up."""
+
+
+def new_name() -> str:
+    """A name for a request that came without one."""
+    return uuid.uuid4().hex[:8]
 
 
 @dataclass
@@ -42,13 +49,15 @@ class Trace:
         tokens_up: text and image tokens received.
         tokens_down: text and image tokens sent.
         seconds: by stage.
+        started: when it began, by `time.monotonic`.
+        origin: where it comes from.
     """
 
     task: Task | None
     owner: str = ""
     party: str = ""
     note: str = ""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    id: str = field(default_factory=new_name)
     status: int = 200
     bytes_up: int = 0
     bytes_down: int = 0
@@ -59,6 +68,12 @@ class Trace:
     tokens_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    origin: Origin = UNKNOWN
+
+    @classmethod
+    def of(cls, origin: Origin, task: Task | None = None) -> Trace:
+        """That of a request that comes from there."""
+        return cls(task, id=origin.request_id or new_name(), origin=origin)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -81,6 +96,18 @@ class Trace:
     def task_name(self) -> str:
         """What was asked, for the log and for metrics."""
         return "unread" if self.task is None else self.task.slug
+
+    def log_fields(self) -> dict[str, Any]:
+        """What its line in a structured log holds, besides the words of `str`."""
+        fields: dict[str, Any] = {"request_id": self.id, "key": self.owner}
+        fields |= dict(each.split("=", 1) for each in self.note.split())
+        fields |= {"task": self.task_name, "status": self.status}
+        fields |= {"bytes_up": self.bytes_up, "bytes_down": self.bytes_down}
+        fields |= {"tokens_up": self.tokens_up, "tokens_down": self.tokens_down}
+        fields |= {"token_steps": self.price}
+        rounded = {name: round(spent, 6) for name, spent in self.seconds.items()}
+        seconds = rounded.pop("total", 0.0)
+        return {**fields, "seconds": seconds, "stages": rounded}
 
     def __str__(self) -> str:
         model, total = (1000 * self.seconds.get(name, 0.0) for name in ("model", "total"))

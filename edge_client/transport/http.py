@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from edge_client.transport.base import Notice, Reply, Sink, waits_in_vain
+from edge_client.transport.base import ORIGIN, Notice, Reply, Sink, waits_in_vain
 from edge_client.transport.certificates import distrusted
 from edge_client.transport.counted_http import CountedHttp
 from edge_client.transport.http_answers import (
@@ -51,6 +51,7 @@ from shared_protocol.http.contract import (
     Preferences,
     task_path,
 )
+from shared_protocol.http.origin import UNKNOWN
 from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
 
@@ -133,6 +134,8 @@ class HttpTransport:
             headers["Accept"] = ACCEPT_STREAM
         if self._wish.header:
             headers[PREFER] = self._wish.header
+        if ORIGIN.get() is not UNKNOWN:
+            headers |= ORIGIN.get().headers
         before = self._moved()
         call = self._call("POST", task_path(task), headers, message)
         try:

@@ -20,7 +20,7 @@ from websockets.exceptions import (
 )
 from websockets.sync.client import ClientConnection, connect
 
-from edge_client.transport.base import LinkDownError, NoSessionsError, within
+from edge_client.transport.base import ORIGIN, LinkDownError, NoSessionsError, within
 from edge_client.transport.certificates import distrusted, trusted
 from edge_client.transport.proxies import dead, proxy_for, refused
 from edge_client.transport.stream_links import connected
@@ -88,7 +88,8 @@ class WebSocketLink:
     def __init__(self, server: str, api_key: str | None, timeout: float) -> None:
         file = server.removeprefix("unix:") if server.startswith("unix:") else None
         url = "ws" + ("://localhost" if file else server.removeprefix("http")) + SESSION_PATH
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+        headers = ORIGIN.get().headers
+        headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._server = server
         self._proxy = None if file else proxy_for(server)
         self._open = ExitStack()
@@ -99,7 +100,7 @@ class WebSocketLink:
                     url,
                     sock=connected(file, timeout) if file else None,
                     ssl=trusted() if url.startswith("wss:") else None,
-                    additional_headers=headers,
+                    additional_headers=headers or None,
                     user_agent_header=None,
                     compression=None,
                     proxy=self._proxy.url if self._proxy else None,
