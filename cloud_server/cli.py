@@ -230,6 +230,12 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     _add_path(group, "--tls-cert", "PEM certificate for that port")
     _add_path(group, "--tls-key", "PEM key of the certificate, if it is not in the same file")
     _add_choice(group, "--log-level", LOG_LEVELS, "detail")
+    _add(
+        group,
+        "--otlp-endpoint",
+        "collector of traces over HTTP, such as http://127.0.0.1:4318, or as OpenTelemetry's "
+        "variables say; needs unimic[tracing]",
+    )
     _add_choice(group, "--log-format", LOG_FORMATS, "json: one object a line")
     _add(group, "--log-bytes", "most bytes of log a second; 0 = as many as come", int)
 

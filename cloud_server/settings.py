@@ -100,6 +100,8 @@ class Settings:
         tls_key: PEM key of the certificate; None = it is in the same file.
         keep_lost: how long work goes on whose client is gone, where somebody may ask for it again.
         log_level: one of `LOG_LEVELS`.
+        otlp_endpoint: collector of traces, such as "http://127.0.0.1:4318"; "" = the one that
+            OpenTelemetry's variables name, if any.
         log_format: one of `LOG_FORMATS`; "json" is one object a line.
         log_bytes: most bytes of log a second, on average; 0 = as many as come.
         ready_file: file that is to hold the URL once the server is ready.
@@ -161,6 +163,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     log_level: str = "info"
+    otlp_endpoint: str = ""
     log_format: str = "text"
     log_bytes: int = 10_000
     ready_file: Path | None = None
@@ -182,6 +185,11 @@ class Settings:
             )
         if (self.requests_per_minute or self.tokens_per_minute) and not self.asks_for_key:
             raise ConfigError("limits a minute are those of keys", "add --api-keys FILE")
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"the collector of traces is {self.otlp_endpoint!r}",
+                "write it like http://127.0.0.1:4318, where it takes OTLP over HTTP",
+            )
         _check_links(self)
         if self.max_inflight < self.max_queue:
             raise ConfigError(

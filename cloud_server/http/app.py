@@ -5,7 +5,9 @@ It does not know how it is hosted, nor how the model is loaded.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +24,7 @@ from cloud_server.http.routes import build_router
 from cloud_server.http.session_route import add_sessions
 from cloud_server.serving.conversation import Conversations
 from cloud_server.serving.service import Service
+from cloud_server.serving.tracing import start_spans
 from cloud_server.settings import Settings
 from shared_protocol.errors import BadMessageError
 from shared_protocol.http.contract import REQUEST_ID, STREAM_TYPE
@@ -48,9 +51,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stop_spans = start_spans(settings, os.environ, service.metrics.listen)
         await service.start()
         yield
         await service.close(0.0)
+        await asyncio.to_thread(stop_spans)
 
     app = FastAPI(
         title="UniMIC cloud server",

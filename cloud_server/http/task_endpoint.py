@@ -132,6 +132,8 @@ class TaskEndpoint(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read, work and reply; every error becomes a reply, a stream's last value, or silence."""
         trace = self._trace
+        if self._service.metrics.exporter is not None:
+            trace.spans = []
         trace.id, trace.origin = request_id_of(scope), origin_of(scope)
         connection = _Connection(receive, send, trace, self._service.rates)
         try:
@@ -164,7 +166,8 @@ class TaskEndpoint(Response):
             async with limit:
                 with self._service.admission(trace.party, trace.owner):
                     receive = connection.receive
-                    body = await read_body(receive, settings.max_body, settings.body_timeout)
+                    with trace.span("receive"):
+                        body = await read_body(receive, settings.max_body, settings.body_timeout)
                     trace.bytes_up = len(body)
                     form = _stream if wants_stream(headers.get("accept", "")) else _single
                     wish = preferences(headers.get(PREFER, ""))
@@ -193,9 +196,10 @@ async def _single(job: ServiceJob, connection: _Connection, wish: Preferences) -
     headers = {"Content-Length": str(len(message))}
     if wish.timing:
         headers[SERVER_TIMING] = timing_to_header(job.trace.timing())
-    await connection.start(200, MESSAGE_TYPE, headers)
-    await connection.send(message)
-    await connection.end()
+    with job.trace.span("send"):
+        await connection.start(200, MESSAGE_TYPE, headers)
+        await connection.send(message)
+        await connection.end()
 
 
 async def _stream(job: ServiceJob, connection: _Connection, wish: Preferences) -> None:
@@ -206,8 +210,9 @@ async def _stream(job: ServiceJob, connection: _Connection, wish: Preferences) -
             await connection.send(write_event(Step(step, total)))
     message = await job.message()
     timing = write_event(job.trace.timing()) if wish.timing else b""
-    await connection.send(timing + write_event(MessageEvent(message)))
-    await connection.end()
+    with job.trace.span("send"):
+        await connection.send(timing + write_event(MessageEvent(message)))
+        await connection.end()
 
 
 def _idempotency_key(headers: Headers) -> str | None:

@@ -245,7 +245,7 @@ class _Conversation:
             LinkClosedError: the other end is gone.
         """
         service = self._service
-        trace = Trace.of(self._origin)
+        trace = Trace.of(self._origin, service.metrics.exporter is not None)
         trace.note = f"session={self._state.session.hex()[:8]} turn={self._state.turn} "
         trace.owner, trace.party, trace.bytes_up = self._key_name, self._party, len(data)
         try:
@@ -342,7 +342,8 @@ class _Conversation:
         self._state = state.after(turn.request, turn.reference, response)
         for picture in self._state.pictures[-2:]:
             self._all.pictures.put(self._owner, picture)
-        await self._send(reply.data, job.trace)
+        with job.trace.span("send"):
+            await self._send(reply.data, job.trace)
 
     async def _show(self, preview: _Watched | None, trace: Trace) -> None:
         if preview is None or preview.codes is None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -28,6 +28,19 @@ STATUS_CLIENT_GONE = 499
 def new_name() -> str:
     """A name for a request that came without one."""
     return uuid.uuid4().hex[:8]
+
+
+class Span(NamedTuple):
+    """Something that happened within a request, in seconds of `time.monotonic`.
+
+    Attributes:
+        within: the span that it is a part of; "" = the request.
+    """
+
+    name: str
+    began: float
+    ended: float
+    within: str = ""
 
 
 @dataclass
@@ -51,6 +64,8 @@ class Trace:
         seconds: by stage.
         started: when it began, by `time.monotonic`.
         origin: where it comes from.
+        trace_id: the trace that its spans are in, once they are exported.
+        spans: what happened when; None = nobody wants to know.
     """
 
     task: Task | None
@@ -69,11 +84,14 @@ class Trace:
     seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     origin: Origin = UNKNOWN
+    trace_id: str = ""
+    spans: list[Span] | None = None
 
     @classmethod
-    def of(cls, origin: Origin, task: Task | None = None) -> Trace:
-        """That of a request that comes from there."""
-        return cls(task, id=origin.request_id or new_name(), origin=origin)
+    def of(cls, origin: Origin, traced: bool) -> Trace:
+        """That of a request of an unknown task that comes from there."""
+        spans: list[Span] | None = [] if traced else None
+        return cls(None, id=origin.request_id or new_name(), origin=origin, spans=spans)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -82,7 +100,20 @@ class Trace:
         try:
             yield
         finally:
-            self.seconds[name] = time.monotonic() - started
+            ended = time.monotonic()
+            self.seconds[name] = ended - started
+            if self.spans is not None:
+                self.spans.append(Span(name, started, ended))
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Note a span that is no stage."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            if self.spans is not None:
+                self.spans.append(Span(name, started, time.monotonic()))
 
     def timing(self) -> ServerTiming:
         """Milliseconds by stage, for the client."""
@@ -100,6 +131,8 @@ class Trace:
     def log_fields(self) -> dict[str, Any]:
         """What its line in a structured log holds, besides the words of `str`."""
         fields: dict[str, Any] = {"request_id": self.id, "key": self.owner}
+        trace_id = self.trace_id or self.origin.trace_id
+        fields |= {"trace_id": trace_id} if trace_id else {}
         fields |= dict(each.split("=", 1) for each in self.note.split())
         fields |= {"task": self.task_name, "status": self.status}
         fields |= {"bytes_up": self.bytes_up, "bytes_down": self.bytes_down}
@@ -120,9 +153,14 @@ class Trace:
 
 
 class Metrics:
-    """The server's counters and histograms, in a registry of their own."""
+    """The server's counters and histograms, in a registry of their own.
+
+    Attributes:
+        exporter: told each finished exchange, too; None = nobody.
+    """
 
     def __init__(self) -> None:
+        self.exporter: Callable[[Trace], None] | None = None
         self._registry = CollectorRegistry()
         self._requests = self._counter("requests", "Requests answered", "task", "status")
         self._bytes = self._counter("body_bytes", "Bytes of bodies", "direction")
@@ -147,6 +185,10 @@ class Metrics:
     ) -> Histogram:
         return Histogram(f"unimic_{name}", text, labels, buckets=buckets, registry=self._registry)
 
+    def listen(self, exporter: Callable[[Trace], None]) -> None:
+        """Have each finished exchange told to somebody else, too."""
+        self.exporter = exporter
+
     def observe(self, trace: Trace) -> None:
         """Count a finished exchange."""
         task = trace.task_name
@@ -163,6 +205,8 @@ class Metrics:
             self._steps.labels(trace.owner).inc(trace.price)
         for stage, seconds in trace.seconds.items():
             self._stages.labels(task, stage).observe(seconds)
+        if self.exporter is not None:
+            self.exporter(trace)
 
     def observe_batch(self, size: int) -> None:
         """Count a batch that starts."""

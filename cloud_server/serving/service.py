@@ -32,7 +32,7 @@ from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
 from cloud_server.serving.results.found import FoundJob
 from cloud_server.serving.results.kept import EngineTicket, KeptWork
-from cloud_server.serving.ticket import Ticket, WorkQueue
+from cloud_server.serving.ticket import Ticket, WorkQueue, spans_of
 from cloud_server.serving.translation import (
     batch_key,
     check_claims,
@@ -293,6 +293,7 @@ class Service:
         with self._counted(trace.owner, TOKENS, price):
             ticket = self._queue.submit(work, key, trace.party, price)
         trace.price = price
+        ticket.phases = None if trace.spans is None else []
         return ticket
 
     @property
@@ -376,6 +377,8 @@ class ServiceJob:
             self.trace.seconds |= {"queue": 0.0, "model": 0.0}
             return source
         result = await source.result()
+        if self.trace.spans is not None:
+            self.trace.spans += spans_of(source)
         self.trace.seconds |= {"queue": source.queue_s, "model": source.model_s}
         return result
 

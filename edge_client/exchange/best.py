@@ -13,6 +13,7 @@ from edge_client.exchange.conversation import Conversation
 from edge_client.transport.base import ORIGIN, NoSessionsError
 from edge_client.transport.links import KEY_IN_HELLO, NAMES, open_link, scheme_of
 from shared_protocol.http.contract import Preferences
+from shared_protocol.http.origin import UNKNOWN
 from shared_protocol.messages import Request
 from shared_protocol.tokens import ImageTokens
 
@@ -105,6 +106,8 @@ class BestExchange:
     def _tell_origin(self) -> None:
         """Open the link anew for a request of another origin: turns have no place for it."""
         origin = ORIGIN.get()
+        if origin is UNKNOWN and self._said == ("", ""):
+            return
         said = origin.request_id, origin.trace_id
         if said != self._said and scheme_of(self._server) in _POST:
             self._talk.close()
