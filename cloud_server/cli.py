@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud_server.json_log import JsonLines
 from cloud_server.log_limit import LimitedHandler
@@ -27,6 +27,9 @@ from cloud_server.settings import (
     choose_api_key,
 )
 from shared_protocol.errors import ConfigError, UnimicError
+
+if TYPE_CHECKING:
+    from cloud_server.serving.loaded_model import LoadedModel
 
 _LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 OWN_PACKAGES = ("cloud_server", "edge_client", "shared_protocol")
@@ -69,10 +72,19 @@ def _serve(words: Sequence[str]) -> int:
     settings = parse_settings(words)
     start_logging(settings.log_level, settings.log_bytes, settings.log_format)
     from cloud_server.http.host import serve
+
+    serve(settings, lambda: _loaded(settings), lambda line: print(line, flush=True))
+    return 0
+
+
+def _loaded(settings: Settings) -> LoadedModel:
+    if settings.stub:
+        from cloud_server.stub import load_stub
+
+        return load_stub(settings)
     from cloud_server.serving.load import load_model
 
-    serve(settings, lambda: load_model(settings), lambda line: print(line, flush=True))
-    return 0
+    return load_model(settings)
 
 
 def _train(words: Sequence[str]) -> int:
@@ -243,6 +255,12 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     _add(group, "--bundle", "builtin, show-o, show-o-512 or a folder; both ends hold the same")
+    group.add_argument(
+        "--stub",
+        action="store_true",
+        help="serve no model: fixed tokens in the bundle's formats, at once, for the tests of "
+        "programs that talk to a server",
+    )
     _add_path(
         group, "--backbone", "weights of the transformer, where they do not lie with the bundle"
     )

@@ -40,6 +40,7 @@ class Settings:
             away from paths or not, they are understood. "" = at the root.
         bundle: "builtin", a published bundle such as "show-o", the name of an installed one, or a
             folder.
+        stub: whether fixed tokens are served in place of a model's.
         backbone: file or folder with the transformer's weights; None = those of the bundle.
         entropy: file with entropy models for the bundle; None = those that it has, if any.
         dtype: of the transformer's weights, one of `DTYPES`; "auto" takes float32 for compact
@@ -115,6 +116,7 @@ class Settings:
     unix: Path | None = None
     root_path: str = ""
     bundle: str = "builtin"
+    stub: bool = False
     backbone: Path | None = None
     entropy: Path | None = None
     dtype: str = "auto"
@@ -178,18 +180,14 @@ class Settings:
         _check_choices(self)
         if self.mend not in ("auto", "off", *map(str, range(MAX_MENDS + 1))):
             raise ConfigError(f"mend is {self.mend!r}", f"use auto, off or 0..{MAX_MENDS}")
-        if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
-            raise ConfigError(
-                "the API key is empty or holds characters that no HTTP header can carry",
-                "use visible ASCII characters without spaces; to serve everybody, give no key",
-            )
-        if (self.requests_per_minute or self.tokens_per_minute) and not self.asks_for_key:
-            raise ConfigError("limits a minute are those of keys", "add --api-keys FILE")
+        _check_keys(self)
         if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
             raise ConfigError(
                 f"the collector of traces is {self.otlp_endpoint!r}",
                 "write it like http://127.0.0.1:4318, where it takes OTLP over HTTP",
             )
+        if self.stub and self.backbone is not None:
+            raise ConfigError("a stub has no weights", "leave out --stub or --backbone")
         _check_links(self)
         if self.max_inflight < self.max_queue:
             raise ConfigError(
@@ -255,6 +253,17 @@ def _check_choices(settings: Settings) -> None:
             raise ConfigError(said, f"use one of {choices}")
     if settings.cuda_graphs and settings.device == "cpu":
         raise ConfigError("CUDA graphs are for a GPU", "leave out --cuda-graphs or --device")
+
+
+def _check_keys(settings: Settings) -> None:
+    if settings.api_key is not None and not _VISIBLE.fullmatch(settings.api_key):
+        raise ConfigError(
+            "the API key is empty or holds characters that no HTTP header can carry",
+            "use visible ASCII characters without spaces; to serve everybody, give no key",
+        )
+    limits = settings.requests_per_minute or settings.tokens_per_minute
+    if limits and not settings.asks_for_key:
+        raise ConfigError("limits a minute are those of keys", "add --api-keys FILE")
 
 
 def _check_links(settings: Settings) -> None:

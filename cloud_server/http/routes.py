@@ -101,6 +101,7 @@ class Info(BaseModel):
     scenarios: list[str] = Field(description="how image tokens may be coded")
     entropy: dict[str, Any] = Field(description="self-check of the entropy models")
     device: str
+    stub: bool = Field(False, description="whether it has no model, and gives fixed tokens")
     defaults: DefaultOptions
     limits: Limits
 
@@ -221,6 +222,7 @@ def describe(service: Service) -> Info:
         scenarios=[scenario.slug for scenario in model.scenarios],
         entropy=dict(model.entropy),
         device=model.device,
+        stub=model.stub,
         defaults=DefaultOptions(
             steps=defaults.steps,
             guidance=defaults.guidance,

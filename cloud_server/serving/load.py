@@ -126,16 +126,8 @@ def open_bundle(settings: Settings) -> Bundle:
 
 
 def shared_files(bundle: Bundle) -> dict[str, SharedFile]:
-    """What edges may fetch: the files that the manifest names, after checking their digests.
-
-    Raises:
-        CheckpointError: a file is missing or changed.
-    """
-    manifest = bundle.manifest
-    digests = dict(manifest.sha256)
-    if manifest.typing.world and manifest.typing.sha256:
-        digests[manifest.typing.world] = manifest.typing.sha256
-    return {name: SharedFile(bundle.file(name), digest) for name, digest in digests.items()}
+    """What edges may fetch, after checking their digests; raises `CheckpointError`."""
+    return {name: SharedFile(bundle.file(name), digest) for name, digest in bundle.digests.items()}
 
 
 def choose_device(wanted: str) -> str:
