@@ -26,6 +26,7 @@ from cloud_server.settings import (
     Settings,
     choose_api_key,
 )
+from cloud_server.start_times import StartTimes
 from shared_protocol.errors import ConfigError, UnimicError
 
 if TYPE_CHECKING:
@@ -71,20 +72,29 @@ def parse_settings(words: Sequence[str]) -> Settings:
 def _serve(words: Sequence[str]) -> int:
     settings = parse_settings(words)
     start_logging(settings.log_level, settings.log_bytes, settings.log_format)
-    from cloud_server.http.host import serve
+    times = StartTimes()
+    with times("import of the server"):
+        from cloud_server.http.host import serve
 
-    serve(settings, lambda: _loaded(settings), lambda line: print(line, flush=True))
+    def announce(line: str) -> None:
+        print(line, flush=True)
+        if settings.timings and line.startswith("listening on http"):
+            print(times.table(), flush=True)
+
+    serve(settings, lambda: _loaded(settings, times), announce)
     return 0
 
 
-def _loaded(settings: Settings) -> LoadedModel:
+def _loaded(settings: Settings, times: StartTimes) -> LoadedModel:
     if settings.stub:
         from cloud_server.stub import load_stub
 
-        return load_stub(settings)
-    from cloud_server.serving.load import load_model
+        with times("stub"):
+            return load_stub(settings)
+    with times("import of the model's code"):
+        from cloud_server.serving.load import load_model
 
-    return load_model(settings)
+    return load_model(settings, times)
 
 
 def _train(words: Sequence[str]) -> int:
@@ -235,6 +245,9 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
         group, "--unix", "socket file to listen on; edges give --server unix:FILE, which may chat"
     )
     _add(group, "--root-path", "where a proxy shows this server, such as /unimic")
+    group.add_argument(
+        "--timings", action="store_true", help="print where the time until it is ready went"
+    )
     _add_path(group, "--ready-file", "gets the URL once ready, each further address on a line")
     group.add_argument(
         "--tcp", type=int, metavar="PORT", help="also serve conversations as bare frames there"

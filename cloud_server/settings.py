@@ -105,6 +105,7 @@ class Settings:
             OpenTelemetry's variables name, if any.
         log_format: one of `LOG_FORMATS`; "json" is one object a line.
         log_bytes: most bytes of log a second, on average; 0 = as many as come.
+        timings: whether it says where the time until it was ready went.
         ready_file: file that is to hold the URL once the server is ready.
 
     Raises:
@@ -168,6 +169,7 @@ class Settings:
     otlp_endpoint: str = ""
     log_format: str = "text"
     log_bytes: int = 10_000
+    timings: bool = False
     ready_file: Path | None = None
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from cloud_server.serving.loaded_model import LoadedModel, SharedFile
 from cloud_server.settings import Settings
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.find import load_bundle
+from shared_protocol.bundles.manifest import digests_of
 from shared_protocol.messages import OnStep
 from shared_protocol.selfcheck.roundtrip import round_trip_digest
 
@@ -48,6 +49,7 @@ def load_stub(settings: Settings) -> LoadedModel:
     """
     logger.warning("this server is a stub: it has no model, and its tokens are fixed by the seed")
     bundle = load_bundle(settings.bundle)
+    digests = digests_of(bundle.manifest)
     return LoadedModel(
         bundle=bundle,
         engine=StubEngine(bundle),
@@ -56,7 +58,7 @@ def load_stub(settings: Settings) -> LoadedModel:
         scenarios=bundle.entropy.available(),
         entropy={"ok": True, "digest": round_trip_digest(bundle)},
         manifest=bundle.manifest.canonical,
-        files={name: SharedFile(bundle.file(name), s) for name, s in bundle.digests.items()},
+        files={name: SharedFile(bundle.file(name), digest) for name, digest in digests.items()},
         typing=bundle.manifest.typing.content(),
         stub=True,
     )

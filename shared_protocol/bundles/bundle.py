@@ -61,13 +61,6 @@ class Bundle:
         self.reads_plain_text = manifest.typing.text == PLAIN
         self._verified: dict[str, Path] = {}
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """File name to SHA-256 of all that an edge may need, also of what has no fingerprint."""
-        typing = self.manifest.typing
-        more = {typing.world: typing.sha256} if typing.world and typing.sha256 else {}
-        return {**self.manifest.sha256, **more}
-
     def path(self, role: str) -> Path:
         """The file that plays `role`, after checking its digest.
 

@@ -27,7 +27,7 @@ PACKAGES = ("cloud_server", "edge_client", "shared_protocol")
 # somebody traces the interaction (exchange/tracing) and names the request (http/problems).
 MOST_FILES = {
     ("a single message", "off"): 63,
-    ("a turn of a conversation", "off"): 66,
+    ("a turn of a conversation", "off"): 65,
     ("a single message", "auto"): 81,
 }
 LONGEST_FILE = 400
