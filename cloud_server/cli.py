@@ -26,7 +26,7 @@ from cloud_server.settings import (
     Settings,
     choose_api_key,
 )
-from cloud_server.start_times import StartTimes
+from cloud_server.start_times import TIMES, StartTimes, timed
 from shared_protocol.errors import ConfigError, UnimicError
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def _serve(words: Sequence[str]) -> int:
     settings = parse_settings(words)
     start_logging(settings.log_level, settings.log_bytes, settings.log_format)
     times = StartTimes()
-    with times("import of the server"):
+    TIMES.set(times)
+    with timed("import of the server"):
         from cloud_server.http.host import serve
 
     def announce(line: str) -> None:
@@ -81,20 +82,20 @@ def _serve(words: Sequence[str]) -> int:
         if settings.timings and line.startswith("listening on http"):
             print(times.table(), flush=True)
 
-    serve(settings, lambda: _loaded(settings, times), announce)
+    serve(settings, lambda: _loaded(settings), announce)
     return 0
 
 
-def _loaded(settings: Settings, times: StartTimes) -> LoadedModel:
+def _loaded(settings: Settings) -> LoadedModel:
     if settings.stub:
         from cloud_server.stub import load_stub
 
-        with times("stub"):
+        with timed("stub"):
             return load_stub(settings)
-    with times("import of the model's code"):
+    with timed("import of the model's code"):
         from cloud_server.serving.load import load_model
 
-    return load_model(settings, times)
+    return load_model(settings)
 
 
 def _train(words: Sequence[str]) -> int:

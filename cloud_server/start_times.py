@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 
 _CLOCK_TICKS = 100
@@ -45,8 +46,16 @@ class StartTimes:
         return "\n".join(f"{name:{width}}  {seconds:7.2f} s" for name, seconds in rows)
 
 
-UNTIMED = StartTimes(0.0)
-"""For whoever does not ask."""
+TIMES: ContextVar[StartTimes | None] = ContextVar("start_times", default=None)
+"""Those of this start; None = nobody asks."""
+
+
+@contextmanager
+def timed(part: str) -> Iterator[None]:
+    """Time a part of this start, if somebody asks."""
+    times = TIMES.get()
+    with nullcontext() if times is None else times(part):
+        yield
 
 
 def _age() -> float:

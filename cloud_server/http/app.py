@@ -46,12 +46,15 @@ def create_app(
         settings: those that `service` was made with.
         service: serves the four tasks.
         conversations: serves those over WebSocket; None = made here.
+
+    Raises:
+        ConfigError: traces are asked for, and what makes them is not installed.
     """
     talks = conversations or Conversations(service)
+    stop_spans = start_spans(settings, os.environ, service.metrics.listen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stop_spans = start_spans(settings, os.environ, service.metrics.listen)
         await service.start()
         yield
         await service.close(0.0)

@@ -36,7 +36,7 @@ from cloud_server.serving.loaded_model import (
 )
 from cloud_server.serving.translation import to_response, to_work
 from cloud_server.settings import Settings
-from cloud_server.start_times import UNTIMED, StartTimes
+from cloud_server.start_times import timed
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.catalogue import CATALOGUE
 from shared_protocol.bundles.find import load_bundle
@@ -61,12 +61,8 @@ _BATCH_ON_GPU = 8
 _BUILTIN_BACKBONE = Path(__file__).parents[1] / "weights" / BUILTIN
 
 
-def load_model(settings: Settings, times: StartTimes = UNTIMED) -> LoadedModel:
+def load_model(settings: Settings) -> LoadedModel:
     """Load everything that `settings` name, check the entropy models and warm all of it.
-
-    Args:
-        settings: what, and for which device.
-        times: told how long each part takes.
 
     Raises:
         ConfigError: no such bundle or device.
@@ -75,11 +71,11 @@ def load_model(settings: Settings, times: StartTimes = UNTIMED) -> LoadedModel:
     device = choose_device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with times("bundle"):
+    with timed("bundle"):
         bundle = open_bundle(settings)
         files = shared_files(bundle)
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
-    with times("weights"):
+    with timed("weights"):
         engine = load_engine(
             bundle,
             backbone_path(bundle, settings),
@@ -90,7 +86,7 @@ def load_model(settings: Settings, times: StartTimes = UNTIMED) -> LoadedModel:
             care=Care(settings.mend, settings.settle, settings.best_of),
             graphs=settings.cuda_graphs,
         )
-    with times("check of the entropy models"):
+    with timed("check of the entropy models"):
         checked = check_entropy(bundle)
     model = LoadedModel(
         bundle=bundle,
@@ -104,7 +100,7 @@ def load_model(settings: Settings, times: StartTimes = UNTIMED) -> LoadedModel:
         typing=bundle.manifest.typing.content(),
         effort=effort_of(bundle, settings),
     )
-    with times("warm-up"):
+    with timed("warm-up"):
         warm(model, bundle)
     return model
 

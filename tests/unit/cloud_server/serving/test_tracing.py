@@ -255,3 +255,16 @@ def test_a_collector_gets_the_spans_of_a_real_server_when_it_stops():
     assert about["service.name"] == "unimic-cloud"
     names = [span.name for each in sent.resource_spans[0].scope_spans for span in each.spans]
     assert {"t2i", "receive", "decode", "queue", "model", "encode", "send"} <= set(names)
+
+
+def test_a_server_that_cannot_trace_as_it_is_told_says_so_in_a_line():
+    code = (
+        "import sys; sys.modules['opentelemetry.sdk.trace'] = None\n"
+        "from cloud_server import cli\n"
+        "sys.exit(cli.main(['--stub', '--port', '0', '--otlp-endpoint', 'http://127.0.0.1:9']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cloud-server: opentelemetry")
+    assert "unimic[tracing]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
