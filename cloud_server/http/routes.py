@@ -18,6 +18,7 @@ from cloud_server.http.docs_page import add_docs
 from cloud_server.http.job_routes import add_jobs
 from cloud_server.http.problems import ErrorBody
 from cloud_server.http.task_endpoint import TaskEndpoint
+from cloud_server.serving.admission.rate_limits import REQUESTS, TOKENS
 from cloud_server.serving.service import Service
 from shared_protocol.http.contract import (
     HEALTH_PATH,
@@ -25,6 +26,7 @@ from shared_protocol.http.contract import (
     INFO_PATH,
     MESSAGE_TYPE,
     METRICS_PATH,
+    RATE_LIMIT_HEADER,
     READY_PATH,
     REQUEST_ID,
     SERVER_TIMING,
@@ -61,6 +63,14 @@ _REPLY = {
             "schema": {"type": "string"},
         },
         REQUEST_ID: {"description": "the name in the log", "schema": {"type": "string"}},
+        **{
+            RATE_LIMIT_HEADER.format(what=what, limit=limit): {
+                "description": f"{limit} a minute of the key, if they are limited: {what}",
+                "schema": {"type": "string"},
+            }
+            for limit in (REQUESTS, TOKENS)
+            for what in ("limit", "remaining", "reset")
+        },
     },
 }
 

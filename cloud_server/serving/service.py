@@ -376,9 +376,11 @@ class ServiceJob:
         if not isinstance(source, Ticket):
             self.trace.seconds |= {"queue": 0.0, "model": 0.0}
             return source
-        result = await source.result()
-        if self.trace.spans is not None:
-            self.trace.spans += spans_of(source)
+        try:
+            result = await source.result()
+        finally:
+            if self.trace.spans is not None:
+                self.trace.spans += spans_of(source, self.trace.started)
         self.trace.seconds |= {"queue": source.queue_s, "model": source.model_s}
         return result
 

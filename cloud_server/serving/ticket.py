@@ -189,12 +189,17 @@ def _retrieve(future: asyncio.Future[ResultT]) -> None:
         future.exception()  # an error that nobody waits for any more needs no warning
 
 
-def spans_of(ticket: Ticket[Any, Any]) -> list[Span]:
-    """When a ticket that is done just now waited, and what its batch did when."""
+def spans_of(ticket: Ticket[Any, Any], since: float) -> list[Span]:
+    """When a ticket that has just ended waited, and what its batch did when; nothing from before.
+
+    Args:
+        ticket: somebody else may have made it.
+        since: when its request began, by `time.monotonic`.
+    """
     ended = time.monotonic()
-    began = min(ticket.began or ended, ended)
+    began = ticket.began or ended
     spans = [Span("queue", ticket.submitted, began), Span("model", began, ended)]
     phases = ticket.phases or []
     for (name, start), (_, end) in pairwise([*phases, ("", ended)]):
         spans.append(Span(name, start, end, "model"))
-    return spans
+    return [each._replace(began=max(each.began, since)) for each in spans if each.ended > since]

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
@@ -20,10 +21,12 @@ from serving_fakes import (
     STREAM,
     FailingEngine,
     FakeEngine,
+    GatedEngine,
     LiveServer,
     a_message,
     a_request,
     fake_settings,
+    opened,
     serving,
 )
 
@@ -145,6 +148,8 @@ async def test_a_failure_has_its_spans_as_far_as_it_came(kept, spans):
         await client.post("/v1/t2i", content=a_message(), headers=TRACED)
         await client.post("/v1/t2i", content=b"junk", headers=TRACED)
     first, second = (span for span in kept.get_finished_spans() if span.name == "t2i")
+    all_ = kept.get_finished_spans()
+    assert {"queue", "model"} <= {s.name for s in all_ if s.parent.span_id == first.context.span_id}
     assert not first.status.is_ok
     assert first.attributes["unimic.status"] == 500
     assert second.status.is_unset
@@ -171,6 +176,27 @@ def test_turns_of_a_conversation_have_the_place_of_its_opening(kept, spans):
         assert found[name].attributes["unimic.request_id"] == "job-2"
     assert [found[name].attributes["unimic.turn"] for name in ("t2i", "vqa")] == ["0", "1"]
     assert {"decode", "queue", "model", "encode", "send"} <= set(found)
+
+
+@pytest.mark.anyio
+async def test_who_joins_work_under_way_has_no_span_from_before_it_came(kept, spans):
+    engine = GatedEngine()
+    async with serving(runner=engine) as (client, service):
+        service.metrics.listen(spans.export)
+        headers = {**MSGPACK, "Idempotency-Key": "one"}
+        with opened(engine.gate):
+            ask = partial(client.post, "/v1/t2i", content=a_message(), headers=headers)
+            first = asyncio.create_task(ask())
+            await asyncio.to_thread(engine.started.wait, 10)
+            second = asyncio.create_task(ask())
+            await asyncio.sleep(0.1)
+        await asyncio.gather(first, second)
+    found = kept.get_finished_spans()
+    starts = {span.context.span_id: span.start_time for span in found if span.name == "t2i"}
+    assert len(starts) == 2
+    for span in found:
+        assert span.name == "t2i" or span.start_time >= starts[span.parent.span_id]
+    assert [span.name for span in found].count("queue") == 1
 
 
 @pytest.mark.anyio
