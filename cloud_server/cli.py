@@ -11,21 +11,28 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cloud_server.json_log import JsonLines
 from cloud_server.log_limit import LimitedHandler
 from cloud_server.settings import (
     API_KEY_VARIABLE,
     DTYPES,
     ENTROPY_DEVICES,
+    LOG_FORMATS,
     LOG_LEVELS,
     SAMPLINGS,
     SETTLINGS,
     Settings,
     choose_api_key,
 )
+from cloud_server.start_times import TIMES, StartTimes, timed
 from shared_protocol.errors import ConfigError, UnimicError
 
+if TYPE_CHECKING:
+    from cloud_server.serving.loaded_model import LoadedModel
+
+_LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 OWN_PACKAGES = ("cloud_server", "edge_client", "shared_protocol")
 EXIT_CONFIG = 2
 EXIT_FAILURE = 1
@@ -64,12 +71,31 @@ def parse_settings(words: Sequence[str]) -> Settings:
 
 def _serve(words: Sequence[str]) -> int:
     settings = parse_settings(words)
-    start_logging(settings.log_level, settings.log_bytes)
-    from cloud_server.http.host import serve
-    from cloud_server.serving.load import load_model
+    start_logging(settings.log_level, settings.log_bytes, settings.log_format)
+    times = StartTimes()
+    TIMES.set(times)
+    with timed("import of the server"):
+        from cloud_server.http.host import serve
 
-    serve(settings, lambda: load_model(settings), lambda line: print(line, flush=True))
+    def announce(line: str) -> None:
+        print(line, flush=True)
+        if settings.timings and line.startswith("listening on http"):
+            print(times.table(), flush=True)
+
+    serve(settings, lambda: _loaded(settings), announce)
     return 0
+
+
+def _loaded(settings: Settings) -> LoadedModel:
+    if settings.stub:
+        from cloud_server.stub import load_stub
+
+        with timed("stub"):
+            return load_stub(settings)
+    with timed("import of the model's code"):
+        from cloud_server.serving.load import load_model
+
+    return load_model(settings)
 
 
 def _train(words: Sequence[str]) -> int:
@@ -142,18 +168,18 @@ def _export_edge(words: Sequence[str]) -> int:
     return 0
 
 
-def start_logging(level: str, bytes_per_s: int = 0) -> None:
+def start_logging(level: str, bytes_per_s: int = 0, form: str = "text") -> None:
     """Log to stderr, at most so many bytes a second; our one line per request replaces uvicorn's.
 
     Args:
         level: one of `LOG_LEVELS`.
         bytes_per_s: see `LimitedHandler`; 0 = as many as come.
+        form: one of `LOG_FORMATS`.
     """
-    logging.basicConfig(
-        level=level.upper(),
-        handlers=[LimitedHandler(sys.stderr, bytes_per_s)],
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    handler = LimitedHandler(sys.stderr, bytes_per_s)
+    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(_LOG_LINE))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.captureWarnings(form == "json")  # whatever comes on stderr is such a line
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
 
 
@@ -220,6 +246,9 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
         group, "--unix", "socket file to listen on; edges give --server unix:FILE, which may chat"
     )
     _add(group, "--root-path", "where a proxy shows this server, such as /unimic")
+    group.add_argument(
+        "--timings", action="store_true", help="print where the time until it is ready went"
+    )
     _add_path(group, "--ready-file", "gets the URL once ready, each further address on a line")
     group.add_argument(
         "--tcp", type=int, metavar="PORT", help="also serve conversations as bare frames there"
@@ -227,12 +256,25 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     _add_path(group, "--tls-cert", "PEM certificate for that port")
     _add_path(group, "--tls-key", "PEM key of the certificate, if it is not in the same file")
     _add_choice(group, "--log-level", LOG_LEVELS, "detail")
+    _add(
+        group,
+        "--otlp-endpoint",
+        "collector of traces over HTTP, such as http://127.0.0.1:4318, or as OpenTelemetry's "
+        "variables say; needs unimic[tracing]",
+    )
+    _add_choice(group, "--log-format", LOG_FORMATS, "json: one object a line")
     _add(group, "--log-bytes", "most bytes of log a second; 0 = as many as come", int)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     _add(group, "--bundle", "builtin, show-o, show-o-512 or a folder; both ends hold the same")
+    group.add_argument(
+        "--stub",
+        action="store_true",
+        help="serve no model: fixed tokens in the bundle's formats, at once, for the tests of "
+        "programs that talk to a server",
+    )
     _add_path(
         group, "--backbone", "weights of the transformer, where they do not lie with the bundle"
     )
@@ -295,7 +337,20 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(f"key (or ${API_KEY_VARIABLE}, which other users cannot see)")
     group.add_argument("--api-key", default=None, help="clients must present this key")
     group.add_argument("--api-key-file", type=Path, default=None, help="file that holds it")
-    _add_path(group, "--api-keys", "file of 'NAME KEY' lines; SIGHUP reads it again")
+    _add_path(
+        group,
+        "--api-keys",
+        "file of 'NAME KEY [requests=N] [tokens=N]' lines, with limits a minute of their own; "
+        "SIGHUP reads it again",
+    )
+    _add(group, "--requests-per-minute", "most requests of each key; 0 = as many as come", int)
+    _add(
+        group,
+        "--tokens-per-minute",
+        "most token-steps of each key, that is, tokens times the passes of the model through which "
+        "they go; 0 = as many as come",
+        int,
+    )
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:

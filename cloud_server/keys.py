@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from shared_protocol.errors import ConfigError, UnauthorizedError
@@ -21,7 +22,36 @@ NOBODY = ""
 """The owner of everything where no key is asked for."""
 _KEY = re.compile(r"[\x21-\x7e]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LIMIT = re.compile(r"([a-z_-]+)=(\d{1,15})")
 _OTHERS_MAY_READ = 0o044
+
+
+@dataclass(frozen=True)
+class KeyLimits:
+    """What may be asked with a key in a minute; None = as for every key, 0 = as much as comes.
+
+    Args:
+        requests: how often a task is asked.
+        tokens: token-steps, see `serving.admission.price`.
+    """
+
+    requests: int | None = None
+    tokens: int | None = None
+
+
+_AS_ALL = KeyLimits()
+_LIMIT_NAMES = tuple(each.name for each in fields(KeyLimits))
+
+
+@dataclass(frozen=True)
+class NamedKey:
+    """One line of a file of keys."""
+
+    key: str
+    limits: KeyLimits = _AS_ALL
+
+    def __repr__(self) -> str:
+        return f"NamedKey({self.limits})"
 
 
 class Keyring:
@@ -42,6 +72,7 @@ class Keyring:
         self._key = key
         self._file = file
         self._names: dict[bytes, str] = {}
+        self._limits: dict[str, KeyLimits] = {}
         self.asks = False
         self._load()
 
@@ -64,6 +95,10 @@ class Keyring:
             raise UnauthorizedError(fault, "send 'Authorization: Bearer KEY'")
         return found
 
+    def limits(self, name: str) -> KeyLimits:
+        """What the file says of a key's limits."""
+        return self._limits.get(name, _AS_ALL)
+
     def reload(self) -> bool:
         """Read the file again; a file that cannot be used leaves the keys as they are."""
         try:
@@ -75,7 +110,7 @@ class Keyring:
         return True
 
     def _load(self) -> None:
-        named = {} if self._file is None else read_keys(self._file)
+        named = {} if self._file is None else read_named_keys(self._file)
         if self._file is not None and not named:
             raise ConfigError(f"{self._file} holds no key", "write 'NAME KEY' on each line")
         if self._key is not None:
@@ -84,16 +119,24 @@ class Keyring:
                     f"{self._file} names a key {DEFAULT_NAME!r}, and --api-key is given, too",
                     "give one of them another name, or leave out --api-key",
                 )
-            named = {DEFAULT_NAME: self._key, **named}
-        digests = {_digest(key): name for name, key in named.items()}
+            named = {DEFAULT_NAME: NamedKey(self._key), **named}
+        digests = {_digest(each.key): name for name, each in named.items()}
         if len(digests) < len(named):
             raise ConfigError("two names have one key", "give each name a key of its own")
         self._names = digests
+        self._limits = {name: each.limits for name, each in named.items()}
         self.asks = bool(digests)
 
 
 def read_keys(file: Path) -> Mapping[str, str]:
-    """Name to key; "#" begins a comment, and a line with a key only names it "default".
+    """Name to key; see `read_named_keys`."""
+    return {name: each.key for name, each in read_named_keys(file).items()}
+
+
+def read_named_keys(file: Path) -> dict[str, NamedKey]:
+    """Name to key and limits; "#" begins a comment, a line with a key only names it "default".
+
+    Behind a name and its key may stand `requests=N` and `tokens=N`, see `KeyLimits`.
 
     Raises:
         ConfigError: the file cannot be read, or a line is none of this; no key is in the message.
@@ -105,18 +148,43 @@ def read_keys(file: Path) -> Mapping[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"cannot read the keys in {file}: {reason}", "check it") from error
-    keys: dict[str, str] = {}
+    keys: dict[str, NamedKey] = {}
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
-        name = words[0] if len(words) > 1 else DEFAULT_NAME
-        usable = len(words) <= 2 and _NAME.fullmatch(name) and _KEY.fullmatch(words[-1])
-        if not usable or name in keys:
-            fault = f"the name {name!r} comes twice" if usable else "it is not 'NAME KEY'"
-            raise ConfigError(f"line {number} of {file} cannot be used: {fault}", "correct it")
-        keys[name] = words[-1]
+        try:
+            name, found = _line(words)
+            if name in keys:
+                raise ValueError(f"the name {name!r} comes twice")
+        except ValueError as error:
+            fault = f"line {number} of {file} cannot be used: {error}"
+            raise ConfigError(fault, "correct it") from None
+        keys[name] = found
     return keys
+
+
+def _line(words: Sequence[str]) -> tuple[str, NamedKey]:
+    """Name and key of a line; `ValueError` says what is wrong with it, without the key."""
+    if len(words) == 1:
+        words = (DEFAULT_NAME, *words)
+    name, key, *limits = words
+    if not _NAME.fullmatch(name) or not _KEY.fullmatch(key):
+        raise ValueError("it is not 'NAME KEY'")
+    if _LIMIT.fullmatch(key) and key.partition("=")[0] in _LIMIT_NAMES:
+        raise ValueError("a limit stands where the key should: write 'NAME KEY' before limits")
+    return name, NamedKey(key, _limits(limits))
+
+
+def _limits(words: Sequence[str]) -> KeyLimits:
+    found: dict[str, int] = {}
+    for word in words:
+        said = _LIMIT.fullmatch(word)
+        if said is None or said[1] not in _LIMIT_NAMES or said[1] in found:
+            known = " and ".join(f"{name}=N" for name in _LIMIT_NAMES)
+            raise ValueError(f"behind 'NAME KEY' only {known} may stand, each once")
+        found[said[1]] = int(said[2])
+    return KeyLimits(**found)
 
 
 def _digest(key: str) -> bytes:

@@ -58,7 +58,9 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 
     def _report(self, now: float) -> None:
         if self._left_out and now - self._reported >= _REPORT_S:
-            self._write(f"{self._left_out} lines of log were left out: over {self._rate} bytes/s")
+            said = f"{self._left_out} lines of log were left out: over {self._rate} bytes/s"
+            about = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
+            self._write(self.format(logging.makeLogRecord({**about, "msg": said})))
             self._left_out, self._reported = 0, now
 
     def _write(self, line: str) -> None:

@@ -17,6 +17,7 @@ from shared_protocol.tokens import MAX_GRID
 
 API_KEY_VARIABLE = "UNIMIC_API_KEY"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SAMPLINGS = ("auto", "reference", "standard")
 SETTLINGS = ("auto", "off", "4", "8", "16")
@@ -39,6 +40,7 @@ class Settings:
             away from paths or not, they are understood. "" = at the root.
         bundle: "builtin", a published bundle such as "show-o", the name of an installed one, or a
             folder.
+        stub: whether fixed tokens are served in place of a model's.
         backbone: file or folder with the transformer's weights; None = those of the bundle.
         entropy: file with entropy models for the bundle; None = those that it has, if any.
         dtype: of the transformer's weights, one of `DTYPES`; "auto" takes float32 for compact
@@ -56,7 +58,10 @@ class Settings:
         entropy_device: "cpu", or "cuda" for the parallel passes of the entropy models on a GPU.
         threads: CPU threads of the model; 0 leaves the choice to torch.
         api_key: key that clients must present; None serves everybody.
-        api_keys: file of further keys with names; None = none.
+        api_keys: file of further keys with names, and limits of their own; None = none.
+        requests_per_minute: most requests of a key in a minute, unless its line says otherwise;
+            0 = as many as come.
+        tokens_per_minute: the same of token-steps, see `serving.admission.price`.
         max_batch: most requests in one pass of the model; 0 means 1 on a CPU and 8 on a GPU.
         max_queue: most requests of one key, or of one address where there are no keys, that wait
             for the model.
@@ -96,7 +101,11 @@ class Settings:
         tls_key: PEM key of the certificate; None = it is in the same file.
         keep_lost: how long work goes on whose client is gone, where somebody may ask for it again.
         log_level: one of `LOG_LEVELS`.
+        otlp_endpoint: collector of traces, such as "http://127.0.0.1:4318"; "" = the one that
+            OpenTelemetry's variables name, if any.
+        log_format: one of `LOG_FORMATS`; "json" is one object a line.
         log_bytes: most bytes of log a second, on average; 0 = as many as come.
+        timings: whether it says where the time until it was ready went.
         ready_file: file that is to hold the URL once the server is ready.
 
     Raises:
@@ -108,6 +117,7 @@ class Settings:
     unix: Path | None = None
     root_path: str = ""
     bundle: str = "builtin"
+    stub: bool = False
     backbone: Path | None = None
     entropy: Path | None = None
     dtype: str = "auto"
@@ -121,6 +131,8 @@ class Settings:
     threads: int = 0
     api_key: str | None = field(default=None, repr=False)
     api_keys: Path | None = None
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
     max_batch: int = 0
     max_queue: int = 64
     max_inflight: int = 256
@@ -154,7 +166,10 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     log_level: str = "info"
+    otlp_endpoint: str = ""
+    log_format: str = "text"
     log_bytes: int = 10_000
+    timings: bool = False
     ready_file: Path | None = None
 
     def __post_init__(self) -> None:
@@ -167,11 +182,14 @@ class Settings:
         _check_choices(self)
         if self.mend not in ("auto", "off", *map(str, range(MAX_MENDS + 1))):
             raise ConfigError(f"mend is {self.mend!r}", f"use auto, off or 0..{MAX_MENDS}")
-        if self.api_key is not None and not _VISIBLE.fullmatch(self.api_key):
+        _check_keys(self)
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
             raise ConfigError(
-                "the API key is empty or holds characters that no HTTP header can carry",
-                "use visible ASCII characters without spaces; to serve everybody, give no key",
+                f"the collector of traces is {self.otlp_endpoint!r}",
+                "write it like http://127.0.0.1:4318, where it takes OTLP over HTTP",
             )
+        if self.stub and self.backbone is not None:
+            raise ConfigError("a stub has no weights", "leave out --stub or --backbone")
         _check_links(self)
         if self.max_inflight < self.max_queue:
             raise ConfigError(
@@ -179,9 +197,15 @@ class Settings:
                 "raise --max-inflight or lower --max-queue",
             )
 
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether clients must present one."""
+        return self.api_key is not None or self.api_keys is not None
+
 
 _CHOICES = (
     ("log_level", LOG_LEVELS),
+    ("log_format", LOG_FORMATS),
     ("dtype", DTYPES),
     ("sampling", SAMPLINGS),
     ("settle", SETTLINGS),
@@ -191,6 +215,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("threads", 0, 1024),
     ("best_of", 1, 64),
     ("max_batch", 0, 1024),
+    ("requests_per_minute", 0, 10**9),
+    ("tokens_per_minute", 0, 10**15),
     ("max_queue", 1, 100_000),
     ("max_inflight", 1, 100_000),
     ("max_work", 0, 10**15),
@@ -229,6 +255,17 @@ def _check_choices(settings: Settings) -> None:
             raise ConfigError(said, f"use one of {choices}")
     if settings.cuda_graphs and settings.device == "cpu":
         raise ConfigError("CUDA graphs are for a GPU", "leave out --cuda-graphs or --device")
+
+
+def _check_keys(settings: Settings) -> None:
+    if settings.api_key is not None and not _VISIBLE.fullmatch(settings.api_key):
+        raise ConfigError(
+            "the API key is empty or holds characters that no HTTP header can carry",
+            "use visible ASCII characters without spaces; to serve everybody, give no key",
+        )
+    limits = settings.requests_per_minute or settings.tokens_per_minute
+    if limits and not settings.asks_for_key:
+        raise ConfigError("limits a minute are those of keys", "add --api-keys FILE")
 
 
 def _check_links(settings: Settings) -> None:

@@ -27,6 +27,7 @@ from edge_client.exchange.coded_exchange import (
     Stopwatch,
     Wire,
 )
+from edge_client.exchange.tracing import interaction
 from edge_client.rate_control import Budget, within
 from edge_client.transport.base import Transport
 from shared_protocol.bundles.manifest import Defaults
@@ -204,7 +205,8 @@ class EdgeClient:
             with watch("choose"):
                 request = within(ask.budget, request, self._bundle)
 
-        held = self._exchange.hold(request, watch)
+        with interaction():
+            held = self._exchange.hold(request, watch)
 
         return self._interaction(request, image, held, watch, self._unknown(ask))
 

@@ -25,6 +25,7 @@ UnimicError
 │   ├── MediaTypeError         wrong content type                           media_type           415
 │   ├── BodyTooLargeError      request body over the limit                  body_too_large       413
 │   ├── OverloadedError        the queue is full                            overloaded           503
+│   │   └── RateLimitError     a key has used what it may a minute          rate_limited         429
 │   ├── DeadlineError          took longer than the time limit              deadline             504
 │   ├── WorkCancelledError     the client ended the work                    cancelled            409
 │   └── InternalError          a fault of the server                        internal             500
@@ -39,6 +40,7 @@ import errno
 
 MAX_TEXT = 500
 """Longest text of an error that is believed."""
+_LONGEST_NAME = 128
 _LONGEST_WAIT = 1e6
 """Seconds; whoever asks for a longer wait is not believed."""
 
@@ -50,6 +52,9 @@ class UnimicError(Exception):
         message: what is wrong, with the value.
         remedy: what the reader can do about it; may be empty where `message` says it.
         retry_after: seconds after which a retry makes sense, if known.
+
+    Attributes:
+        request_id: the name under which the server logged the request; "" where none is known.
     """
 
     code = "error"
@@ -60,6 +65,7 @@ class UnimicError(Exception):
         self.message = message
         self.remedy = remedy
         self.retry_after = retry_after
+        self.request_id = ""
 
     def __str__(self) -> str:
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
@@ -159,6 +165,11 @@ class OverloadedError(ServiceError):
     http_status = 503
 
 
+class RateLimitError(OverloadedError):
+    code = "rate_limited"
+    http_status = 429
+
+
 class DeadlineError(ServiceError):
     code = "deadline"
     http_status = 504
@@ -192,12 +203,14 @@ CODES: dict[str, type[UnimicError]] = {cls.code: cls for cls in _walk(UnimicErro
 
 
 def error_to_wire(error: UnimicError) -> dict[str, str | float]:
-    """The JSON object that carries `error` over HTTP: code, message, remedy, retry_after."""
+    """The JSON object that carries `error` over HTTP; what it does not say is left out."""
     body: dict[str, str | float] = {"code": error.code, "message": error.message}
     if error.remedy:
         body["remedy"] = error.remedy
     if error.retry_after is not None:
         body["retry_after"] = error.retry_after
+    if error.request_id:
+        body["request_id"] = error.request_id
     return body
 
 
@@ -213,7 +226,9 @@ def error_from_wire(body: object) -> UnimicError:
     told = isinstance(retry_after, (int, float)) and 0 <= retry_after <= _LONGEST_WAIT
     seconds = float(retry_after) if told else None  # type: ignore[arg-type]
     message, remedy = str(body.get("message", "unknown error")), str(body.get("remedy", ""))
-    return cls(printable(message), printable(remedy), seconds)
+    error = cls(printable(message), printable(remedy), seconds)
+    error.request_id = printable(str(body.get("request_id", "")), _LONGEST_NAME)
+    return error
 
 
 def as_typed(error: Exception) -> UnimicError | None:

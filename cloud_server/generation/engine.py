@@ -39,12 +39,7 @@ from cloud_server.generation.masked_decoding import (
     RowGenerators,
 )
 from cloud_server.generation.mending.choosing import best_of, shows
-from cloud_server.generation.mending.finishing import (
-    Finisher,
-    PriceOf,
-    Progress,
-    Unfinished,
-)
+from cloud_server.generation.mending.finishing import Finisher, PriceOf, Progress, Unfinished
 from cloud_server.generation.mending.layout import MOST_THINGS, Layout, lay_out
 from cloud_server.generation.mending.looking import Onlooker
 from cloud_server.generation.mending.mender import Draft, Mender
@@ -66,6 +61,7 @@ from cloud_server.generation.work import (
     PictureWork,
     Result,
     Work,
+    begin,
 )
 from cloud_server.prompts.asked import Asked
 from shared_protocol.errors import InvalidInputError, TokenRangeError
@@ -199,7 +195,8 @@ class Engine:
         return shows(result.codes, ids, self._asked(request), self._onlooker, self._wording)
 
     def _draw(self, requests: Sequence[PictureWork], on_step: OnStep) -> list[PictureResult]:
-        jobs = [self._job(request) for request in requests]
+        begin("prompt")
+        jobs = list(map(self._job, requests))
         passes = list(self._passes(jobs))
         for index, places in enumerate(passes):
             self._fill(places, _share_of(on_step, index, len(passes)))
@@ -270,6 +267,7 @@ class Engine:
 
     def _fill(self, places: Sequence[Place], on_step: OnStep) -> None:
         """Run masked decoding on some windows, mend and settle them, in place."""
+        begin("generate")
         requests = [place.job.request for place in places]
         codes = np.stack([place.codes.reshape(-1) for place in places])  # (B, N)
         brushes = [self._brush(place.job) for place in places]

@@ -7,11 +7,14 @@ positions; a picture's step draws a code for each of its tokens. Nothing here is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cloud_server.generation.backbone.showo import ShowoBackbone
+from cloud_server.generation.backbone.phi import Phi
+from cloud_server.generation.backbone.showo import ShowoBackbone, whole_phi
 from cloud_server.generation.masked_decoding import (
     CERTAIN,
     DecodingPolicy,
@@ -62,11 +65,17 @@ class PlainShowo:
     eot_id: int
     max_text_len: int
 
+    @cached_property
+    def _phi(self) -> Any:
+        """transformers' own model over the weights."""
+        phi = self.backbone.phi
+        return whole_phi(phi) if isinstance(phi, Phi) else phi
+
     @torch.inference_mode()
     def logits(self, ids: Tensor, allow: Tensor) -> Tensor:
         """(B, L) ids and a mask (B, 1, L, L) bool to (B, L, vocabulary) float32."""
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        scores: Tensor = self.backbone.phi(
+        scores: Tensor = self._phi(
             inputs_embeds=self.backbone.embed(ids, positions), attention_mask=allow, use_cache=False
         ).logits
         return scores.float()

@@ -22,6 +22,7 @@ from torch import Tensor
 from cloud_server.generation.backbone.protocol import NOTHING, Backbone, KeyValueCache
 from cloud_server.generation.masked_decoding import NoiseSource
 from cloud_server.generation.prompting import causal_mask, mmu_sequence, pad_right
+from cloud_server.generation.work import begin
 from shared_protocol.messages import OnStep
 from shared_protocol.vocabulary import Vocabulary
 
@@ -100,6 +101,7 @@ def generate_text(  # noqa: PLR0913 - one numeric step, all of it named
         B lists of ids, each with its final eot if that was reached.
     """
     limit = max(option.max_new_tokens for option in options)
+    begin("prompt")
     heads = {image.tobytes(): pictures.read(image) for image in codes}
     reader = _Answers(
         backbone,
@@ -109,6 +111,7 @@ def generate_text(  # noqa: PLR0913 - one numeric step, all of it named
         limit,
         vocabulary.pad_id,
     )
+    begin("generate")
     answers: list[list[int]] = [[] for _ in questions]
     for step in range(limit):
         picked = _pick(reader.scores, options, noise)

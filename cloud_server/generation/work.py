@@ -5,7 +5,9 @@ It does not know how either is computed, nor messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +23,30 @@ PictureKind = Literal["t2i", "inpaint", "outpaint"]
 
 Watch = Callable[[NDArray[np.int64]], None]
 """Told the codes of a picture while it is made; what is not fixed yet may still change."""
+
+
+OnPhase = Callable[[str], None]
+_ON_PHASE: ContextVar[OnPhase | None] = ContextVar("on_phase", default=None)
+
+
+@contextmanager
+def phases_told(on_phase: OnPhase | None) -> Iterator[None]:
+    """Have `on_phase` told what this thread begins to do within the block; None = nobody."""
+    if on_phase is None:
+        yield
+        return
+    before = _ON_PHASE.set(on_phase)
+    try:
+        yield
+    finally:
+        _ON_PHASE.reset(before)
+
+
+def begin(phase: str) -> None:
+    """Say what begins now: prompt, generate, mend or settle; what was begun before has ended."""
+    told = _ON_PHASE.get()
+    if told is not None:
+        told(phase)
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,8 +137,7 @@ def serve(
         ConfigError: the address cannot be listened on, or the ready file not be written.
         UnimicError: the model cannot be loaded.
     """
-    asked = settings.api_key is not None or settings.api_keys is not None
-    if not asked and settings.host not in _LOOPBACK and settings.port is not None:
+    if not settings.asks_for_key and settings.host not in _LOOPBACK and settings.port is not None:
         logger.warning("serving everybody on %s without an API key", settings.host)
     _check_ready_file(settings.ready_file)
     with _listening(settings) as found:

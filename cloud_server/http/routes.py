@@ -18,6 +18,7 @@ from cloud_server.http.docs_page import add_docs
 from cloud_server.http.job_routes import add_jobs
 from cloud_server.http.problems import ErrorBody
 from cloud_server.http.task_endpoint import TaskEndpoint
+from cloud_server.serving.admission.rate_limits import REQUESTS, TOKENS
 from cloud_server.serving.service import Service
 from shared_protocol.http.contract import (
     HEALTH_PATH,
@@ -25,6 +26,7 @@ from shared_protocol.http.contract import (
     INFO_PATH,
     MESSAGE_TYPE,
     METRICS_PATH,
+    RATE_LIMIT_HEADER,
     READY_PATH,
     REQUEST_ID,
     SERVER_TIMING,
@@ -45,6 +47,7 @@ _ERRORS = {
     415: "The body is not declared as msgpack",
     422: "The message asks for what the model cannot do, or its checksum is wrong",
     500: "The server failed; the message holds an incident number",
+    429: "The key has used what it may in a minute; see Retry-After",
     503: "Loading, full or stopping; see Retry-After",
     504: "The work, or the body, took longer than the time limit",
 }
@@ -60,6 +63,14 @@ _REPLY = {
             "schema": {"type": "string"},
         },
         REQUEST_ID: {"description": "the name in the log", "schema": {"type": "string"}},
+        **{
+            RATE_LIMIT_HEADER.format(what=what, limit=limit): {
+                "description": f"{limit} a minute of the key, if they are limited: {what}",
+                "schema": {"type": "string"},
+            }
+            for limit in (REQUESTS, TOKENS)
+            for what in ("limit", "remaining", "reset")
+        },
     },
 }
 
@@ -100,6 +111,7 @@ class Info(BaseModel):
     scenarios: list[str] = Field(description="how image tokens may be coded")
     entropy: dict[str, Any] = Field(description="self-check of the entropy models")
     device: str
+    stub: bool = Field(False, description="whether it has no model, and gives fixed tokens")
     defaults: DefaultOptions
     limits: Limits
 
@@ -153,7 +165,7 @@ def _add_task(router: APIRouter, service: Service, task: Task, guards: list[Any]
         name=task.slug,
         summary=TABLE[task].purpose,
         response_class=Response,
-        responses={200: _REPLY, **_errors(400, 401, 409, 413, 415, 422, 500, 503, 504)},
+        responses={200: _REPLY, **_errors(400, 401, 409, 413, 415, 422, 429, 500, 503, 504)},
         openapi_extra={"requestBody": {"required": True, "content": {MESSAGE_TYPE: _BINARY}}},
         dependencies=guards,
     )
@@ -170,8 +182,11 @@ def _guards(service: Service) -> list[Any]:
 
 def _add_info(router: APIRouter, service: Service, guards: list[Any]) -> None:
     @router.get(INFO_PATH, dependencies=guards, responses=_errors(401, 503))
-    async def info() -> Info:
+    async def info(request: Request, response: Response) -> Info:
         """Bundle, limits, defaults and health of the entropy models."""
+        owner = service.owner(request.headers.get("authorization"))
+        if owner:
+            response.headers.update(service.rates.headers(owner))
         return describe(service)
 
     @router.get(
@@ -217,6 +232,7 @@ def describe(service: Service) -> Info:
         scenarios=[scenario.slug for scenario in model.scenarios],
         entropy=dict(model.entropy),
         device=model.device,
+        stub=model.stub,
         defaults=DefaultOptions(
             steps=defaults.steps,
             guidance=defaults.guidance,

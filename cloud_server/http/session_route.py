@@ -10,9 +10,11 @@ import asyncio
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from cloud_server.http.problems import origin_of
 from cloud_server.links.connections import address_of
 from cloud_server.serving.conversation import Conversations, LinkClosedError
 from shared_protocol.errors import BadMessageError, LimitError
+from shared_protocol.http.contract import REQUEST_ID
 from shared_protocol.session.framing import MAX_FRAME
 from shared_protocol.session.paths import SESSION_PATH
 
@@ -48,11 +50,13 @@ def add_sessions(router: APIRouter, conversations: Conversations) -> None:
 
     @router.websocket(SESSION_PATH)
     async def session(socket: WebSocket) -> None:
-        await socket.accept()
+        origin = origin_of(socket.scope)
+        named = {REQUEST_ID: origin.request_id} if origin.request_id else {}
+        await socket.accept(headers=[(k.lower().encode(), v.encode()) for k, v in named.items()])
         try:
             authorization = socket.headers.get("authorization")
             address = address_of(socket.scope.get("client"))
-            await conversations.serve(_WebSocketLink(socket), authorization, address)
+            await conversations.serve(_WebSocketLink(socket), authorization, address, origin)
             await socket.close(_DONE)
         except (WebSocketDisconnect, RuntimeError, OSError, asyncio.CancelledError):
             return

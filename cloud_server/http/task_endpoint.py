@@ -15,8 +15,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from cloud_server.http.problems import error_response, internal_error
+from cloud_server.http.problems import error_response, internal_error, origin_of, request_id_of
 from cloud_server.links.connections import address_of
+from cloud_server.serving.admission.rate_limits import RateLimits
 from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.service import Service, ServiceJob, party_of, work_key
 from cloud_server.serving.ticket import Reports
@@ -32,7 +33,6 @@ from shared_protocol.http.contract import (
     MESSAGE_TYPE,
     MESSAGE_TYPES,
     PREFER,
-    REQUEST_ID,
     SERVER_TIMING,
     STREAM_TYPE,
     Preferences,
@@ -53,10 +53,11 @@ _LINGER_BYTES = 1 << 20
 class _Connection:
     """The request's events and its reply; knows how far both have got, and how it may still end."""
 
-    def __init__(self, receive: Receive, send: Send, trace: Trace) -> None:
+    def __init__(self, receive: Receive, send: Send, trace: Trace, rates: RateLimits) -> None:
         self._receive = receive
         self._send = send
         self._trace = trace
+        self._rates = rates
         self._exhausted = False
         self._kind = ""
         self._ended = False
@@ -73,7 +74,7 @@ class _Connection:
         self._trace.status = status
         fields = {
             "Content-Type": kind,
-            REQUEST_ID: self._trace.id,
+            **(self._rates.headers(self._trace.owner) if self._trace.owner else {}),
             **headers,
         }
         raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
@@ -94,6 +95,7 @@ class _Connection:
         self._trace.status = error.http_status
         if self._ended:
             return
+        error.request_id = self._trace.origin.request_id  # a stream's head has named it already
         if self._kind == STREAM_TYPE:
             await self.send(write_event(Failure(error)))
         elif self._kind:
@@ -103,7 +105,7 @@ class _Connection:
         await self.end()
 
     async def _fail_whole(self, error: UnimicError) -> None:
-        response = error_response(error)
+        response = error_response(error, self._trace.id)
         headers = dict(response.headers)
         if not self._exhausted:
             headers["connection"] = "close"
@@ -130,7 +132,10 @@ class TaskEndpoint(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read, work and reply; every error becomes a reply, a stream's last value, or silence."""
         trace = self._trace
-        connection = _Connection(receive, send, trace)
+        if self._service.metrics.exporter is not None:
+            trace.spans = []
+        trace.id, trace.origin = request_id_of(scope), origin_of(scope)
+        connection = _Connection(receive, send, trace, self._service.rates)
         try:
             await self._serve(scope, connection)
         except ClientGoneError:
@@ -142,7 +147,7 @@ class TaskEndpoint(Response):
             await asyncio.sleep(self._service.patience_with(trace.party, error))
             await connection.fail(error)
         except Exception:
-            logger.exception("incident %s", trace.id)
+            logger.exception("incident %s", trace.id, extra={"request_id": trace.id})
             await connection.fail(internal_error(trace.id))
         finally:
             trace.finish()
@@ -159,9 +164,10 @@ class TaskEndpoint(Response):
         limit = asyncio.timeout(settings.request_timeout)
         try:
             async with limit:
-                with self._service.admission(trace.party):
+                with self._service.admission(trace.party, trace.owner):
                     receive = connection.receive
-                    body = await read_body(receive, settings.max_body, settings.body_timeout)
+                    with trace.span("receive"):
+                        body = await read_body(receive, settings.max_body, settings.body_timeout)
                     trace.bytes_up = len(body)
                     form = _stream if wants_stream(headers.get("accept", "")) else _single
                     wish = preferences(headers.get(PREFER, ""))
@@ -190,9 +196,10 @@ async def _single(job: ServiceJob, connection: _Connection, wish: Preferences) -
     headers = {"Content-Length": str(len(message))}
     if wish.timing:
         headers[SERVER_TIMING] = timing_to_header(job.trace.timing())
-    await connection.start(200, MESSAGE_TYPE, headers)
-    await connection.send(message)
-    await connection.end()
+    with job.trace.span("send"):
+        await connection.start(200, MESSAGE_TYPE, headers)
+        await connection.send(message)
+        await connection.end()
 
 
 async def _stream(job: ServiceJob, connection: _Connection, wish: Preferences) -> None:
@@ -203,8 +210,9 @@ async def _stream(job: ServiceJob, connection: _Connection, wish: Preferences) -
             await connection.send(write_event(Step(step, total)))
     message = await job.message()
     timing = write_event(job.trace.timing()) if wish.timing else b""
-    await connection.send(timing + write_event(MessageEvent(message)))
-    await connection.end()
+    with job.trace.span("send"):
+        await connection.send(timing + write_event(MessageEvent(message)))
+        await connection.end()
 
 
 def _idempotency_key(headers: Headers) -> str | None:

@@ -292,7 +292,7 @@ class Batcher(Generic[JobT, ResultT]):
         now = time.monotonic()
         for ticket in batch:
             self._waiting.remove(ticket)
-            ticket.queue_s = now - ticket.submitted
+            ticket.queue_s, ticket.began = now - ticket.submitted, now
         return batch
 
     def _notice(self) -> None:

@@ -33,6 +33,7 @@ from shared_protocol.errors import (
     UnsupportedVersionError,
     WorkCancelledError,
 )
+from shared_protocol.http.origin import UNKNOWN, Origin
 from shared_protocol.messages import Admit, Options, Request
 from shared_protocol.session.frames import (
     decode_cancel,
@@ -107,7 +108,11 @@ class Conversations:
         return self._busy
 
     async def serve(
-        self, link: FrameLink, authorization: str | None = None, address: str = ""
+        self,
+        link: FrameLink,
+        authorization: str | None = None,
+        address: str = "",
+        origin: Origin = UNKNOWN,
     ) -> None:
         """Serve one connection until it ends; raises nothing but cancellation.
 
@@ -115,10 +120,11 @@ class Conversations:
             link: where frames come from and go to.
             authorization: what the link's own opening said about who asks, if it could.
             address: of the other end, so that those without keys take turns.
+            origin: what that opening said about where requests come from.
         """
         try:
             with self._gate.passed(address):
-                await self._serve(_Conversation(self, link, authorization, address))
+                await self._serve(_Conversation(self, link, authorization, address, origin))
         except OverloadedError as error:
             with suppress(LinkClosedError):
                 await link.send(encode_welcome(Welcome(Status.ERROR, error=error)))
@@ -160,7 +166,9 @@ class _Conversation:
         link: FrameLink,
         authorization: str | None,
         address: str,
+        origin: Origin,
     ) -> None:
+        self._origin = origin
         self._all = conversations
         self._service = conversations.service
         self._link = link
@@ -237,12 +245,12 @@ class _Conversation:
             LinkClosedError: the other end is gone.
         """
         service = self._service
-        trace = Trace(None)
+        trace = Trace.of(self._origin, service.metrics.exporter is not None)
         trace.note = f"session={self._state.session.hex()[:8]} turn={self._state.turn} "
         trace.owner, trace.party, trace.bytes_up = self._key_name, self._party, len(data)
         try:
             async with self._all.turn():
-                with service.admission(self._party):
+                with service.admission(self._party, self._key_name):
                     await self._answer(await self._read(data, trace), trace)
         except _UnreadError:
             trace.status = BadMessageError.http_status
@@ -254,7 +262,7 @@ class _Conversation:
             trace.status = STATUS_CLIENT_GONE
             raise
         except Exception:
-            logger.exception("incident %s", trace.id)
+            logger.exception("incident %s", trace.id, extra={"request_id": trace.id})
             trace.status = 500
             fault = f"the server failed (incident {trace.id})"
             await self._send(
@@ -334,7 +342,8 @@ class _Conversation:
         self._state = state.after(turn.request, turn.reference, response)
         for picture in self._state.pictures[-2:]:
             self._all.pictures.put(self._owner, picture)
-        await self._send(reply.data, job.trace)
+        with job.trace.span("send"):
+            await self._send(reply.data, job.trace)
 
     async def _show(self, preview: _Watched | None, trace: Trace) -> None:
         if preview is None or preview.codes is None:

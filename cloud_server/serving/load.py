@@ -36,10 +36,11 @@ from cloud_server.serving.loaded_model import (
 )
 from cloud_server.serving.translation import to_response, to_work
 from cloud_server.settings import Settings
+from cloud_server.start_times import timed
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.catalogue import CATALOGUE
 from shared_protocol.bundles.find import load_bundle
-from shared_protocol.bundles.manifest import BUILTIN
+from shared_protocol.bundles.manifest import BUILTIN, digests_of
 from shared_protocol.bundles.published import find_transformer
 from shared_protocol.bundles.with_entropy import with_entropy
 from shared_protocol.compute import Compute
@@ -70,11 +71,12 @@ def load_model(settings: Settings) -> LoadedModel:
     device = choose_device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    bundle = open_bundle(settings)
+    with timed("bundle"):
+        bundle = open_bundle(settings)
+        files = shared_files(bundle)
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
-    model = LoadedModel(
-        bundle=bundle,
-        engine=load_engine(
+    with timed("weights"):
+        engine = load_engine(
             bundle,
             backbone_path(bundle, settings),
             device,
@@ -83,17 +85,23 @@ def load_model(settings: Settings) -> LoadedModel:
             sampling=settings.sampling,
             care=Care(settings.mend, settings.settle, settings.best_of),
             graphs=settings.cuda_graphs,
-        ),
+        )
+    with timed("check of the entropy models"):
+        checked = check_entropy(bundle)
+    model = LoadedModel(
+        bundle=bundle,
+        engine=engine,
         device=_describe(device),
         max_batch=max_batch,
         scenarios=bundle.entropy.available(),
-        entropy=check_entropy(bundle),
+        entropy=checked,
         manifest=bundle.manifest.canonical,
-        files=shared_files(bundle),
+        files=files,
         typing=bundle.manifest.typing.content(),
         effort=effort_of(bundle, settings),
     )
-    warm(model, bundle)
+    with timed("warm-up"):
+        warm(model, bundle)
     return model
 
 
@@ -126,15 +134,8 @@ def open_bundle(settings: Settings) -> Bundle:
 
 
 def shared_files(bundle: Bundle) -> dict[str, SharedFile]:
-    """What edges may fetch: the files that the manifest names, after checking their digests.
-
-    Raises:
-        CheckpointError: a file is missing or changed.
-    """
-    manifest = bundle.manifest
-    digests = dict(manifest.sha256)
-    if manifest.typing.world and manifest.typing.sha256:
-        digests[manifest.typing.world] = manifest.typing.sha256
+    """What edges may fetch, after checking their digests; raises `CheckpointError`."""
+    digests = digests_of(bundle.manifest)
     return {name: SharedFile(bundle.file(name), digest) for name, digest in digests.items()}
 
 

@@ -81,6 +81,7 @@ class LoadedModel:
         manifest: the bundle's manifest, the bytes that its fingerprint is the SHA-256 of.
         files: what the manifest names, for edges that lack it.
         effort: what the engine does about a picture besides drawing it once.
+        stub: whether there is no model, see `cloud_server.stub`.
         typing: what the bundle tells edges beyond its fingerprint, see `bundles.manifest.Typing`.
     """
 
@@ -94,3 +95,4 @@ class LoadedModel:
     files: Mapping[str, SharedFile] = field(default_factory=dict)
     typing: Mapping[str, str] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
+    stub: bool = False

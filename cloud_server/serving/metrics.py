@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from shared_protocol.http.origin import UNKNOWN, Origin
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.tasks import Task
 
@@ -21,6 +23,24 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 STATUS_CLIENT_GONE = 499
 """Recorded, never sent: the client hung up."""
+
+
+def new_name() -> str:
+    """A name for a request that came without one."""
+    return uuid.uuid4().hex[:8]
+
+
+class Span(NamedTuple):
+    """Something that happened within a request, in seconds of `time.monotonic`.
+
+    Attributes:
+        within: the span that it is a part of; "" = the request.
+    """
+
+    name: str
+    began: float
+    ended: float
+    within: str = ""
 
 
 @dataclass
@@ -38,25 +58,40 @@ class Trace:
         bytes_down: reply body bytes sent, progress included.
         parts_up: bytes of the request message by part.
         parts_down: bytes of the reply message by part.
+        price: token-steps that the work takes at most, where it was not done before.
         tokens_up: text and image tokens received.
         tokens_down: text and image tokens sent.
         seconds: by stage.
+        started: when it began, by `time.monotonic`.
+        origin: where it comes from.
+        trace_id: the trace that its spans are in, once they are exported.
+        spans: what happened when; None = nobody wants to know.
     """
 
     task: Task | None
     owner: str = ""
     party: str = ""
     note: str = ""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    id: str = field(default_factory=new_name)
     status: int = 200
     bytes_up: int = 0
     bytes_down: int = 0
     parts_up: Mapping[str, float] = field(default_factory=dict)
     parts_down: Mapping[str, float] = field(default_factory=dict)
+    price: int = 0
     tokens_up: int = 0
     tokens_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    origin: Origin = UNKNOWN
+    trace_id: str = ""
+    spans: list[Span] | None = None
+
+    @classmethod
+    def of(cls, origin: Origin, traced: bool) -> Trace:
+        """That of a request of an unknown task that comes from there."""
+        spans: list[Span] | None = [] if traced else None
+        return cls(None, id=origin.request_id or new_name(), origin=origin, spans=spans)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -65,7 +100,20 @@ class Trace:
         try:
             yield
         finally:
-            self.seconds[name] = time.monotonic() - started
+            ended = time.monotonic()
+            self.seconds[name] = ended - started
+            if self.spans is not None:
+                self.spans.append(Span(name, started, ended))
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Note a span that is no stage."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            if self.spans is not None:
+                self.spans.append(Span(name, started, time.monotonic()))
 
     def timing(self) -> ServerTiming:
         """Milliseconds by stage, for the client."""
@@ -80,6 +128,20 @@ class Trace:
         """What was asked, for the log and for metrics."""
         return "unread" if self.task is None else self.task.slug
 
+    def log_fields(self) -> dict[str, Any]:
+        """What its line in a structured log holds, besides the words of `str`."""
+        fields: dict[str, Any] = {"request_id": self.id, "key": self.owner}
+        trace_id = self.trace_id or self.origin.trace_id
+        fields |= {"trace_id": trace_id} if trace_id else {}
+        fields |= dict(each.split("=", 1) for each in self.note.split())
+        fields |= {"task": self.task_name, "status": self.status}
+        fields |= {"bytes_up": self.bytes_up, "bytes_down": self.bytes_down}
+        fields |= {"tokens_up": self.tokens_up, "tokens_down": self.tokens_down}
+        fields |= {"token_steps": self.price}
+        rounded = {name: round(spent, 6) for name, spent in self.seconds.items()}
+        seconds = rounded.pop("total", 0.0)
+        return {**fields, "seconds": seconds, "stages": rounded}
+
     def __str__(self) -> str:
         model, total = (1000 * self.seconds.get(name, 0.0) for name in ("model", "total"))
         owner = f"key={self.owner} " if self.owner else ""
@@ -91,9 +153,14 @@ class Trace:
 
 
 class Metrics:
-    """The server's counters and histograms, in a registry of their own."""
+    """The server's counters and histograms, in a registry of their own.
+
+    Attributes:
+        exporter: told each finished exchange, too; None = nobody.
+    """
 
     def __init__(self) -> None:
+        self.exporter: Callable[[Trace], None] | None = None
         self._registry = CollectorRegistry()
         self._requests = self._counter("requests", "Requests answered", "task", "status")
         self._bytes = self._counter("body_bytes", "Bytes of bodies", "direction")
@@ -103,6 +170,9 @@ class Metrics:
         self._queue = self._gauge("queue_depth", "Requests waiting for the model")
         self._inflight = self._gauge("inflight_requests", "Requests being served")
         self._replays = self._counter("replays", "Replies whose result was made before")
+        self._of_keys = self._counter("key_requests", "Requests by key", "key", "status")
+        self._steps = self._counter("key_token_steps", "Token-steps taken by key", "key")
+        self._limited = self._counter("rate_limited", "Refused by a key's limit", "key", "limit")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"unimic_{name}", text, labels, registry=self._registry)
@@ -115,6 +185,10 @@ class Metrics:
     ) -> Histogram:
         return Histogram(f"unimic_{name}", text, labels, buckets=buckets, registry=self._registry)
 
+    def listen(self, exporter: Callable[[Trace], None]) -> None:
+        """Have each finished exchange told to somebody else, too."""
+        self.exporter = exporter
+
     def observe(self, trace: Trace) -> None:
         """Count a finished exchange."""
         task = trace.task_name
@@ -126,12 +200,21 @@ class Metrics:
             self._bytes.labels(direction).inc(body)
             for part, size in parts.items():
                 self._parts.labels(direction, part).inc(size)
+        if trace.owner:
+            self._of_keys.labels(trace.owner, str(trace.status)).inc()
+            self._steps.labels(trace.owner).inc(trace.price)
         for stage, seconds in trace.seconds.items():
             self._stages.labels(task, stage).observe(seconds)
+        if self.exporter is not None:
+            self.exporter(trace)
 
     def observe_batch(self, size: int) -> None:
         """Count a batch that starts."""
         self._batches.observe(size)
+
+    def observe_limited(self, key: str, limit: str) -> None:
+        """Count a refusal, by the name of the key and which of its limits."""
+        self._limited.labels(key, limit).inc()
 
     def observe_replay(self) -> None:
         """Count a reply whose result came from an earlier or a running request."""

@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Generic
+from typing import Any, Generic
 
+from cloud_server.generation.work import OnPhase, phases_told
 from cloud_server.serving.ticket import JobT, ResultT, Ticket
 from shared_protocol.errors import InternalError
 from shared_protocol.messages import OnStep
@@ -115,7 +116,8 @@ class Run(Generic[JobT, ResultT]):
 
         def work() -> Sequence[ResultT]:
             self._stop_if_unwanted()
-            results = run([ticket.job for ticket in batch], on_step)
+            with phases_told(_noting(batch)):
+                results = run([ticket.job for ticket in batch], on_step)
             if len(results) != len(batch):
                 raise InternalError(f"{len(batch)} jobs gave {len(results)} results")
             return results
@@ -125,3 +127,15 @@ class Run(Generic[JobT, ResultT]):
     def _stop_if_unwanted(self) -> None:
         if self.unwanted:
             raise AbandonedError
+
+
+def _noting(batch: Sequence[Ticket[Any, Any]]) -> OnPhase | None:
+    """What notes the phases of a batch in those of its tickets that want to know them."""
+    phases = [ticket.phases for ticket in batch if ticket.phases is not None]
+
+    def note(name: str) -> None:
+        now = time.monotonic()
+        for each in phases:
+            each.append((name, now))
+
+    return note if phases else None

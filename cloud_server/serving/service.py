@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -27,11 +27,12 @@ from cloud_server.keys import NOBODY, Keyring
 from cloud_server.serving.admission.codec_lanes import CodecLanes
 from cloud_server.serving.admission.gate import Gate, Tarpit
 from cloud_server.serving.admission.price import check_price, most_work, price_of
+from cloud_server.serving.admission.rate_limits import REQUESTS, TOKENS, RateLimits, limits_by
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.metrics import Metrics, Trace
 from cloud_server.serving.results.found import FoundJob
 from cloud_server.serving.results.kept import EngineTicket, KeptWork
-from cloud_server.serving.ticket import Ticket, WorkQueue
+from cloud_server.serving.ticket import Ticket, WorkQueue, spans_of
 from cloud_server.serving.translation import (
     batch_key,
     check_claims,
@@ -72,6 +73,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.keyring = Keyring(settings.api_key, settings.api_keys)
+        self.rates = RateLimits(limits_by(settings, self.keyring), self.metrics.observe_limited)
         self._load = load
         self._model: LoadedModel | None = None
         self._make_queue = make_queue
@@ -181,15 +183,19 @@ class Service:
         self._queue.check_room(party)
 
     @contextmanager
-    def admission(self, party: str = "") -> Iterator[None]:
+    def admission(self, party: str = "", owner: str = NOBODY) -> Iterator[None]:
         """Count a request in, from its first byte to the end of its encoding.
 
         Raises:
             OverloadedError: too many are in already, or `check_open` says so.
+            RateLimitError: the key, whose name is `owner`, has asked too often in a minute.
         """
         self.check_open(party)
-        with self._gate.passed(party):
+        with self._gate.passed(party), self._counted(owner, REQUESTS):
             yield
+
+    def _counted(self, owner: str, limit: str, amount: int = 1) -> AbstractContextManager[None]:
+        return self.rates.taken(owner, limit, amount) if owner else nullcontext()
 
     def patience_with(self, party: str, error: UnimicError) -> float:
         """Seconds after which a party is told of an error; more than 0 for too many of them.
@@ -255,7 +261,7 @@ class Service:
             self.metrics.observe_replay()
             yield ServiceJob(self, model, request, trace, known)
             return
-        submit = partial(self._submit, request, trace.party, watch)
+        submit = partial(self._submit, request, trace, watch)
         ticket, shared = self.kept.ticket(key, submit) if key else (submit(), False)
         if shared:
             self.metrics.observe_replay()
@@ -277,13 +283,18 @@ class Service:
         tokens = bundle.grid[0] * bundle.grid[1]
         return await self._codecs.decode(trace.party, tokens, check, decode)
 
-    def _submit(self, request: Request, party: str, watch: Watch | None) -> EngineTicket:
+    def _submit(self, request: Request, trace: Trace, watch: Watch | None) -> EngineTicket:
         assert self._queue is not None, "made together with the model"
         model = self.model
         price = price_of(request, model.bundle, model.effort)
         check_price(price, self.most_work, request, model.bundle)
         work = to_work(request, model.bundle, watch)
-        return self._queue.submit(work, batch_key(request, model.bundle), party, price)
+        key = batch_key(request, model.bundle)
+        with self._counted(trace.owner, TOKENS, price):
+            ticket = self._queue.submit(work, key, trace.party, price)
+        trace.price = price
+        ticket.phases = None if trace.spans is None else []
+        return ticket
 
     @property
     def most_work(self) -> int:
@@ -365,7 +376,11 @@ class ServiceJob:
         if not isinstance(source, Ticket):
             self.trace.seconds |= {"queue": 0.0, "model": 0.0}
             return source
-        result = await source.result()
+        try:
+            result = await source.result()
+        finally:
+            if self.trace.spans is not None:
+                self.trace.spans += spans_of(source, self.trace.started)
         self.trace.seconds |= {"queue": source.queue_s, "model": source.model_s}
         return result
 

@@ -10,8 +10,10 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
+from cloud_server.serving.metrics import Span
 from shared_protocol.errors import WorkCancelledError
 
 JobT = TypeVar("JobT")
@@ -63,6 +65,8 @@ class Ticket(Generic[JobT, ResultT]):
         price: how long it takes, in any unit that is the same for all jobs.
         progress: (finished steps, all steps), (0, 0) before the first step.
         queue_s: seconds the job waited; known once it runs.
+        began: when it was taken out of the queue, by `time.monotonic`; 0 = it was not.
+        phases: what its batch began to do when; None = nobody wants to know.
         model_s: seconds its batch ran; known once it is done.
         keep_s: seconds for which the job is kept although nobody waits for it any more, because
             somebody may come back for its result; 0 = it is dropped at once.
@@ -82,6 +86,8 @@ class Ticket(Generic[JobT, ResultT]):
         self.price = price
         self.progress = (0, 0)
         self.queue_s = 0.0
+        self.began = 0.0
+        self.phases: list[tuple[str, float]] | None = None
         self.model_s = 0.0
         self.keep_s = 0.0
         self.submitted = time.monotonic()
@@ -181,3 +187,19 @@ def _new_future() -> asyncio.Future[Any]:
 def _retrieve(future: asyncio.Future[ResultT]) -> None:
     if not future.cancelled():
         future.exception()  # an error that nobody waits for any more needs no warning
+
+
+def spans_of(ticket: Ticket[Any, Any], since: float) -> list[Span]:
+    """When a ticket that has just ended waited, and what its batch did when; nothing from before.
+
+    Args:
+        ticket: somebody else may have made it.
+        since: when its request began, by `time.monotonic`.
+    """
+    ended = time.monotonic()
+    began = ticket.began or ended
+    spans = [Span("queue", ticket.submitted, began), Span("model", began, ended)]
+    phases = ticket.phases or []
+    for (name, start), (_, end) in pairwise([*phases, ("", ended)]):
+        spans.append(Span(name, start, end, "model"))
+    return [each._replace(began=max(each.began, since)) for each in spans if each.ended > since]

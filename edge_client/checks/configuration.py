@@ -25,6 +25,7 @@ KNOWN = frozenset(
         "UNIMIC_HISTORY",
         "UNIMIC_INLINE",
         "UNIMIC_MODELS",
+        "UNIMIC_TRACE",
     }
 )
 """Every variable of ours that something reads."""

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 
 from edge_client.exchange.coded_exchange import Held, NamedBundle, SingleMessages, Stopwatch, Wishes
 from edge_client.exchange.conversation import Conversation
-from edge_client.transport.base import NoSessionsError
+from edge_client.transport.base import ORIGIN, NoSessionsError
 from edge_client.transport.links import KEY_IN_HELLO, NAMES, open_link, scheme_of
 from shared_protocol.http.contract import Preferences
+from shared_protocol.http.origin import UNKNOWN
 from shared_protocol.messages import Request
 from shared_protocol.tokens import ImageTokens
 
@@ -53,6 +54,7 @@ class BestExchange:
         self._way = NAMES[scheme]
         self._posts: SingleMessages | None = None
         self._owned = ExitStack()
+        self._said = "", ""
         self._talk = Conversation(
             bundle,
             lambda left: open_link(self._server, api_key, left),
@@ -91,6 +93,7 @@ class BestExchange:
 
     def hold(self, request: Request, watch: Stopwatch) -> Held:
         """See `Exchange.hold`."""
+        self._tell_origin()
         if self._posts is None:
             try:
                 return self._talk.hold(request, watch)
@@ -99,6 +102,16 @@ class BestExchange:
                     raise
                 self._posts = self._single_messages()
         return self._posts.hold(request, watch)
+
+    def _tell_origin(self) -> None:
+        """Open the link anew for a request of another origin: turns have no place for it."""
+        origin = ORIGIN.get()
+        if origin is UNKNOWN and self._said == ("", ""):
+            return
+        said = origin.request_id, origin.trace_id
+        if said != self._said and scheme_of(self._server) in _POST:
+            self._talk.close()
+        self._said = said
 
     def _single_messages(self) -> SingleMessages:
         from edge_client.transport.schemes import open_transport  # httpx takes its time

@@ -9,7 +9,7 @@ import random
 import time
 
 from edge_client.transport.base import Notice, waits_in_vain
-from shared_protocol.errors import UnimicError
+from shared_protocol.errors import RateLimitError, UnimicError
 
 FIRST_ATTEMPTS = 3
 """Attempts to reach a server whose name nobody knows."""
@@ -40,7 +40,9 @@ class Retries:
         if waits_in_vain(error) and self._failures >= FIRST_ATTEMPTS:
             raise error
         if error.retry_after is not None:
-            pause = min(error.retry_after, MAX_ASKED)
+            # What a limit of a key says is exact: to ask before is in vain.
+            most = error.retry_after if isinstance(error, RateLimitError) else MAX_ASKED
+            pause = min(error.retry_after, most)
         elif self._failures == 1 and reached:
             pause = 0.0  # a link that was idle for too long: the next one will do
         else:

@@ -21,6 +21,8 @@ from edge_client.gateway.refused import RefusedError
 from edge_client.gateway.replies.following import GONE, ClientGoneError
 from edge_client.gateway.requests.pictures import OWN_PICTURE
 from edge_client.gateway.settings import MEBIBYTE, GatewaySettings
+from edge_client.transport.base import ORIGIN
+from shared_protocol.http.origin import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,10 @@ class Doors:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # so that the router raises what it does not find
         scope["unimic_max_body"] = self._settings.max_body
-        headers, name = Headers(scope=scope), f"req_{secrets.token_hex(12)}"
+        headers = Headers(scope=scope)
+        caller = Origin.of(headers)
+        name = caller.request_id or f"req_{secrets.token_hex(12)}"
+        ORIGIN.set(caller)  # of this request only: every request has a context of its own
         origin, started = headers.get("origin"), False
 
         async def marked(message: Message) -> None:

@@ -26,6 +26,7 @@ from shared_protocol.errors import (
     MaskError,
     OverloadedError,
     PromptError,
+    RateLimitError,
     ServerTimeoutError,
     TransportError,
     UnauthorizedError,
@@ -72,6 +73,7 @@ _KINDS: tuple[tuple[type[UnimicError], int, str], ...] = (
     (LimitError, 413, "too_large"),
     (BodyTooLargeError, 413, "too_large"),
     (UnauthorizedError, 401, "cloud_unauthorized"),
+    (RateLimitError, 429, "rate_limit_exceeded"),
     (OverloadedError, 503, "cloud_busy"),
     (DeadlineError, 504, "cloud_timeout"),
     (ServerTimeoutError, 504, "cloud_timeout"),
@@ -113,6 +115,6 @@ def _typed(error: UnimicError, params: Mapping[str, str]) -> Problem:
     part = next((name for kind, name in _PARTS.items() if isinstance(error, kind)), None)
     param = None if part is None else params.get(part, part)
     headers = dict(NEVER_AGAIN) if code in _FINAL else {}
-    if status in (502, 503):
+    if status in (429, 502, 503):
         headers["retry-after"] = str(math.ceil(error.retry_after or 1))
     return Problem(status, str(error), code, param, headers)

@@ -10,11 +10,13 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from shared_protocol.errors import TransportError, UnimicError, printable
+from shared_protocol.http.origin import UNKNOWN, Origin
 from shared_protocol.http.reply_stream import ServerTiming
 from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
@@ -22,6 +24,8 @@ from shared_protocol.tasks import Task
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+ORIGIN: ContextVar[Origin] = ContextVar("origin", default=UNKNOWN)
+"""Where what is sent comes from; links that have a place for it say so to the server."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from edge_client.transport.base import Notice, Reply, Sink, waits_in_vain
+from edge_client.transport.base import ORIGIN, Notice, Reply, Sink, waits_in_vain
 from edge_client.transport.certificates import distrusted
 from edge_client.transport.counted_http import CountedHttp
 from edge_client.transport.http_answers import (
@@ -30,7 +30,13 @@ from edge_client.transport.http_answers import (
 )
 from edge_client.transport.loopback import is_loopback
 from edge_client.transport.proxies import proxy_for
-from shared_protocol.errors import ConfigError, ServerTimeoutError, TransportError, UnimicError
+from shared_protocol.errors import (
+    ConfigError,
+    RateLimitError,
+    ServerTimeoutError,
+    TransportError,
+    UnimicError,
+)
 from shared_protocol.http.contract import (
     ACCEPT_STREAM,
     BUNDLE_PATH,
@@ -45,6 +51,7 @@ from shared_protocol.http.contract import (
     Preferences,
     task_path,
 )
+from shared_protocol.http.origin import UNKNOWN
 from shared_protocol.messages import OnStep
 from shared_protocol.tasks import Task
 
@@ -64,8 +71,8 @@ class HttpTransport:
     """A cloud server over HTTP, on one kept-alive connection.
 
     A request is made again, with the same idempotency key and until its time is up, when the
-    connection is refused, breaks or ends early and when the answer is 502, 503 or 504: by the key
-    the server recognises work that it has already done, so that a retry costs no second
+    connection is refused, breaks or ends early and when the answer is 429, 502, 503 or 504: by the
+    key the server recognises work that it has already done, so that a retry costs no second
     generation, and a server that is started anew is waited for.
 
     Args:
@@ -127,6 +134,8 @@ class HttpTransport:
             headers["Accept"] = ACCEPT_STREAM
         if self._wish.header:
             headers[PREFER] = self._wish.header
+        if ORIGIN.get() is not UNKNOWN:
+            headers |= ORIGIN.get().headers
         before = self._moved()
         call = self._call("POST", task_path(task), headers, message)
         try:
@@ -197,7 +206,7 @@ class HttpTransport:
                 with self._response(call) as response:
                     return read(response)
             except AgainError as again:
-                wait = _wait_before(call.attempts, again.error.retry_after)
+                wait = _wait_before(call.attempts, again.error)
                 enough = call.attempts >= ATTEMPTS and (not patient or waits_in_vain(again))
                 if enough or wait >= call.remaining():
                     raise again.error from again.__cause__
@@ -256,8 +265,11 @@ class HttpTransport:
         )
 
 
-def _wait_before(attempts: int, retry_after: float | None) -> float:
+def _wait_before(attempts: int, error: UnimicError) -> float:
+    retry_after = error.retry_after
     if retry_after is not None:
-        return min(retry_after, MAX_WAIT) if retry_after > 0 else 0.0
+        # What a limit of a key says is exact: to ask before is in vain.
+        most = retry_after if isinstance(error, RateLimitError) else MAX_WAIT
+        return min(retry_after, most) if retry_after > 0 else 0.0
     backoff = min(MAX_BACKOFF, BACKOFF * 2 ** min(attempts - 1, 10))
     return float(backoff * random.uniform(0.75, 1.25))

@@ -46,7 +46,7 @@ from shared_protocol.messages import OnStep
 PROGRESS = 1 << 16
 """Bytes of a file that have to come within each time limit."""
 CHECK = "check --server or UNIMIC_SERVER"
-_GATEWAY_STATUS = (502, 503, 504)
+_AGAIN_STATUS = (429, 502, 503, 504)
 _BEHIND = f"see that cloud-server runs behind the proxy, or {CHECK}"
 _MEANINGS = {
     403: ("a proxy or a firewall in between forbids it", f"ask who runs it, or {CHECK}"),
@@ -57,6 +57,10 @@ _MEANINGS = {
     413: (
         "a proxy in between takes no body",
         "raise its limit, such as nginx's client_max_body_size",
+    ),
+    429: (
+        "a proxy in between limits how often it is asked",
+        "ask less often, or whoever runs it for a higher limit",
     ),
     502: ("a proxy in between does not reach the server", _BEHIND),
     503: ("a proxy in between has no server to ask", _BEHIND),
@@ -221,7 +225,7 @@ def check_status(response: httpx.Response, call: Call) -> None:
     if response.is_success:
         return
     error = _error_of(response, call)
-    if response.status_code in _GATEWAY_STATUS:
+    if response.status_code in _AGAIN_STATUS:
         if error.retry_after is None:
             error.retry_after = _seconds(response.headers.get(RETRY_AFTER, ""))
         raise AgainError(error)

@@ -20,7 +20,7 @@ from websockets.exceptions import (
 )
 from websockets.sync.client import ClientConnection, connect
 
-from edge_client.transport.base import LinkDownError, NoSessionsError, within
+from edge_client.transport.base import ORIGIN, LinkDownError, NoSessionsError, within
 from edge_client.transport.certificates import distrusted, trusted
 from edge_client.transport.proxies import dead, proxy_for, refused
 from edge_client.transport.stream_links import connected
@@ -30,6 +30,7 @@ from shared_protocol.errors import (
     UnauthorizedError,
     printable,
 )
+from shared_protocol.http.contract import RETRY_AFTER
 from shared_protocol.session.framing import MAX_FRAME
 from shared_protocol.session.paths import SESSION_PATH
 
@@ -37,7 +38,7 @@ _CLOSE_S = 1.0
 _SHORT, _SHORT_HEAD, _LONG_HEAD = 125, 2, 4
 """Longest message whose length stands in the first two bytes of a frame from a server, and bytes
 before that and before longer ones."""
-_BUSY = (502, 503, 504)
+_BUSY = (429, 502, 503, 504)
 _DEAD = (ConnectionRefusedError, socket.gaierror)
 """What connecting ends in where nobody listens; with a proxy before the server, it is the proxy."""
 
@@ -87,7 +88,8 @@ class WebSocketLink:
     def __init__(self, server: str, api_key: str | None, timeout: float) -> None:
         file = server.removeprefix("unix:") if server.startswith("unix:") else None
         url = "ws" + ("://localhost" if file else server.removeprefix("http")) + SESSION_PATH
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+        headers = ORIGIN.get().headers
+        headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._server = server
         self._proxy = None if file else proxy_for(server)
         self._open = ExitStack()
@@ -98,7 +100,7 @@ class WebSocketLink:
                     url,
                     sock=connected(file, timeout) if file else None,
                     ssl=trusted() if url.startswith("wss:") else None,
-                    additional_headers=headers,
+                    additional_headers=headers or None,
                     user_agent_header=None,
                     compression=None,
                     proxy=self._proxy.url if self._proxy else None,
@@ -118,7 +120,8 @@ class WebSocketLink:
         """What an error at the opening means."""
         server, reason = self._server, _reason(error)
         if isinstance(error, InvalidStatus):
-            return self._refused(error.response.status_code)
+            asked = error.response.headers.get(RETRY_AFTER, "")
+            return self._refused(error.response.status_code, asked)
         if isinstance(error, (InvalidProxy, ProxyError)) and self._proxy is not None:
             tunnel = refused(self._proxy, server, reason)  # plain HTTP may need none
             return NoSessionsError(tunnel.message, tunnel.remedy)
@@ -181,13 +184,14 @@ class WebSocketLink:
             "try again; the server's log may say why",
         )
 
-    def _refused(self, status: int) -> Exception:
+    def _refused(self, status: int, asked: str) -> Exception:
         if status == 401:
             return UnauthorizedError(
                 "the key is missing or wrong", "set UNIMIC_API_KEY or give --api-key"
             )
         if status in _BUSY:
-            return OverloadedError(f"{self._server} answered {status}", "retry later", 1.0)
+            seconds = float(asked) if asked.isdecimal() and len(asked) < 6 else 1.0
+            return OverloadedError(f"{self._server} answered {status}", "retry later", seconds)
         return NoSessionsError(
             f"{self._server} answered {status} to the opening of a conversation",
             "it may be an older server, or a proxy that lets no WebSocket through",

@@ -274,3 +274,10 @@ def _digests(told: Mapping[str, Any], files: Iterable[str]) -> dict[str, str]:
         fault = f"no digest of {lacking[0]}" if lacking else f"{str(wrong)[:80]} for a digest"
         raise ValueError(fault)
     return digests
+
+
+def digests_of(manifest: Manifest) -> dict[str, str]:
+    """File name to SHA-256 of all that an edge may need, also of what has no fingerprint."""
+    typing = manifest.typing
+    more = {typing.world: typing.sha256} if typing.world and typing.sha256 else {}
+    return {**manifest.sha256, **more}

@@ -22,8 +22,12 @@ ACCEPT_STREAM = f"{STREAM_TYPE}, {MESSAGE_TYPE};q=0.9"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 IDEMPOTENCY_PATTERN = "[!-~]{1,200}"
 REQUEST_ID = "X-Request-Id"
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 SERVER_TIMING = "Server-Timing"
 RETRY_AFTER = "Retry-After"
+RATE_LIMIT_HEADER = "x-ratelimit-{what}-{limit}"
+"""What: limit, remaining and reset; of which limit: requests and tokens."""
 PREFER = "Prefer"
 _TIMING = "timing"
 _STEPS = "steps"
@@ -43,6 +47,7 @@ NO_PATH = "there is nothing at this path"
 MAX_REPLY_BYTES = 1 << 20
 """Longest reply that a client reads."""
 
+REQUEST_ID_PATTERN = "[A-Za-z0-9._~:/+=@-]{1,128}"
 _REFUSES = re.compile(r";\s*q=0(\.0*)?\s*(;|$)")
 
 
@@ -104,6 +109,11 @@ def preferences(header: str) -> Preferences:
     steps = given.get(_STEPS, "").strip()
     few = int(steps) if re.fullmatch("[0-9]{1,6}", steps) else FEW_STEPS
     return Preferences(_TIMING in given, few)
+
+
+def is_request_id(name: str) -> bool:
+    """Whether a request may be called so: 1 to 128 characters that are safe in any log."""
+    return re.fullmatch(REQUEST_ID_PATTERN, name) is not None
 
 
 def is_idempotency_key(key: str) -> bool:

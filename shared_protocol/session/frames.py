@@ -22,6 +22,9 @@ ERROR_CODES = (
     "bundle_mismatch", "bad_config", "not_found", "unsupported_version",
 )  # fmt: skip
 """Numbers of errors on the wire, by position; any other error travels as the first."""
+PARTICULAR = {"rate_limited": "overloaded"}
+"""Errors without a number, each with the more general one whose number it has: its message then
+begins with its own name, for those who know it."""
 
 
 def encode_reset(state: SessionState) -> bytes:
@@ -107,16 +110,21 @@ def decode_error(reader: Reader) -> UnimicError:
 
 def code_error(port: Port, error: UnimicError | None) -> UnimicError:
     """Code, seconds to wait, message and remedy."""
-    number = None
+    number = said = None
     if error is not None:
-        number = ERROR_CODES.index(error.code) if error.code in ERROR_CODES else 0
+        code = PARTICULAR.get(error.code, error.code)
+        number = ERROR_CODES.index(code) if code in ERROR_CODES else 0
+        said = error.message if code == error.code else f"{error.code}: {error.message}"
     found = port.uniform(len(ERROR_CODES), number)
     later = None if error is None else error.retry_after
     retry_after = None
     if code_flag(port, (1, 1), None if error is None else later is not None):
         units = None if later is None else min(_MAX_RETRY, round(later / _RETRY_UNIT_S))
         retry_after = code_number(port, 14, units) * _RETRY_UNIT_S
-    message = code_words(port, _TEXT_BYTES, None if error is None else error.message)
+    message = code_words(port, _TEXT_BYTES, said)
     remedy = code_words(port, _TEXT_BYTES, None if error is None else error.remedy)
+    name, _, rest = message.partition(": ")
+    if PARTICULAR.get(name) == ERROR_CODES[found]:
+        return CODES[name](printable(rest), printable(remedy), retry_after)
     kind = CODES.get(ERROR_CODES[found], ServiceError)
     return kind(printable(message), printable(remedy), retry_after)

@@ -251,6 +251,11 @@ class LiveServer:
     def service(self) -> Service:
         return self._host.service
 
+    @property
+    def bare(self) -> str:
+        """The address of bare frames, where settings ask for them."""
+        return self._host._urls[-1]
+
     def signal(self) -> None:
         """What SIGTERM does."""
         self._host.handle_exit(signal.SIGTERM, None)

@@ -15,20 +15,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PhiForCausalLM
-from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
 
+from cloud_server.generation.backbone.phi import Phi, Rotary, ShowoConfig
 from cloud_server.generation.backbone.showo import (
     ShowoBackbone,
-    ShowoConfig,
-    build_phi,
     build_stem,
-    phi_config,
+    whole_phi,
 )
 from shared_protocol.bundles.tensor_files import TensorFiles, load_into, open_tensors, placed
 from shared_protocol.bundles.weight_files import Shape, check_shapes
@@ -120,19 +118,18 @@ def load_showo_backbone(
     Raises:
         CheckpointError: no file there, unreadable, or tensors missing, unexpected or misshapen.
     """
-    return ShowoBackbone(load_showo_phi(path, device=device, dtype=dtype))
-
-
-def load_showo_phi(
-    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> PhiForCausalLM:
-    """The Phi inside `load_showo_backbone`."""
     tensors = open_tensors(path, _phi_name)
     config = config_of(tensors)
     with torch.device("meta"):
-        phi = build_phi(config)
+        phi = Phi(config)
     load_into(phi, tensors, device=device, dtype=dtype)
-    return _with_rotary(phi, config, device)
+    return ShowoBackbone(_with_rotary(phi, device))
+
+
+def load_showo_phi(path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """transformers' own model over the weights of `load_showo_backbone`."""
+    phi: Phi = load_showo_backbone(path, device=device, dtype=dtype).phi
+    return whole_phi(phi)
 
 
 def load_clip_projector(
@@ -202,9 +199,9 @@ def config_of(tensors: TensorFiles) -> ShowoConfig:
     )
 
 
-def _with_rotary(phi: PhiForCausalLM, config: ShowoConfig, device: str) -> PhiForCausalLM:
+def _with_rotary(phi: Phi, device: str) -> Phi:
     # Not part of any checkpoint, hence still without memory.
-    phi.model.rotary_emb = PhiRotaryEmbedding(phi_config(config)).to(device)
+    phi.model.rotary_emb = Rotary(phi.config).to(device)
     return phi
 
 
@@ -239,7 +236,7 @@ def _backbone_of(
 ) -> ShowoBackbone:
     config = card.config
     with torch.device("meta"):
-        phi, stem = build_phi(config), build_stem(config)
+        phi, stem = Phi(config), build_stem(config)
     expected = _shapes(phi.state_dict())
     if stem is not None:
         expected |= {f"{_STEM}{name}": shape for name, shape in _shapes(stem.state_dict()).items()}
@@ -250,7 +247,7 @@ def _backbone_of(
         own = {name.removeprefix(_STEM): ready.pop(name) for name in names}
         stem.load_state_dict(own, assign=True)
     phi.load_state_dict(ready, assign=True)
-    return ShowoBackbone(_with_rotary(phi, config, device), stem, card.pointing)
+    return ShowoBackbone(_with_rotary(phi, device), stem, card.pointing)
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, Shape]:

@@ -112,7 +112,7 @@ class _Pass:
         self, backbone: ShowoBackbone, room: _Room, shape: tuple[int, int], capture: Capture
     ) -> None:
         like, length = backbone.phi.lm_head.weight, shape[1]
-        self._embedded = like.new_zeros(*shape, backbone.phi.config.hidden_size)
+        self._embedded = like.new_zeros(*shape, backbone.width)
         self._positions = torch.zeros(shape, dtype=torch.int64, device=like.device)
         self._offsets = torch.arange(length, device=like.device)
         self._places = self._offsets.clone()

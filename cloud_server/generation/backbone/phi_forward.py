@@ -1,7 +1,7 @@
 """One pass through Phi's layers with keys and values kept: the fast path of serving.
 
-Computes what transformers' `PhiModel.forward` computes, from the same modules, less what nobody
-asked for. Does not know ids, prompts, or sampling.
+Computes what transformers' `PhiModel.forward` computes, less what nobody asked for, from modules of
+`phi` or from its own, which have the same names. Does not know ids, prompts, or sampling.
 
 ::
 
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.phi.modeling_phi import PhiAttention, PhiDecoderLayer, PhiModel
 
+from cloud_server.generation.backbone.phi import Attention, Layer, Layers
 from cloud_server.generation.backbone.protocol import ALL
 
 Rows = slice | Tensor
@@ -76,7 +76,7 @@ class PhiCache:
 
 
 def read(
-    model: PhiModel,
+    model: Layers,
     embedded: Tensor,
     mask: Tensor | None,
     position_ids: Tensor,
@@ -97,8 +97,7 @@ def read(
         (C, rows, D).
     """
     count = cache.rows if cache is not None else embedded.shape[0]
-    cos, sin = model.rotary_emb(embedded, position_ids)
-    place = _Place(cos[:, :, None], sin[:, :, None], mask)
+    place = _Place.of(model, embedded, position_ids, mask)
     for index, layer in enumerate(model.layers):
         if index + 1 < len(model.layers):
             embedded = _layer(layer, index, embedded, place, cache, ALL, count)
@@ -112,7 +111,7 @@ def read(
 
 
 def looks(  # noqa: PLR0913 - one numeric step, all of it named
-    model: PhiModel,
+    model: Layers,
     embedded: Tensor,
     mask: Tensor | None,
     position_ids: Tensor,
@@ -130,8 +129,7 @@ def looks(  # noqa: PLR0913 - one numeric step, all of it named
     Returns:
         (B, L, P + L) float32 weights, each row's sum 1.
     """
-    cos, sin = model.rotary_emb(embedded, position_ids)
-    place = _Place(cos[:, :, None], sin[:, :, None], mask)
+    place = _Place.of(model, embedded, position_ids, mask)
     for index, before in enumerate(model.layers[:layer]):
         embedded = _layer(before, index, embedded, place, cache, ALL, len(embedded))
     attention = model.layers[layer].self_attn
@@ -158,6 +156,14 @@ class _Place:
     sin: Tensor
     mask: Tensor | None
 
+    @classmethod
+    def of(
+        cls, model: Layers, embedded: Tensor, position_ids: Tensor, mask: Tensor | None
+    ) -> "_Place":
+        angles = position_ids[..., None].float() * model.rotary_emb.inv_freq.to(embedded.device)
+        angles = torch.cat([angles, angles], dim=-1)[:, :, None]
+        return cls(angles.cos().to(embedded.dtype), angles.sin().to(embedded.dtype), mask)
+
     def turn(self, vectors: Tensor) -> Tensor:
         """Rotary embedding, in place, of the first r of (B, L, heads, d) vectors' d numbers."""
         turned = vectors[..., : self.cos.shape[-1]]
@@ -176,7 +182,7 @@ class _Place:
 
 
 def _layer(  # noqa: PLR0913 - one numeric step, all of it named
-    layer: PhiDecoderLayer,
+    layer: Layer,
     index: int,
     entering: Tensor,
     place: _Place,
@@ -208,7 +214,7 @@ def _layer(  # noqa: PLR0913 - one numeric step, all of it named
     return summed.add_(_repeated(entering, count))
 
 
-def _heads(vectors: Tensor, attention: PhiAttention) -> Tensor:
+def _heads(vectors: Tensor, attention: Attention) -> Tensor:
     """(B, L, D) to (B, L, heads, d)."""
     heads = vectors.shape[-1] // attention.head_dim
     return vectors.view(*vectors.shape[:-1], heads, attention.head_dim)

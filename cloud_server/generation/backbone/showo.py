@@ -1,64 +1,29 @@
-"""Show-o's transformer: transformers' Phi with query/key LayerNorm, masks given by the caller.
+"""Show-o's transformer: a Phi with query/key LayerNorm, masks given by the caller.
 
 Does not know prompts, sampling, or files (see `checkpoint`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PhiConfig, PhiForCausalLM
 
+from cloud_server.generation.backbone.phi import Embedding, Linear, Phi
+from cloud_server.generation.backbone.phi import ShowoConfig as ShowoConfig
 from cloud_server.generation.backbone.phi_forward import PhiCache, Rows, looks, read
 from cloud_server.generation.backbone.protocol import ALL, KeyValueCache
-from shared_protocol.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class ShowoConfig:
-    """Architecture of the transformer; the defaults are Show-o's (Phi-1.5).
-
-    Differs from Phi-1.5's own configuration: because Show-o forces the LayerNorm on queries and
-    keys on, whatever the configuration says; it is not an option here.
-
-    Attributes:
-        stem_width: width of the `NeighbourStem`'s table; 0, as in Show-o, means that there is none.
-        stem_codes: codebook size; read by the stem only.
-        stem_side: grid side in tokens; read by the stem only.
-    """
-
-    vocab_size: int = 58498
-    hidden_size: int = 2048
-    intermediate_size: int = 8192
-    layers: int = 24
-    heads: int = 32
-    max_positions: int = 2048
-    partial_rotary_factor: float = 0.5
-    rope_theta: float = 10000.0
-    layer_norm_eps: float = 1e-5
-    stem_width: int = 0
-    stem_codes: int = 8192
-    stem_side: int = 16
-
-    def __post_init__(self) -> None:
-        if self.hidden_size % self.heads:
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}",
-                "choose a hidden size that the heads divide",
-            )
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.heads
-
-    def to_dict(self) -> dict[str, int | float]:
-        """The fields by name, for a checkpoint's metadata."""
-        return asdict(self)
+if TYPE_CHECKING:
+    from transformers import PhiConfig, PhiForCausalLM
 
 
 def phi_config(config: ShowoConfig) -> PhiConfig:
     """The transformers configuration of a Show-o transformer."""
+    from transformers import PhiConfig
+
     return PhiConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
@@ -115,10 +80,11 @@ class NeighbourStem(nn.Module):
         self, codes: int, image_offset: int, width: int, dim: int, side: int, max_positions: int
     ) -> None:
         super().__init__()
-        self.table = nn.Embedding(codes + 2, width)
-        self.join = nn.Linear(len(AROUND) * width, dim, bias=False)
-        nn.init.normal_(self.table.weight, std=0.5)
-        nn.init.zeros_(self.join.weight)
+        self.table = Embedding(codes + 2, width)
+        self.join = Linear(len(AROUND) * width, dim, bias=False)
+        if not self.table.weight.is_meta:
+            nn.init.normal_(self.table.weight, std=0.5)
+            nn.init.zeros_(self.join.weight)
         self._absent, self._offset = codes + 1, image_offset
         self._side, self._positions = side, max_positions
 
@@ -169,15 +135,30 @@ def build_stem(config: ShowoConfig) -> NeighbourStem | None:
 
 
 def build_phi(config: ShowoConfig) -> PhiForCausalLM:
-    """A Phi of that shape with untrained weights."""
+    """transformers' own model of that shape, with untrained weights."""
+    from transformers import PhiForCausalLM
+
     return PhiForCausalLM(phi_config(config))
+
+
+def whole_phi(phi: Phi) -> PhiForCausalLM:
+    """transformers' own model over the same weights, for what `phi_forward` does not compute."""
+    from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
+
+    with torch.device("meta"):
+        whole = build_phi(phi.config)
+    whole.load_state_dict(phi.state_dict(), assign=True)
+    # Not part of any checkpoint, hence still without memory.
+    rotary = PhiRotaryEmbedding(phi_config(phi.config))
+    whole.model.rotary_emb = rotary.to(phi.lm_head.weight.device)
+    return whole.eval()
 
 
 class ShowoBackbone:
     """A `Backbone` of Show-o's architecture, in inference mode.
 
     Args:
-        phi: the transformer.
+        phi: the transformer: a `Phi`, or transformers' own model.
         stem: added to its embeddings, if there is one.
         pointing: layer and head, from 0, that training taught to look from an object's name at
             the object; None if there is no such head.
@@ -185,12 +166,12 @@ class ShowoBackbone:
 
     def __init__(
         self,
-        phi: PhiForCausalLM,
+        phi: Phi | PhiForCausalLM,
         stem: NeighbourStem | None = None,
         pointing: tuple[int, int] | None = None,
     ) -> None:
         self.pointing = pointing
-        self.phi = phi.eval().requires_grad_(False)
+        self.phi: Any = phi.eval().requires_grad_(False)
         self.stem = None if stem is None else stem.eval().requires_grad_(False)
 
     @property
@@ -206,13 +187,16 @@ class ShowoBackbone:
 
     def room(self, rows: int, capacity: int) -> tuple[list[Tensor], list[Tensor]]:
         """Memory for the keys of each layer and for the values; what is in it has no meaning."""
-        config, like = self.phi.config, self.phi.lm_head.weight
-        head_dim = config.hidden_size // config.num_attention_heads
-        shape = (rows, config.num_attention_heads, capacity, head_dim)
-        keys, values = (
-            [like.new_empty(shape) for _ in range(config.num_hidden_layers)] for _ in range(2)
-        )
+        layers, like = self.phi.model.layers, self.phi.lm_head.weight
+        head_dim = layers[0].self_attn.head_dim
+        shape = (rows, self.width // head_dim, capacity, head_dim)
+        keys, values = ([like.new_empty(shape) for _ in layers] for _ in range(2))
         return keys, values
+
+    @property
+    def width(self) -> int:
+        """Numbers in a hidden state."""
+        return int(self.phi.lm_head.in_features)
 
     def stacked(self, caches: Sequence[KeyValueCache], capacity: int) -> PhiCache:
         sources = [cache for cache in caches if isinstance(cache, PhiCache)]

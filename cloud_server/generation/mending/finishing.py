@@ -18,6 +18,7 @@ from cloud_server.generation.mending.findings import Flags
 from cloud_server.generation.mending.mender import Draft, Mender
 from cloud_server.generation.painting import Ids, Painter
 from cloud_server.generation.settling import Price, Settling
+from cloud_server.generation.work import begin
 from shared_protocol.messages import OnStep
 
 Codes = NDArray[np.int64]
@@ -112,9 +113,11 @@ class Finisher:
         if self._mender is None or not draft.rounds:
             return draft.codes
         if window.extent == "extension":
+            begin("mend")
             return self._mender.without_repeats(draft, window.known, progress.add)
         if not window.understood or window.extent == "part":
             return draft.codes
+        begin("mend")
         mend = self._mender.mend if window.extent == "whole" else self._mender.fill_hole
         return mend(draft, progress.add)
 
@@ -124,6 +127,7 @@ class Finisher:
         policy = self._painter.policy
         if not policy.settle_passes:
             return list(codes)
+        begin("settle")
         prices = [
             self._price_of(window.text_ids, window.draft.wanted, each) if self._price_of else None
             for window, each in zip(windows, codes, strict=True)

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from edge_client.gateway.refused import RefusedError
@@ -69,7 +70,8 @@ class Job:
         self._events: list[Any] = []
         self._changed = asyncio.Event()
         self._telling = Telling(self._heard)
-        self._future = self._loop.run_in_executor(threads, function, self._telling)
+        own = copy_context()  # says where the request comes from
+        self._future = self._loop.run_in_executor(threads, own.run, function, self._telling)
         self._future.add_done_callback(lambda _: self._changed.set())
         self._followers = 0
         self._ending: asyncio.Task[None] | None = None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,7 +123,8 @@ class PictureMaker:
         if len(ones) == 1 or wish.stream:
             return [self._generated(one) for one in ones]
         with ThreadPoolExecutor(len(ones)) as threads:
-            return list(threads.map(self._generated, ones))
+            contexts = [copy_context() for _ in ones]
+            return list(threads.map(lambda own, one: own.run(self._generated, one), contexts, ones))
 
     def edit(self, asked: EditWish, telling: Telling) -> list[Made]:
         """A picture with a part of it made anew, as often as the wish says.

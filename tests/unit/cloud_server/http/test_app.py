@@ -160,7 +160,7 @@ async def test_without_a_key_the_documentation_asks_for_none():
 
 
 def test_every_error_has_a_status_that_the_documentation_names():
-    documented = {400, 401, 404, 409, 413, 415, 422, 500, 502, 503, 504}
+    documented = {400, 401, 404, 409, 413, 415, 422, 429, 500, 502, 503, 504}
     assert {cls.http_status for cls in CODES.values()} <= documented
 
 

@@ -21,6 +21,7 @@ from shared_protocol.errors import (
     BundleMismatchError,
     OverloadedError,
     PromptError,
+    RateLimitError,
     ServerTimeoutError,
     UnauthorizedError,
 )
@@ -190,6 +191,13 @@ def test_an_overloaded_cloud_is_asked_again() -> None:
     cloud = ToyCloud(errors=[OverloadedError("full", "later", 1.0)] * 3)
     held = talk_to(cloud).hold(SCRIPT[0], Stopwatch())
     assert held.wire.attempts == 4
+
+
+def test_a_limit_of_a_key_is_not_waited_for_beyond_the_time_of_a_turn() -> None:
+    cloud = ToyCloud(errors=[RateLimitError("60 of 60 used", "ask the operator", 130.0)])
+    with pytest.raises(RateLimitError, match=r"^60 of 60 used") as caught:
+        talk_to(cloud).hold(SCRIPT[0], Stopwatch())
+    assert (caught.value.retry_after, caught.value.remedy) == (130.0, "ask the operator")
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for_and_that_is_told_once(

@@ -14,6 +14,7 @@ from shared_protocol.errors import (
     BundleMismatchError,
     InternalError,
     OverloadedError,
+    RateLimitError,
     UnauthorizedError,
 )
 from shared_protocol.session.hello import Status, Welcome
@@ -147,6 +148,20 @@ def test_a_cloud_that_is_full_for_long_is_told_with_a_time(
     reply = live.post(GENERATE, ASKED)
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "cloud_busy")
     assert reply.headers["retry-after"] == "90"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_limit_of_the_clouds_key_is_openais_rate_limit_error(
+    live: LiveGateway, streamed: bool
+) -> None:
+    live.cloud.errors = [RateLimitError("60 of 60 requests a minute are used", "wait", 130.0)]
+    reply = live.post(GENERATE, {**ASKED, "stream": streamed})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["type"]) == (429, "rate_limit_error")
+    assert error["code"] == "rate_limit_exceeded"
+    assert error["message"].startswith("60 of 60 requests a minute")
+    assert reply.headers["retry-after"] == "130"
+    assert "x-should-retry" not in reply.headers
 
 
 def test_one_picture_asked_about_at_once_is_answered_twice(live: LiveGateway) -> None:

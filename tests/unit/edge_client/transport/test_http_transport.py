@@ -20,6 +20,7 @@ from shared_protocol.errors import (
     ConfigError,
     DeadlineError,
     OverloadedError,
+    RateLimitError,
     ServerTimeoutError,
     ServiceError,
     TransportError,
@@ -30,6 +31,7 @@ from shared_protocol.errors import (
 from shared_protocol.tasks import Task
 
 MESSAGE = msgpack.packb(msgpack.ExtType(0x55, b"M" + bytes(40)))
+TRIED_AGAIN = {"overloaded", "rate_limited", "deadline", "server_timeout"}
 SERVER = "http://127.0.0.1:8400"
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -179,6 +181,26 @@ def test_retry_after_is_honoured_within_a_cap(header: str, wait: float) -> None:
     assert script.waits == [wait]
 
 
+def test_a_limit_of_a_key_is_waited_for_as_long_as_it_says_and_no_longer_than_there_is_time():
+    limited = failure(RateLimitError("2 of 2 used", "wait", 45.0))
+    script = Script(limited, single())
+    script.transport(timeout=60.0).exchange(Task.T2I, b"", "k")
+    assert script.waits == [45.0]
+    script = Script(failure(RateLimitError("2 of 2 used", "wait", 45.0)))
+    with pytest.raises(RateLimitError, match="2 of 2 used"):
+        script.transport(timeout=30.0).exchange(Task.T2I, b"", "k")
+    assert script.waits == []
+
+
+def test_a_proxy_that_limits_is_waited_for_and_told_as_what_it_is() -> None:
+    full = httpx.Response(429, text="slow down", headers={"Retry-After": "2"})
+    script = Script(full, single())
+    script.transport().exchange(Task.T2I, b"", "k")
+    assert script.waits == [2.0]
+    with pytest.raises(TransportError, match=r"429.*limits how often"):
+        Script(full, full).transport(timeout=1.0).exchange(Task.T2I, b"", "k")
+
+
 def test_no_retry_is_started_that_the_time_does_not_allow() -> None:
     script = Script(failure(OverloadedError("busy", retry_after=5.0)))
     with pytest.raises(OverloadedError):
@@ -186,7 +208,7 @@ def test_no_retry_is_started_that_the_time_does_not_allow() -> None:
     assert script.waits == []
 
 
-@pytest.mark.parametrize("code", sorted(set(CODES) - {"overloaded", "deadline", "server_timeout"}))
+@pytest.mark.parametrize("code", sorted(set(CODES) - TRIED_AGAIN))
 def test_every_other_error_of_the_tree_is_mapped_back_and_not_tried_again(code: str) -> None:
     if CODES[code].http_status == 502:
         pytest.skip("the client's own")

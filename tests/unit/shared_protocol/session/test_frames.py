@@ -10,6 +10,7 @@ from shared_protocol.errors import (
     LimitError,
     OverloadedError,
     PromptError,
+    RateLimitError,
     ServiceError,
     UnsupportedVersionError,
 )
@@ -204,3 +205,15 @@ def test_a_frame_over_the_limit_is_refused_by_its_length():
     for bad in (b"\xff\xff\xff", b"\x80\x00\x00"):
         with pytest.raises(BadMessageError):
             list(FrameCutter().feed(bad))
+
+
+def test_a_limit_of_a_key_travels_as_overloaded_and_keeps_its_kind():
+    data = encode_error(RateLimitError("60 of 60", "wait", 12.0))
+    error = decode_error(after_kind(data, DOWN_ODDS, Down.ERROR))
+    assert type(error) is RateLimitError
+    assert (error.message, error.remedy, error.retry_after) == ("60 of 60", "wait", 12.0)
+    # What a device reads that knows no such kind.
+    plain = encode_error(OverloadedError("rate_limited: 60 of 60", "wait", 12.0))
+    assert plain == data
+    other = encode_error(PromptError("rate_limited: not at all"))
+    assert type(decode_error(after_kind(other, DOWN_ODDS, Down.ERROR))) is PromptError
