@@ -16,6 +16,7 @@ from shared_protocol.messages import MAX_MENDS, MAX_NEW_TOKENS, MAX_STEPS
 from shared_protocol.tokens import MAX_GRID
 
 API_KEY_VARIABLE = "UNIMIC_API_KEY"
+NECK_VARIABLE = "UNIMIC_NECK"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SAMPLINGS = ("auto", "reference", "standard")
@@ -41,6 +42,8 @@ class Settings:
             folder.
         backbone: file or folder with the transformer's weights; None = those of the bundle.
         entropy: file with entropy models for the bundle; None = those that it has, if any.
+        neck: file with a neck, which classifies pictures; None = the one that is shipped with the
+            bundle, if any.
         dtype: of the transformer's weights, one of `DTYPES`; "auto" takes float32 for compact
             weights and bfloat16 for Show-o's.
         sampling: the order in which picture tokens are fixed, one of `SAMPLINGS`; "auto" takes
@@ -110,6 +113,7 @@ class Settings:
     bundle: str = "builtin"
     backbone: Path | None = None
     entropy: Path | None = None
+    neck: Path | None = None
     dtype: str = "auto"
     sampling: str = "auto"
     mend: str = "auto"

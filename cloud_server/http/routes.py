@@ -1,6 +1,6 @@
 """The paths of the server and what OpenAPI says about them.
 
-It knows neither bytes nor models; `task_endpoint` serves the four tasks.
+It knows neither bytes nor models; `task_endpoint` serves the tasks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cloud_server.http.docs_page import add_docs
 from cloud_server.http.job_routes import add_jobs
 from cloud_server.http.problems import ErrorBody
 from cloud_server.http.task_endpoint import TaskEndpoint
+from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.service import Service
 from shared_protocol.http.contract import (
     HEALTH_PATH,
@@ -87,6 +88,14 @@ class DefaultOptions(BaseModel):
     max_new_tokens: int
 
 
+class NeckInfo(BaseModel):
+    """What classifies pictures."""
+
+    fingerprint: str = Field(description="SHA-256 of its file, 64 hex digits")
+    labels: int = Field(description="how many it tells apart")
+    labels_fingerprint: str = Field(description="of their names, see BITSTREAM.md; 64 hex digits")
+
+
 class Info(BaseModel):
     """What the service says about itself."""
 
@@ -100,6 +109,7 @@ class Info(BaseModel):
     scenarios: list[str] = Field(description="how image tokens may be coded")
     entropy: dict[str, Any] = Field(description="self-check of the entropy models")
     device: str
+    neck: NeckInfo | None = Field(description="null where this server cannot classify")
     defaults: DefaultOptions
     limits: Limits
 
@@ -213,10 +223,11 @@ def describe(service: Service) -> Info:
         bundle=bundle.name,
         fingerprint=bundle.fingerprint.hex(),
         grid=bundle.grid,
-        tasks=[task.slug for task in TABLE],
+        tasks=[task.slug for task in model.tasks],
         scenarios=[scenario.slug for scenario in model.scenarios],
         entropy=dict(model.entropy),
         device=model.device,
+        neck=_neck(model),
         defaults=DefaultOptions(
             steps=defaults.steps,
             guidance=defaults.guidance,
@@ -234,6 +245,18 @@ def describe(service: Service) -> Info:
             batch=model.max_batch,
             request_timeout=settings.request_timeout,
         ),
+    )
+
+
+def _neck(model: LoadedModel) -> NeckInfo | None:
+    neck = model.neck
+    if neck is None:
+        return None
+    labels = neck.labels
+    return NeckInfo(
+        fingerprint=neck.classifier.fingerprint,
+        labels=labels.count,
+        labels_fingerprint=labels.fingerprint.hex(),
     )
 
 

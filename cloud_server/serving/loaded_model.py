@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_server.generation.work import AnswerWork, Result, Work
+from cloud_server.necks.classifier import Classifier
 from cloud_server.serving.admission.price import Effort
 from cloud_server.serving.translation import ServedBundle
 from shared_protocol.errors import InvalidInputError
+from shared_protocol.labels import LabelSet
 from shared_protocol.messages import OnStep
-from shared_protocol.tasks import Scenario
+from shared_protocol.tasks import TABLE, Scenario, Task
 
 
 class Runner(Protocol):
@@ -68,6 +70,19 @@ class SharedFile:
 
 
 @dataclass(frozen=True)
+class Neck:
+    """What classifies the pictures of a bundle by their tokens.
+
+    Args:
+        classifier: the neck with its encoder.
+        labels: what it tells apart.
+    """
+
+    classifier: Classifier
+    labels: LabelSet
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """Everything that is loaded, ready to serve.
 
@@ -82,6 +97,7 @@ class LoadedModel:
         files: what the manifest names, for edges that lack it.
         effort: what the engine does about a picture besides drawing it once.
         typing: what the bundle tells edges beyond its fingerprint, see `bundles.manifest.Typing`.
+        neck: what names labels; None = nothing does.
     """
 
     bundle: ServedBundle
@@ -94,3 +110,14 @@ class LoadedModel:
     files: Mapping[str, SharedFile] = field(default_factory=dict)
     typing: Mapping[str, str] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
+    neck: Neck | None = None
+
+    @property
+    def labels(self) -> LabelSet | None:
+        """What the neck tells apart; None without one."""
+        return None if self.neck is None else self.neck.labels
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it does: all of Table I, but for labels without a neck."""
+        return tuple(t for t, row in TABLE.items() if self.neck or not row.answers_in_labels)

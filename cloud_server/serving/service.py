@@ -35,6 +35,7 @@ from cloud_server.serving.ticket import Ticket, WorkQueue
 from cloud_server.serving.translation import (
     batch_key,
     check_claims,
+    check_labelled,
     check_request,
     expected_steps,
     to_response,
@@ -269,10 +270,11 @@ class Service:
             trace: whose turn it takes.
             decode: given what refuses, decodes; may be called twice.
         """
-        bundle, settings = self.model.bundle, self.settings
+        bundle, settings, labels = self.model.bundle, self.settings, self.model.labels
 
         def check(claims: Claims) -> None:
             check_claims(claims, trace.task, bundle, settings)
+            check_labelled(claims.task, labels)
 
         tokens = bundle.grid[0] * bundle.grid[1]
         return await self._codecs.decode(trace.party, tokens, check, decode)
