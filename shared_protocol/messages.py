@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shared_protocol.errors import InvalidInputError, MaskError
-from shared_protocol.labels import LabelSet, LabelWish, Ranking
+from shared_protocol.labels import MAX_TOP, USUAL_TOP, LabelSet, LabelWish, Ranking
 from shared_protocol.tasks import (
     TABLE,
     Direction,
@@ -30,8 +30,6 @@ OnStep = Callable[[int, int], None]
 MAX_STEPS = 100
 MAX_NEW_TOKENS = 512
 MAX_MENDS = 8
-MAX_TOP, USUAL_TOP = 255, 5
-"""Labels of one reply: the most, and how many unless a request says so."""
 MAX_GUIDANCE = 25.0
 GUIDANCE_UNIT = 0.05
 """Guidance travels as a multiple of this."""

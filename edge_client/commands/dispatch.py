@@ -17,6 +17,7 @@ COMMANDS = {
     "inpaint": "runs:pictures",
     "outpaint": "runs:pictures",
     "vqa": "runs:questions",
+    "classify": "classify:classify",
     "again": "again:again",
     "session": "sessions:session",
     "encode": "files:encode",

@@ -35,7 +35,7 @@ _LARGEST_SIDE = 8192
 def pictures(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     """A picture, or several, as the command says."""
     given.prompt = _prompt(given)
-    items = _items(given)
+    items = items_of(given)
     # All that can be checked here is checked before anything is loaded or sent.
     targets = _targets(given, items)
     many = len(items) > 1
@@ -45,7 +45,7 @@ def pictures(given: Namespace, settings: Settings, on_step: OnStep | None) -> Ou
             if target is None:
                 continue
             if many:
-                _tell(on_step, number, len(items), target.path)
+                tell(on_step, number, len(items), target.path)
             try:
                 results.append(_one(given, item, target, ends))
             except InvalidInputError as error:
@@ -60,7 +60,7 @@ def pictures(given: Namespace, settings: Settings, on_step: OnStep | None) -> Ou
 
 def questions(given: Namespace, settings: Settings, on_step: OnStep | None) -> Outcome:
     """Answers to questions about a picture, or about each of several, one turn each."""
-    items = _items(given)
+    items = items_of(given)
     if len(items) == 1 and given.out_dir is None:
         with cloud(given, settings, on_step) as ends:
             return _answered(given, settings, items[0], ends)
@@ -195,7 +195,7 @@ def _answers_of_many(
     with cloud(given, settings, on_step) as ends:
         for number, item in enumerate(items, 1):
             assert item.image is not None, "questions are about pictures"
-            _tell(on_step, number, len(items), item.image)
+            tell(on_step, number, len(items), item.image)
             file = None if out is None else out / f"{item.image.name}.json"
             data = _kept(file, given.questions)
             try:
@@ -246,7 +246,7 @@ def _prompt(given: Namespace) -> str:
     return sys.stdin.read(1 << 20).strip()
 
 
-def _items(given: Namespace) -> list[Item]:
+def items_of(given: Namespace) -> list[Item]:
     """Every piece of work: each picture with each seed."""
     images: list[Path | None] = [None]
     if getattr(given, "image", None) is not None:
@@ -372,7 +372,7 @@ def _size(text: str | None, size: tuple[int, int]) -> tuple[int, int] | None:
     return wanted
 
 
-def _tell(on_step: OnStep | None, number: int, count: int, path: Path) -> None:
+def tell(on_step: OnStep | None, number: int, count: int, path: Path) -> None:
     """Say which of many is at work, where somebody watches."""
     item = getattr(on_step, "item", None)
     if item is not None:

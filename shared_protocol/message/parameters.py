@@ -12,8 +12,9 @@ import numpy as np
 
 from shared_protocol.coding.bits import array_bytes
 from shared_protocol.errors import BadMessageError
+from shared_protocol.labels import USUAL_TOP
 from shared_protocol.message.bitstream import VERSION, Parameters, pack_parameters
-from shared_protocol.messages import GUIDANCE_UNIT, USUAL_TOP, Options, Request
+from shared_protocol.messages import GUIDANCE_UNIT, Options, Request
 from shared_protocol.tasks import Extension, Scenario
 from shared_protocol.tokens import TextTokens, check_grid
 

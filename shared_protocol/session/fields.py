@@ -25,7 +25,7 @@ from shared_protocol.coding.mask_codec import read_mask, write_mask
 from shared_protocol.coding.range_coder import RangeEncoder
 from shared_protocol.coding.text_codec import TextCoder, packed_size, read_prior, write_prior
 from shared_protocol.errors import BadMessageError, InvalidInputError
-from shared_protocol.labels import LEVELS, MAX_LABELS, LabelSet, LabelWish, Ranking
+from shared_protocol.labels import LEVELS, MAX_LABELS, MAX_TOP, LabelSet, LabelWish, Ranking
 from shared_protocol.message.parts import CodecBundle
 from shared_protocol.messages import (
     GUIDANCE_UNIT,
@@ -33,7 +33,6 @@ from shared_protocol.messages import (
     MAX_MENDS,
     MAX_NEW_TOKENS,
     MAX_STEPS,
-    MAX_TOP,
     Options,
     Request,
 )

@@ -15,8 +15,9 @@ import numpy as np
 
 from shared_protocol.coding.bits import array_bytes
 from shared_protocol.errors import InvalidInputError
+from shared_protocol.labels import USUAL_TOP
 from shared_protocol.message.bitstream import pack_parameters
-from shared_protocol.messages import GUIDANCE_UNIT, USUAL_TOP, Options, Request, Response
+from shared_protocol.messages import GUIDANCE_UNIT, Options, Request, Response
 from shared_protocol.tasks import TABLE, Direction, Task, positions
 from shared_protocol.tokens import Flags, KnownTokens
 

@@ -144,12 +144,11 @@ def requests() -> dict[str, Request]:
 
 
 def ranking(request: Request) -> Ranking:
-    """Labels of the toy set, in a form that fits `request`."""
+    """Labels of the toy set with their names, as many as `request` asks for."""
     count = min(request.options.top, LABELS.count)
     numbers = [(7 + 333 * place) % LABELS.count for place in range(count)]
     levels = tuple(max(0, 50 - 9 * place) for place in range(count))
-    whole = Ranking(LABELS, tuple(numbers), levels, tuple(NAMES[number] for number in numbers))
-    return whole.told(request.label_wish)
+    return Ranking(LABELS, tuple(numbers), levels, tuple(NAMES[number] for number in numbers))
 
 
 def answer(request: Request) -> Response:
@@ -157,7 +156,7 @@ def answer(request: Request) -> Response:
     if request.task is Task.VQA:
         return Response(request.task, text=text(8, 9))
     if request.task is Task.CLASSIFY:
-        return Response(request.task, labels=ranking(request))
+        return Response(request.task, labels=ranking(request).told(request.label_wish))
     codes, targets = request.known((16, 16))
     fill = image(*codes.shape).codes[targets]
     return Response(request.task, ImageTokens(merge(codes, targets, fill), CODEBOOK))

@@ -61,7 +61,7 @@ def test_five_labels_of_a_thousand_take_24_bytes_as_a_message_and_14_as_a_turn()
     assert response.labels == ranking(NAMED)
     up, size, response, _ = turn(ASKED, state)
     assert (up, size) == (2, 14), "the picture is known, and nothing of it travels"
-    assert response.labels == ranking(ASKED)
+    assert response.labels == ranking(ASKED).told(ASKED.label_wish)
 
 
 def test_a_request_for_labels_costs_what_a_question_costs_without_its_words() -> None:
@@ -79,7 +79,7 @@ def test_how_many_labels_are_asked_is_remembered_by_a_conversation() -> None:
     assert again < first
     assert response.labels is not None
     assert len(response.labels.numbers) == 7
-    assert turn(ASKED, state)[2].labels == ranking(ASKED)
+    assert turn(ASKED, state)[2].labels == ranking(ASKED).told(ASKED.label_wish)
 
 
 @pytest.mark.parametrize("held", [None, OTHERS])
