@@ -113,11 +113,6 @@ class LoadedModel:
     neck: Neck | None = None
 
     @property
-    def labels(self) -> LabelSet | None:
-        """What the neck tells apart; None without one."""
-        return None if self.neck is None else self.neck.labels
-
-    @property
     def tasks(self) -> tuple[Task, ...]:
         """What it does: all of Table I, but for labels without a neck."""
         return tuple(t for t, row in TABLE.items() if self.neck or not row.answers_in_labels)

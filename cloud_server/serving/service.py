@@ -270,11 +270,11 @@ class Service:
             trace: whose turn it takes.
             decode: given what refuses, decodes; may be called twice.
         """
-        bundle, settings, labels = self.model.bundle, self.settings, self.model.labels
+        bundle, settings, neck = self.model.bundle, self.settings, self.model.neck
 
         def check(claims: Claims) -> None:
             check_claims(claims, trace.task, bundle, settings)
-            check_labelled(claims.task, labels)
+            check_labelled(claims.task, None if neck is None else neck.labels)
 
         tokens = bundle.grid[0] * bundle.grid[1]
         return await self._codecs.decode(trace.party, tokens, check, decode)

@@ -279,6 +279,11 @@ class LiveServer:
     def service(self) -> Service:
         return self._host.service
 
+    @property
+    def bare(self) -> str:
+        """Address of bare frames, where the settings open one."""
+        return next(url for url in self._host._urls if url.startswith("tcp:"))
+
     def signal(self) -> None:
         """What SIGTERM does."""
         self._host.handle_exit(signal.SIGTERM, None)
