@@ -61,7 +61,7 @@ class Session:
         reports: most calls of either a turn, up to 15.
         history: name under which the conversation is kept on this device, in one file that only
             the user can read; one that is there already is gone on with. True = a new name, None =
-            nothing is kept.
+            nothing is kept, names of labels that the cloud has said neither.
 
     Attributes:
         picture: the current one, which was opened or made last; None at first.
@@ -116,7 +116,7 @@ class Session:
             0 if before is None else before.next_turn,
             () if self._keeper is None else self._keeper.recent,
         )
-        names = LabelNames.of(settings.server)
+        names = LabelNames() if self._keeper is None else LabelNames.of(settings.server)
         self.client = EdgeClient(self.bundle, self._exchange, names=names)
         self._turns: list[Turn] = []
         self._shown: list[Picture] = []

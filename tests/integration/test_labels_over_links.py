@@ -77,7 +77,7 @@ def test_a_session_classifies_over_every_link(
     way: str, server: LiveServer, classifier: FakeClassifier
 ) -> None:
     address = {"WebSocket": server.url, "TCP": server.bare, "pipe": pipe(server.bare)}[way]
-    with Session(address, bundle=BUNDLE) as session:
+    with Session(address, bundle=BUNDLE, history="one") as session:
         picture = session.open(PHOTO)
         first = picture.classify()
         assert session.way == way
@@ -91,7 +91,7 @@ def test_a_session_classifies_over_every_link(
     assert second.cost.payload_up <= 3, "the other end holds the picture"
     assert second.cost.payload_down <= 14, "five labels of a thousand"
     assert third.labels == first.labels[:3]
-    with Session(address, bundle=BUNDLE) as session:
+    with Session(address, bundle=BUNDLE, history="two") as session:
         again = session.open(PHOTO).classify()
     assert again == first
     assert again.cost.payload_down <= 14, "the names were kept on this device"

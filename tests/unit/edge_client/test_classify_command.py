@@ -32,6 +32,7 @@ from shared_protocol.errors import (
 )
 from shared_protocol.http.contract import NO_PATH
 from shared_protocol.labels import LabelSet
+from shared_protocol.message.codec import encode_response
 from shared_protocol.messages import Options, Request, Response
 from shared_protocol.tasks import Task
 
@@ -229,9 +230,16 @@ def test_a_picture_of_a_session_names_what_it_shows(cloud: FakeCloud) -> None:
         assert (turn.task, turn.text, turn.result) == ("classify", "top 2", labels)
     with Session("http://h", history="trip") as session:
         assert session.history[0].result == labels
-    with Session("http://h") as session:
-        session.open(GREY).classify()
-        assert not cloud.requests[-2].options.names, "names were kept for the next session"
+        session.open(GREY).classify(top=2)
+        assert not cloud.requests[-1].options.names, "names were kept with the conversation"
+
+
+def test_nothing_is_kept_of_labels_where_nothing_is_kept(cloud: FakeCloud, cache: Path) -> None:
+    for _ in range(2):
+        with Session("http://h") as session:
+            session.open(GREY).classify()
+        assert cloud.requests[-1].options.names
+    assert not cache.exists()
 
 
 def test_a_wide_picture_is_classified_by_a_window(cloud: FakeCloud) -> None:
@@ -284,6 +292,19 @@ def test_the_command_takes_several_pictures_and_rate_control(run: Runner) -> Non
     assert code == 1, "one of them is no picture"
     assert [line.partition(":")[0] for line in said.splitlines()[:2]] == ["in/a.png", "in/b.png"]
     assert "2 pictures" in told + said
+
+
+def test_inspect_shows_the_labels_of_a_message(run: Runner) -> None:  # noqa: F811
+    request = replace(ASKED, options=Options(names=True), held=None)
+    for name, asked in (("named", request), ("bare", ASKED)):
+        data = encode_response(whole(asked), asked, ToyBundle()).data
+        Path(name).write_bytes(data)
+        code, said, _ = run("inspect", name, "--json")
+        report = json.loads(said)
+        assert code == 0
+        assert (report["task"], report["direction"]) == ("classify", "downlink")
+        assert report["bytes"]["labels"] == len(data) - 12
+        assert "labels" in run("inspect", name)[1]
 
 
 @pytest.mark.parametrize("top", ["0", "256", "-1"])
