@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from cloud_server.generation.work import (
     Work,
     filling,
 )
-from cloud_server.necks.classifier import Classifier, Float32Array, Int64Array
+from cloud_server.necks.classifier import Classifier, FeatureNeck, Float32Array, Int64Array
 from cloud_server.necks.load import SHIPPED, load_neck
 from cloud_server.serving.loaded_model import Neck, Runner
 from cloud_server.settings import NECK_VARIABLE, Settings
@@ -33,13 +32,13 @@ from shared_protocol.messages import OnStep
 logger = logging.getLogger(__name__)
 
 
-def open_neck(settings: Settings, bundle: Bundle, device: str) -> Neck | None:
+def open_neck(settings: Settings, bundle: Bundle, device: str) -> Classifier | FeatureNeck | None:
     """The neck that the settings name, or the one that is shipped with the bundle; None = neither.
 
     Raises:
         ConfigError: there is no such file.
         CheckpointError: it is no neck, is damaged, is made for another image tokenizer or leads
-            into an encoder that is not here; or its labels cannot be.
+            into an encoder that is not here.
     """
     path = settings.neck
     if path is None:
@@ -51,21 +50,25 @@ def open_neck(settings: Settings, bundle: Bundle, device: str) -> Neck | None:
             f"there is no neck at {path}",
             f"check --neck or {NECK_VARIABLE}; 'cloud-server train neck' makes one",
         )
-    found = load_neck(path, tokenizer_fingerprint=bundle.tokenizer_fingerprint.hex(), device=device)
-    return named(found, path) if isinstance(found, Classifier) else None
+    tokenizer = bundle.tokenizer_fingerprint.hex()
+    return load_neck(path, tokenizer_fingerprint=tokenizer, device=device)
 
 
-def named(classifier: Classifier, path: Path) -> Neck:
-    """A classifier with its labels checked.
+def named(found: Classifier | FeatureNeck | None) -> Neck | None:
+    """A neck that classifies, with its labels checked; None for one that does not.
 
     Raises:
-        CheckpointError: they cannot be.
+        CheckpointError: the labels cannot be.
     """
+    if not isinstance(found, Classifier):
+        return None
+    classifier: Classifier = found
     try:
         labels = LabelSet.of(classifier.labels)
     except InvalidInputError as error:
         raise CheckpointError(
-            f"the neck {path} has {error.message}", error.remedy or "use another neck"
+            f"the neck {classifier.fingerprint[:16]} has {error.message}",
+            error.remedy or "use another neck",
         ) from error
     logger.info("neck: %s, %d labels", classifier.fingerprint[:16], labels.count)
     return Neck(classifier, labels)

@@ -28,7 +28,7 @@ from cloud_server.prompts.asked import Asked
 from cloud_server.prompts.reader import PromptReader
 from cloud_server.prompts.taught import TaughtWorld
 from cloud_server.serving.admission.price import Effort
-from cloud_server.serving.classifying import Classifying, open_neck
+from cloud_server.serving.classifying import Classifying, named, open_neck
 from cloud_server.serving.loaded_model import (
     LoadedModel,
     PicturesOnly,
@@ -73,7 +73,8 @@ def load_model(settings: Settings) -> LoadedModel:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     bundle = open_bundle(settings)
-    neck = open_neck(settings, bundle, device)  # first: it is soon told that it does not fit
+    found = open_neck(settings, bundle, device)  # first: it is soon told that it does not fit
+    neck = named(found)
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
     engine = load_engine(
         bundle,

@@ -97,7 +97,7 @@ def check_labelled(task: Task, labels: LabelSet | None) -> None:
     """
     if labels is None and TABLE[task].answers_in_labels:
         raise InvalidInputError(
-            "this server holds no neck for its bundle, so that it cannot classify",
+            "this server holds no neck with labels for its bundle, so that it cannot classify",
             "ask another, or have it started with --neck FILE ('cloud-server train neck')",
         )
 

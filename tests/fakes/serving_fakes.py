@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -192,7 +191,8 @@ class FakeClassifier:
 
 def with_neck(classifier: Any = None, runner: Any = None) -> dict[str, Any]:
     """What `fake_model` and `serving` take for a model that classifies."""
-    neck = named(classifier or FakeClassifier(), Path("fake.safetensors"))
+    neck = named(classifier or FakeClassifier())
+    assert neck is not None
     return {"engine": Classifying(runner or FakeEngine(), neck), "neck": neck}
 
 

@@ -51,7 +51,9 @@ GAPS[0, 1] = True
 
 
 def runner(classifier: Any = FEW, inner: Any = None) -> Classifying:
-    return Classifying(inner or FakeEngine(), named(classifier, Path("a.safetensors")))
+    neck = named(classifier)
+    assert neck is not None
+    return Classifying(inner or FakeEngine(), neck)
 
 
 # ---- work ------------------------------------------------------------------------------------
@@ -135,8 +137,8 @@ def test_the_price_is_a_pass_over_the_picture_and_the_filling_of_its_gaps() -> N
 def test_a_neck_whose_labels_cannot_be_keeps_a_server_from_starting(
     labels: tuple[str, ...], said: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=rf"the neck n has .*{said}"):
-        named(FakeClassifier(labels), Path("n"))
+    with pytest.raises(CheckpointError, match=rf"the neck abab.* has .*{said}"):
+        named(FakeClassifier(labels))
 
 
 def test_a_neck_that_is_not_there_is_named_with_what_makes_one(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_the_neck_that_is_named_goes_before_the_one_that_is_shipped(
     bundle = load_bundle()
     assert open_neck(Settings(), bundle, "cpu") is None
     shipped.touch()
-    neck = open_neck(Settings(), bundle, "cpu")
+    neck = named(open_neck(Settings(), bundle, "cpu"))
     assert neck is not None
     assert neck.labels == LabelSet.of("abc")
     open_neck(Settings(neck=own), bundle, "cuda:1")
@@ -173,7 +175,9 @@ def test_a_neck_without_labels_names_none(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "own").touch()
     features = SimpleNamespace(fingerprint="00", features=lambda tokens: tokens)
     monkeypatch.setattr(classifying, "load_neck", lambda path, **_: features)
-    assert open_neck(Settings(neck=tmp_path / "own"), load_bundle(), "cpu") is None
+    found = open_neck(Settings(neck=tmp_path / "own"), load_bundle(), "cpu")
+    assert found is features
+    assert named(found) is None
 
 
 # ---- over HTTP -------------------------------------------------------------------------------
@@ -215,7 +219,7 @@ async def test_a_server_without_a_neck_says_so_before_it_reads_the_picture() -> 
         early = await client.post(PATH, content=bytes(damaged), headers=MSGPACK)
     assert reply.status_code == early.status_code == 422
     assert reply.json()["code"] == early.json()["code"] == "invalid_input"
-    assert "holds no neck" in reply.json()["message"]
+    assert "holds no neck with labels" in reply.json()["message"]
     assert "--neck" in reply.json()["remedy"]
     assert info["neck"] is None
     assert "classify" not in info["tasks"]
