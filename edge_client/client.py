@@ -368,13 +368,12 @@ _NO_IDS = np.zeros(0, dtype=np.int32)
 
 def _joined(first: Interaction, second: Interaction) -> Interaction:
     """`second` with what both have cost."""
-    stages = {**first.milliseconds, **second.milliseconds}
-    spent = {
-        stage: first.milliseconds.get(stage, 0.0) + second.milliseconds.get(stage, 0.0)
-        for stage in stages
-    }
+    one, other = first.milliseconds, second.milliseconds
+    spent = {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}
     return replace(
         second,
+        uplink=first.uplink.joined(second.uplink),
+        downlink=first.downlink.joined(second.downlink),
         milliseconds=spent,
         wire=first.wire.joined(second.wire),
         opening=first.opening.joined(second.opening),

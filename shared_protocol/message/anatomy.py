@@ -19,6 +19,7 @@ from shared_protocol.tasks import Direction, Part, Scenario, Task
 from shared_protocol.vocabulary import Vocabulary
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,23 @@ class Anatomy:
     sizes: PartBytes
     counts: Counts | None = None
     uniform: PartBytes | None = None
+
+    def joined(self, other: Anatomy) -> Anatomy:
+        """This message and another of its kind as one: what both took to get one result."""
+        known = self.counts is not None and other.counts is not None
+        uniform = self.uniform is not None and other.uniform is not None
+        return replace(
+            self,
+            sizes=_sum(self.sizes, other.sizes),
+            counts=_sum(self.counts, other.counts) if known else None,
+            uniform=_sum(self.uniform, other.uniform) if uniform else None,
+        )
+
+
+def _sum(one: S, other: S) -> S:
+    """The sum field by field."""
+    names = getattr(one, "__dataclass_fields__", ())
+    return type(one)(**{name: getattr(one, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True)

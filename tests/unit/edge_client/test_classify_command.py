@@ -70,7 +70,12 @@ def test_a_label_whose_name_is_not_known_is_asked_for_and_its_cost_is_told() -> 
     assert [label.number for label in done.labels] == [9, 10]
     assert [request.options.names for request in cloud.requests] == [True, False, True]
     assert done.wire.attempts == 2
-    assert done.wire.sent == sum(map(len, cloud.messages[1:]))
+    assert done.wire.sent == done.uplink.sizes.total == sum(map(len, cloud.messages[1:]))
+    assert done.uplink.counts is not None
+    assert done.uplink.counts.image_codes == 2 * 16
+    assert done.uplink.uniform is not None
+    assert done.uplink.uniform.total > done.uplink.sizes.total
+    assert done.downlink.sizes.labels > 2 * 3
 
 
 def test_a_server_that_has_another_set_now_is_asked_for_its_names_under_the_same_key() -> None:
