@@ -211,8 +211,8 @@ class EdgeClient:
         """The `top` likeliest labels of `picture`, as many as the server knows at most.
 
         Names travel once: where a label comes whose name is not known here, it is asked for in a
-        second exchange, which the cost of this one includes. With a `budget` the cloud fills in the
-        tokens that are not sent, by `seed`.
+        second exchange, which the cost of this one includes, and those after it at once. With a
+        `budget` the cloud fills in the tokens that are not sent, by `seed`.
 
         Raises:
             InvalidInputError: `top` is not 1..255, or the server cannot classify.
@@ -221,7 +221,7 @@ class EdgeClient:
         options, held = Options(top=top, seed=seed), self._names.held
         ask = _Ask(Task.CLASSIFY, "", picture, budget=budget, held=held)
         try:
-            done = self._interact(ask, replace(options, names=held is None))
+            done = self._interact(ask, replace(options, names=self._names.wanted))
             if done.labels:
                 return done
             assert done.request.image is not None, "the task is about a picture"

@@ -72,6 +72,7 @@ class LabelNames:
         self._path = path
         self._held: LabelSet | None = None
         self._names: dict[int, str] = {}
+        self._lacking = False
         if path is not None:
             with suppress(OSError):
                 self._held, self._names = read_names(read_regular(path, MAX_FILE))
@@ -87,11 +88,21 @@ class LabelNames:
         """The set of which some names are here; None where there are none."""
         return self._held
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the next reply should say names, too.
+
+        Where a name was lacking others will be: asking for them at once spares a second exchange,
+        until a reply says nothing new.
+        """
+        return self._held is None or self._lacking
+
     def learn(self, ranking: Ranking) -> None:
         """Take in the names that a reply says."""
         fits = ranking.of == self._held and len(self._names) + len(ranking.names) <= MOST_NAMES
         before = self._names if fits else {}
         shown = zip(ranking.numbers, ranking.names, strict=True)
+        self._lacking &= any(number not in before for number in ranking.numbers)
         self._held = ranking.of
         self._names = {**before, **{number: _shown(name, number) for number, name in shown}}
         self._write()
@@ -99,6 +110,7 @@ class LabelNames:
     def named(self, ranking: Ranking) -> tuple[Label, ...] | None:
         """The labels of a reply with their names; None where one of these is not here."""
         if ranking.of != self._held or any(n not in self._names for n in ranking.numbers):
+            self._lacking = True
             return None
         return tuple(
             Label(self._names[number], round(probability, 4), number)

@@ -78,6 +78,15 @@ def test_a_label_whose_name_is_not_known_is_asked_for_and_its_cost_is_told() -> 
     assert done.downlink.sizes.labels > 2 * 3
 
 
+def test_where_a_name_was_lacking_others_are_asked_for_at_once_until_none_is_new() -> None:
+    cloud = FakeCloud(FakeBundle())
+    client = EdgeClient(cloud.bundle, cloud)
+    for grey in (77, 9, 100, 100, 100, 77):
+        client.classify(np.full((64, 64, 3), grey, dtype=np.uint8))
+    asked = [request.options.names for request in cloud.requests]
+    assert asked == [True, False, True, True, True, False, False]
+
+
 def test_a_server_that_has_another_set_now_is_asked_for_its_names_under_the_same_key() -> None:
     cloud = FakeCloud(FakeBundle())
     names = LabelNames()
