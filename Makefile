@@ -95,7 +95,7 @@ test-clients: $(VENV)/.dev
 bench: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.task_bench
 	$(BIN)/python -m shared_protocol.selfcheck.coder_bench
-	$(BIN)/python -m cloud_server.serving.engine_bench $(if $(FULL),--full)
+	$(BIN)/python -m cloud_server.benchmarks.engine_bench $(if $(FULL),--full)
 
 $(VENV)/.bench: $(VENV)/.cloud
 	@echo "installing metrics, codecs and plots into $(VENV)"

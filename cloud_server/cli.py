@@ -21,6 +21,7 @@ from cloud_server.settings import (
     ENTROPY_DEVICES,
     LOG_FORMATS,
     LOG_LEVELS,
+    NECK_VARIABLE,
     SAMPLINGS,
     SETTLINGS,
     Settings,
@@ -186,6 +187,8 @@ def start_logging(level: str, bytes_per_s: int = 0, form: str = "text") -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     values = vars(args)
     key = choose_api_key(values.pop("api_key"), values.pop("api_key_file"), os.environ)
+    if os.environ.get(NECK_VARIABLE):
+        values.setdefault("neck", Path(os.environ[NECK_VARIABLE]))
     if "port" not in values:
         values["port"] = None if "unix" in values else _DEFAULTS.port
     return Settings(api_key=key, **values)
@@ -283,6 +286,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--entropy",
         "entropy models of your own for the bundle ('train entropy --bundle'); edges fetch them "
         "with 'edge-client fetch'",
+    )
+    _add_path(
+        group,
+        "--neck",
+        f"classifies pictures by their tokens ('train neck'), or ${NECK_VARIABLE}; else the one "
+        "that comes with the bundle, if any",
     )
     _add_choice(
         group,

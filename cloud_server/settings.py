@@ -16,6 +16,7 @@ from shared_protocol.messages import MAX_MENDS, MAX_NEW_TOKENS, MAX_STEPS
 from shared_protocol.tokens import MAX_GRID
 
 API_KEY_VARIABLE = "UNIMIC_API_KEY"
+NECK_VARIABLE = "UNIMIC_NECK"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -43,6 +44,8 @@ class Settings:
         stub: whether fixed tokens are served in place of a model's.
         backbone: file or folder with the transformer's weights; None = those of the bundle.
         entropy: file with entropy models for the bundle; None = those that it has, if any.
+        neck: file with a neck, which classifies pictures; None = the one that is shipped with the
+            bundle, if any.
         dtype: of the transformer's weights, one of `DTYPES`; "auto" takes float32 for compact
             weights and bfloat16 for Show-o's.
         sampling: the order in which picture tokens are fixed, one of `SAMPLINGS`; "auto" takes
@@ -120,6 +123,7 @@ class Settings:
     stub: bool = False
     backbone: Path | None = None
     entropy: Path | None = None
+    neck: Path | None = None
     dtype: str = "auto"
     sampling: str = "auto"
     mend: str = "auto"

@@ -23,11 +23,13 @@ from cloud_server.generation.work import (
     Work,
     begin,
 )
-from cloud_server.serving.loaded_model import LoadedModel, SharedFile
+from cloud_server.serving.classifying import Classifying
+from cloud_server.serving.loaded_model import LoadedModel, Neck, SharedFile
 from cloud_server.settings import Settings
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.manifest import digests_of
+from shared_protocol.labels import LabelSet
 from shared_protocol.messages import OnStep
 from shared_protocol.selfcheck.roundtrip import round_trip_digest
 
@@ -50,9 +52,10 @@ def load_stub(settings: Settings) -> LoadedModel:
     logger.warning("this server is a stub: it has no model, and its tokens are fixed by the seed")
     bundle = load_bundle(settings.bundle)
     digests = digests_of(bundle.manifest)
+    neck = Neck(StubClassifier(), LabelSet.of(StubClassifier.labels))
     return LoadedModel(
         bundle=bundle,
-        engine=StubEngine(bundle),
+        engine=Classifying(StubEngine(bundle), neck),
         device=DEVICE,
         max_batch=settings.max_batch or 1,
         scenarios=bundle.entropy.available(),
@@ -61,7 +64,19 @@ def load_stub(settings: Settings) -> LoadedModel:
         files={name: SharedFile(bundle.file(name), digest) for name, digest in digests.items()},
         typing=bundle.manifest.typing.content(),
         stub=True,
+        neck=neck,
     )
+
+
+class StubClassifier:
+    """Finds the same labels in every picture, the first the likeliest."""
+
+    labels = ("stub", "fixed label", "no model")
+    fingerprint = "0" * 64
+
+    def classify(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Classifier.classify`."""
+        return np.tile(np.array([0.5, 0.3, 0.2], dtype=np.float32), (len(tokens), 1))
 
 
 class StubEngine:
@@ -90,6 +105,7 @@ class StubEngine:
     def _result(self, request: Work) -> Result:
         if isinstance(request, PictureWork):
             return PictureResult(self._pattern(request))
+        assert isinstance(request, AnswerWork), "labels are found beside this engine"
         tokenizer = self._bundle.text_tokenizer
         ids = tokenizer.encode(f"{ANSWER} {request.seed}").ids.astype(np.int64)
         return AnswerResult(ids[: request.max_new_tokens], len(ids) <= request.max_new_tokens)
@@ -104,7 +120,9 @@ class StubEngine:
 
 
 def _steps_of(request: Work) -> int:
-    return min(_WORDS, request.max_new_tokens) if isinstance(request, AnswerWork) else request.steps
+    if isinstance(request, PictureWork):
+        return request.steps
+    return min(_WORDS, request.max_new_tokens) if isinstance(request, AnswerWork) else 1
 
 
 def _canvas(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_client.session.picture import Answer, Picture
+    from edge_client.session.picture import Answer, Labels, Picture
     from edge_client.session.session import Session
 
-__all__ = ["Answer", "Picture", "Session"]
+__all__ = ["Answer", "Labels", "Picture", "Session"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from edge_client.gateway.settings import (
 )
 from edge_client.task_arguments import (
     add_again,
+    add_classify,
     add_files,
     add_inpaint,
     add_outpaint,
@@ -94,6 +95,7 @@ def _build() -> _Parser:
     add_inpaint(add("inpaint", "repaint the masked part of a picture"))
     add_outpaint(add("outpaint", "continue a picture beyond its edges"))
     add_vqa(add("vqa", "answer a question about a picture"))
+    add_classify(add("classify", "name what a picture shows"))
     add_again(add("again", "make a result again, and tell whether it is identical"))
     _add_chat(add("chat", "ask about a picture and change it, turn by turn"))
     _add_session(add("session", "list, show, resume, delete or export what chats have kept"))

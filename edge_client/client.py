@@ -16,8 +16,10 @@ Ends whose entropy models disagree still get the right result; see `coded_exchan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+import numpy as np
 
 from edge_client.exchange.coded_exchange import (
     Exchange,
@@ -27,11 +29,14 @@ from edge_client.exchange.coded_exchange import (
     Stopwatch,
     Wire,
 )
+from edge_client.exchange.label_names import Label, LabelNames
 from edge_client.exchange.tracing import interaction
 from edge_client.rate_control import Budget, within
 from edge_client.transport.base import Transport
 from shared_protocol.bundles.manifest import Defaults
-from shared_protocol.errors import PromptError
+from shared_protocol.errors import NotFoundError, PromptError
+from shared_protocol.http.contract import NO_PATH
+from shared_protocol.labels import USUAL_TOP, LabelSet
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.picture_file import PictureBundle
 from shared_protocol.messages import OnStep, Options, Request, Response
@@ -90,6 +95,7 @@ class Interaction:
         progress: bytes of progress and previews, among those received.
         pixels: (H, W, 3) uint8 result, or None (VQA).
         answer: answer, or None (all but VQA).
+        labels: the likeliest first; none but of CLASSIFY.
         warnings: what the user should know, in words.
     """
 
@@ -105,10 +111,11 @@ class Interaction:
     pixels: Pixels | None = None
     answer: str | None = None
     warnings: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
 
     @property
     def task(self) -> Task:
-        """Which of the four."""
+        """Which of Table I."""
         return self.request.task
 
 
@@ -122,12 +129,18 @@ class EdgeClient:
         bundle: must be the server's, too.
         exchange: how requests are answered; a `Transport` is used for single messages.
         on_step: for a transport: called with (finished steps, all steps) while the cloud works.
+        names: those of the server's labels that are known; None = none yet.
     """
 
     def __init__(
-        self, bundle: EdgeBundle, exchange: Exchange | Transport, on_step: OnStep | None = None
+        self,
+        bundle: EdgeBundle,
+        exchange: Exchange | Transport,
+        on_step: OnStep | None = None,
+        names: LabelNames | None = None,
     ) -> None:
         self._bundle = bundle
+        self._names = names or LabelNames()
         self._exchange: Exchange = (
             exchange
             if not isinstance(exchange, Transport)
@@ -140,7 +153,7 @@ class EdgeClient:
 
         Raises:
             PromptError: the prompt is empty or too long.
-            UnimicError: whatever else went wrong, typed; so do all four tasks.
+            UnimicError: whatever else went wrong, typed; so do all tasks.
         """
         return self._interact(_Ask(Task.T2I, prompt, negative=negative), options)
 
@@ -189,17 +202,55 @@ class EdgeClient:
         """
         return self._interact(_Ask(Task.VQA, question, picture, budget=budget), options)
 
+    def classify(
+        self,
+        picture: Pixels | ImageTokens,
+        top: int = USUAL_TOP,
+        budget: Budget | None = None,
+        seed: int = 0,
+    ) -> Interaction:
+        """The `top` likeliest labels of `picture`, as many as the server knows at most.
+
+        Names travel once: where a label comes whose name is not known here, it is asked for in a
+        second exchange, which the cost of this one includes, and those after it at once. With a
+        `budget` the cloud fills in the tokens that are not sent, by `seed`.
+
+        Raises:
+            InvalidInputError: `top` is not 1..255, or the server cannot classify.
+            NotFoundError, UnsupportedVersionError: the server is older than this task.
+        """
+        options, held = Options(top=top, seed=seed), self._names.held
+        ask = _Ask(Task.CLASSIFY, "", picture, budget=budget, held=held)
+        try:
+            done = self._interact(ask, replace(options, names=self._names.wanted))
+            if done.labels:
+                return done
+            assert done.request.image is not None, "the task is about a picture"
+            ask = replace(ask, picture=done.request.image, held=None)
+            return _joined(done, self._interact(ask, replace(options, names=True)))
+        except NotFoundError as error:
+            raise _too_old(error) from error
+
     def _interact(self, ask: _Ask, options: Options | None) -> Interaction:
         watch = Stopwatch()
         row = TABLE[ask.task]  # cheap, and refuses before anything is loaded
         words = self._read(ask.text, asks=row.answers_in_words)
-        text = self._words_to_tokens(words, row.text_name, row.text_required)
+        text = TextTokens(_NO_IDS, self._bundle.vocabulary.text_size)
+        if row.needs_text:
+            text = self._words_to_tokens(words, row.text_name, row.text_required)
         negative = self._negative(ask, options)
         image = self._tokens_of(ask.picture, watch)
         if image is not None and ask.extension is not None:
             check_grid(*ask.extension.canvas(*image.shape))
         request = Request(
-            ask.task, text, image, ask.mask, ask.extension, options or Options(), None, negative
+            ask.task,
+            text,
+            image,
+            ask.mask,
+            ask.extension,
+            options or Options(),
+            negative=negative,
+            held=ask.held,
         )
         if ask.budget is not None:
             with watch("choose"):
@@ -243,7 +294,17 @@ class EdgeClient:
             pixels=pixels,
             answer=answer,
             warnings=(*warnings, *held.warnings),
+            labels=self._labels(response),
         )
+
+    def _labels(self, response: Response) -> tuple[Label, ...]:
+        """The labels of a response; none where a name is not known."""
+        found = response.labels
+        if found is None:
+            return ()
+        if found.names:
+            self._names.learn(found)
+        return self._names.named(found) or ()
 
     def _words_to_tokens(self, words: str, noun: str, required: bool) -> TextTokens:
         if not words.strip() and required:
@@ -301,6 +362,36 @@ class _Ask:
     extension: Extension | None = None
     budget: Budget | None = None
     negative: str = ""
+    held: LabelSet | None = None
+
+
+_NO_IDS = np.zeros(0, dtype=np.int32)
+
+
+def _joined(first: Interaction, second: Interaction) -> Interaction:
+    """`second` with what both have cost."""
+    one, other = first.milliseconds, second.milliseconds
+    spent = {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}
+    return replace(
+        second,
+        uplink=first.uplink.joined(second.uplink),
+        downlink=first.downlink.joined(second.downlink),
+        milliseconds=spent,
+        wire=first.wire.joined(second.wire),
+        opening=first.opening.joined(second.opening),
+        progress=first.progress + second.progress,
+        warnings=tuple(dict.fromkeys((*first.warnings, *second.warnings))),
+    )
+
+
+def _too_old(error: NotFoundError) -> NotFoundError:
+    """What a server says that has no path for a task, in words that help."""
+    if error.message != NO_PATH:
+        return error
+    return NotFoundError(
+        f"the server does not know the task {Task.CLASSIFY.slug}",
+        "it is older than this program: update it, or ask another",
+    )
 
 
 def _canvas(image: ImageTokens | None, stride: int) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from typing import Any
 
 from edge_client.pictures.contact_sheet import Tile, contact_sheet
 from edge_client.pictures.outputs import save_picture
-from edge_client.report import PARTS
+from edge_client.report import PARTS as ALL_PARTS
 from edge_client.spawn import program, spawned_server
 from edge_client.terminal.output import say
 from shared_protocol.bundles.manifest import BUILTIN
@@ -40,6 +40,8 @@ SAMPLES = Path(__file__).parent / "samples"
 PHOTOGRAPH = "chelsea.png"
 """A photograph that scikit-image ships, if it is installed."""
 COMMAND_TIMEOUT = 180.0
+PARTS = {name: label for name, label in ALL_PARTS.items() if name != "labels"}
+"""Those of the tasks that are shown."""
 
 
 @dataclass(frozen=True)

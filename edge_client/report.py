@@ -37,6 +37,7 @@ PARTS = {
     "mask": "mask",
     "dropped": "dropped tokens",
     "image": "image tokens",
+    "labels": "labels",
     "parameters": "parameters",
     "container": "container",
 }
@@ -88,6 +89,7 @@ def anatomy_report(anatomy: Anatomy, pixels: int | None = None) -> dict[str, Any
             "mask": counts.mask_flags,
             "dropped": counts.dropped_flags,
             "image": counts.image_codes,
+            "labels": counts.labels,
         }
         if counts.image_codes:
             bits = anatomy.sizes.image * 8 / counts.image_codes
@@ -149,7 +151,7 @@ def _coding(report: Mapping[str, Any]) -> str:
     ways = []
     for way, arrow in (("uplink", "up"), ("downlink", "down")):
         names = [report[way][key] for key in ("text_coder", "scenario") if report[way][key]]
-        ways.append(f"{arrow} {' + '.join(names)}")
+        ways += [f"{arrow} {' + '.join(names)}"] if names else []
     return "coded " + ", ".join(ways)
 
 

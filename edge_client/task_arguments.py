@@ -10,6 +10,7 @@ import secrets
 from pathlib import Path
 
 from shared_protocol.errors import ConfigError
+from shared_protocol.labels import MAX_TOP, USUAL_TOP
 
 SHAPES = ("box", "ellipse", "polygon")
 _PROMPT = "'-' reads it from standard input"
@@ -109,22 +110,26 @@ def add_vqa(parser: argparse.ArgumentParser) -> None:
         "questions", nargs="+", metavar="QUESTION", help="each is a turn of one conversation"
     )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
-    parser.add_argument("--seed", type=seed, default=0, help="number or 'random' [0]")
-    parser.add_argument(
-        "--window",
-        metavar="PLACE",
-        help="part of a long picture that is looked at: left, middle, right, top, bottom, 0%% to "
-        "100%%, or 'all' for one after another [middle]",
-    )
     parser.add_argument(
         "--out-dir",
         type=Path,
         metavar="FOLDER",
         help="keep the answers as JSON, one file a picture",
     )
-    _add_fit(parser, "crop: centre of the shorter side")
-    _add_photo(parser)
-    _add_budget(parser)
+    _add_looking(parser)
+
+
+def add_classify(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `classify`."""
+    _add_image(parser)
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=USUAL_TOP,
+        metavar="K",
+        help=f"so many labels, the likeliest, 1 to {MAX_TOP} [{USUAL_TOP}]",
+    )
+    _add_looking(parser)
 
 
 def add_files(
@@ -234,14 +239,14 @@ def check(given: argparse.Namespace) -> None:
             "nothing says what is to be repainted",
             "add --mask FILE, --box X,Y,W,H, --ellipse X,Y,W,H or --polygon 'X,Y X,Y X,Y'",
         )
-    if not 1 <= getattr(given, "mask_threshold", 128) <= 255:
-        raise ConfigError(f"--mask-threshold is {given.mask_threshold}", "use 1 to 255")
+    _check_range(given, "mask_threshold", 1, 255)
     margin = getattr(given, "margin", None)
     if margin is not None and not 0 <= margin <= 100:
         raise ConfigError(f"--margin is {margin:g}", "use 0 to 100; 0.5 shows half of its size")
     edge = getattr(given, "edge", None)
     if edge is not None and not 0 <= edge <= 100_000:
         raise ConfigError(f"--edge is {edge:g}", "use pixels of the photo, 0 for a hard edge")
+    _check_range(given, "top", 1, MAX_TOP)
     sides = [getattr(given, side, "0") for side in ("left", "right", "up", "down")]
     if getattr(given, "to", None) and any(side != "0" for side in sides):
         raise ConfigError("--to and sides do not go together", "leave one of them out")
@@ -251,6 +256,12 @@ def check(given: argparse.Namespace) -> None:
         raise ConfigError("-o - and --json both write to standard output", "leave one of them out")
 
 
+def _check_range(given: argparse.Namespace, name: str, low: int, high: int) -> None:
+    if not low <= getattr(given, name, low) <= high:
+        flag = name.replace("_", "-")
+        raise ConfigError(f"--{flag} is {getattr(given, name)}", f"use {low} to {high}")
+
+
 def _add_image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image",
@@ -258,6 +269,20 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
         help="a picture or .umic file; a folder or a quoted pattern such as 'in/*.jpg' takes all "
         "of them; '-' is standard input",
     )
+
+
+def _add_looking(parser: argparse.ArgumentParser) -> None:
+    """Arguments of what looks at a picture and makes none."""
+    parser.add_argument("--seed", type=seed, default=0, help="number or 'random' [0]")
+    parser.add_argument(
+        "--window",
+        metavar="PLACE",
+        help="part of a long picture that is looked at: left, middle, right, top, bottom, 0%% to "
+        "100%%, or 'all' for one after another [middle]",
+    )
+    _add_fit(parser, "crop: centre of the shorter side")
+    _add_photo(parser)
+    _add_budget(parser)
 
 
 def _add_edit(parser: argparse.ArgumentParser) -> None:

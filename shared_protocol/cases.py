@@ -27,7 +27,8 @@ from shared_protocol.tasks import TABLE, Task
 CASES = "cases.jsonl"
 RECORDS = "records.jsonl"
 DATA = "data.json"
-TASKS = tuple(task.slug for task in TABLE)
+TASKS = tuple(task.slug for task, row in TABLE.items() if row.needs_text)
+"""Those that cases ask for: in words, or without any."""
 _SIDES = ("left", "right", "up", "down")
 
 

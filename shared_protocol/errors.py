@@ -12,6 +12,7 @@ UnimicError
 │   ├── LimitError             a length or count beyond a limit             over_limit           413
 │   └── ChecksumError          decoded symbols are not those that were sent checksum             422
 ├── BundleMismatchError        the ends hold different bundles              bundle_mismatch      409
+├── LabelsMismatchError        labels of which this end lacks the names     labels_mismatch      409
 ├── InvalidInputError          a value that no message may hold             invalid_input        422
 │   ├── PromptError            text that the model cannot take              bad_prompt           422
 │   ├── MaskError              a mask that the task cannot use              bad_mask             422
@@ -104,6 +105,11 @@ class ChecksumError(BadMessageError):
 
 class BundleMismatchError(UnimicError):
     code = "bundle_mismatch"
+    http_status = 409
+
+
+class LabelsMismatchError(UnimicError):
+    code = "labels_mismatch"
     http_status = 409
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shared_protocol.errors import InvalidInputError, MaskError
+from shared_protocol.labels import MAX_TOP, USUAL_TOP, LabelSet, LabelWish, Ranking
 from shared_protocol.tasks import (
     TABLE,
     Direction,
     Extension,
+    Part,
     Row,
     Scenario,
     Task,
@@ -46,6 +48,8 @@ class Options:
         reply: the scenario that the reply's image tokens must use; None = the sender chooses.
         mend: how often a picture that does not show what was asked is mended, 0..MAX_MENDS; None =
             as the server does.
+        top: how many labels are named at most, 1..MAX_TOP.
+        names: whether the reply says the names of its labels, as the sender lacks them.
 
     Raises:
         InvalidInputError: a value outside its range.
@@ -57,9 +61,12 @@ class Options:
     max_new_tokens: int | None = None
     reply: Scenario | None = None
     mend: int | None = None
+    top: int = USUAL_TOP
+    names: bool = False
 
     def __post_init__(self) -> None:
         _check("mend", self.mend, 0, MAX_MENDS)
+        _check("top", self.top, 1, MAX_TOP)
         _check("steps", self.steps, 1, MAX_STEPS)
         _check("guidance", self.guidance, 0.0, MAX_GUIDANCE)
         _check("seed", self.seed, 0, 2**32 - 1)
@@ -111,6 +118,8 @@ class Request:
             code 0, fills them in for its own use, and does not send them back. None = all are sent.
         negative: what the picture is not to show, without special tokens: the prompt of the pass
             that guidance leads away from. None = the empty prompt.
+        held: the labels whose names the sender has. It does not travel: a reply without names is
+            read by it.
 
     Raises:
         InvalidInputError: a part is missing or superfluous for the task.
@@ -126,10 +135,12 @@ class Request:
     options: Options = field(default_factory=Options)
     dropped: TokenMask | None = None
     negative: TextTokens | None = None
+    held: LabelSet | None = None
 
     def __post_init__(self) -> None:
         if self.negative is not None:
             _check_negative(self.row, self.negative, self.options)
+        _check_labels(self)
         for name, needed in (
             ("image", self.row.needs_image),
             ("mask", self.row.needs_mask),
@@ -147,6 +158,11 @@ class Request:
     def row(self) -> Row:
         """The row of Table I that it follows."""
         return TABLE[self.task]
+
+    @property
+    def label_wish(self) -> LabelWish:
+        """What both ends know of the labels that answer it."""
+        return LabelWish(self.options.top, self.options.names, self.held)
 
     @property
     def left_out(self) -> Flags | None:
@@ -174,8 +190,8 @@ class Request:
         Returns:
             codes (H, W) int32, 0 where unknown, and targets (H, W) bool, True where the reply
             must fill in: everything for T2I, inside the mask for INPAINT, the new border for
-            OUTPAINT, nothing for VQA. Where tokens were dropped (`gaps`) the sender reads its own
-            code, the receiver 0.
+            OUTPAINT, nothing where no picture is made. Where tokens were dropped (`gaps`) the
+            sender reads its own code, the receiver 0.
         """
         grid = grid if self.image is None else self.image.shape
         spec = self.row.image(Direction.DOWNLINK)
@@ -190,8 +206,18 @@ class Request:
         return np.where(targets, 0, codes), targets
 
 
+def _check_labels(request: Request) -> None:
+    row, options = request.row, request.options
+    if not row.answers_in_labels and (options.top != USUAL_TOP or options.names or request.held):
+        raise InvalidInputError(
+            f"{request.task.slug} names no labels", "leave out `top`, `names` and `held`"
+        )
+    if not row.needs_text and len(request.text):
+        raise InvalidInputError(f"{request.task.slug} takes no text", "leave it out")
+
+
 def _check_negative(row: Row, negative: TextTokens, options: Options) -> None:
-    if row.answers_in_words:
+    if not row.makes_picture:
         raise InvalidInputError(
             "a question takes no negative prompt", "it steers pictures only: leave it out"
         )
@@ -239,14 +265,20 @@ class Response:
         task: that of the request.
         image: where Table I sends one down: the whole merged grid (only the new tokens travel).
         text: where it sends words: the answer, without special tokens.
+        labels: where it sends labels: the likeliest.
     """
 
     task: Task
     image: ImageTokens | None = None
     text: TextTokens | None = None
+    labels: Ranking | None = None
 
     def __post_init__(self) -> None:
-        wants_text = TABLE[self.task].answers_in_words
-        if (self.text is not None) != wants_text or (self.image is not None) == wants_text:
-            part = "text" if wants_text else "an image"
-            raise InvalidInputError(f"a response to {self.task.slug} holds {part} only")
+        given = {part for part in _ANSWERS if getattr(self, part.slug) is not None}
+        wanted = {spec.part for spec in TABLE[self.task].downlink}
+        if given != wanted:
+            names = " and ".join(_ANSWERS[part] for part in wanted)
+            raise InvalidInputError(f"a response to {self.task.slug} holds {names} only")
+
+
+_ANSWERS = {Part.IMAGE: "an image", Part.TEXT: "text", Part.LABELS: "labels"}

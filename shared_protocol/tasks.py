@@ -45,10 +45,8 @@ class Task(Named):
     INPAINT = 1
     OUTPAINT = 2
     VQA = 3
-
-
-RESERVED_TASKS = {4: "classify"}
-"""Numbers that later versions use; 7 was a stored image in version 1 and is not used again."""
+    CLASSIFY = 4
+    # 7 was a stored image in version 1 and is not used again.
 
 
 class Direction(Named):
@@ -66,6 +64,8 @@ class Part(Named):
     DROPPED = 2
     """Tokens of the image that the sender leaves out to save bytes."""
     IMAGE = 3
+    LABELS = 4
+    """What the picture shows, as numbers of names, each with its probability."""
 
 
 class Subset(IntEnum):
@@ -158,9 +158,24 @@ class Row:
         return spec is not None and spec.subset is Subset.EXTRAPOLATED
 
     @property
+    def needs_text(self) -> bool:
+        """Whether a request has a place for words, which may be empty."""
+        return any(spec.part is Part.TEXT for spec in self.uplink)
+
+    @property
+    def makes_picture(self) -> bool:
+        """Whether the response is a picture."""
+        return self.image(Direction.DOWNLINK) is not None
+
+    @property
     def answers_in_words(self) -> bool:
         """Whether the response is text and no picture."""
-        return self.image(Direction.DOWNLINK) is None
+        return any(spec.part is Part.TEXT for spec in self.downlink)
+
+    @property
+    def answers_in_labels(self) -> bool:
+        """Whether the response is a row of labels."""
+        return any(spec.part is Part.LABELS for spec in self.downlink)
 
 
 _TEXT = PartSpec(Part.TEXT)
@@ -200,6 +215,11 @@ TABLE: dict[Task, Row] = {
         downlink=(_TEXT,),
         text_name="question",
         text_required=True,
+    ),
+    Task.CLASSIFY: Row(
+        purpose="Name what a picture shows",
+        uplink=(_DROPPED, PartSpec(Part.IMAGE, Subset.ALL, _GENERIC_ONLY)),
+        downlink=(PartSpec(Part.LABELS),),
     ),
 }
 """Table I, with both messages of a task in one row."""

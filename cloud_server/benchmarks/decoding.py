@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from cloud_server.benchmarks.engine_bench import PICTURES, random_phi
 from cloud_server.benchmarks.tables import Attempts, Cell, Setup, Table, say, seconds
 from cloud_server.generation.backbone.graphed import GraphedBackbone
 from cloud_server.generation.backbone.protocol import Backbone
@@ -25,8 +26,14 @@ from cloud_server.generation.masked_decoding import REFERENCE
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.reference_loop import PlainShowo
 from cloud_server.generation.text_decoding import AnswerOptions
-from cloud_server.generation.work import AnswerWork, PictureResult, PictureWork, Result, Work
-from cloud_server.serving.engine_bench import PICTURES, random_phi
+from cloud_server.generation.work import (
+    AnswerResult,
+    AnswerWork,
+    PictureResult,
+    PictureWork,
+    Result,
+    Work,
+)
 from shared_protocol.vocabulary import Vocabulary
 
 Tokens = list[list[int]]
@@ -194,6 +201,7 @@ def _prompt(number: int) -> np.ndarray:
 
 
 def _tokens(result: Result) -> list[int]:
+    assert isinstance(result, (PictureResult, AnswerResult)), "no labels are asked for here"
     found = result.codes if isinstance(result, PictureResult) else result.text_ids
     return [int(token) for token in found.reshape(-1)]
 

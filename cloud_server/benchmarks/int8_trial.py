@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloud_server.benchmarks.engine_bench import WEIGHTS, random_phi
 from cloud_server.benchmarks.int8_linear import in_int8
 from cloud_server.generation.backbone.checkpoint import LoadedBackbone, load_builtin_backbone
 from cloud_server.generation.backbone.showo import ShowoBackbone, ShowoConfig
 from cloud_server.generation.engine import Engine, EngineOptions
 from cloud_server.generation.work import PictureResult, PictureWork
-from cloud_server.serving.engine_bench import WEIGHTS, random_phi
 from cloud_server.serving.load import question_frame
 from cloud_server.training.benchmark.case_makers import t2i_cases
 from cloud_server.training.benchmark.judge_model import SHIPPED, Judge

@@ -44,7 +44,7 @@ from cloud_server.generation.mending.layout import MOST_THINGS, Layout, lay_out
 from cloud_server.generation.mending.looking import Onlooker
 from cloud_server.generation.mending.mender import Draft, Mender
 from cloud_server.generation.mending.wording import Wording
-from cloud_server.generation.painting import Brush, Painter, no_words
+from cloud_server.generation.painting import Brush, Painter
 from cloud_server.generation.prompting import QuestionFrame
 from cloud_server.generation.text_decoding import AnswerOptions, PictureReader, generate_text
 from cloud_server.generation.windows import (
@@ -62,14 +62,12 @@ from cloud_server.generation.work import (
     Result,
     Work,
     begin,
+    filling,
 )
 from cloud_server.prompts.asked import Asked
 from shared_protocol.errors import InvalidInputError, TokenRangeError
 from shared_protocol.messages import OnStep
 from shared_protocol.vocabulary import Vocabulary
-
-FILL_STEPS = 8
-"""Steps that fill the gaps of a picture before a question about it is answered."""
 
 
 @dataclass(frozen=True)
@@ -335,16 +333,9 @@ class Engine:
         if not gappy:
             return requests
         fills = [
-            PictureWork(
-                "inpaint",
-                no_words(),
-                codes=request.codes,
-                mask=request.missing,
-                steps=FILL_STEPS,
-                guidance=0.0,
-                seed=request.seed,
-            )
+            filling(request.codes, request.missing, request.seed)
             for request in gappy
+            if request.missing is not None
         ]
         made = iter(self._generate(fills, on_step))
         return [

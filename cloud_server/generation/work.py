@@ -15,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_protocol.errors import InvalidInputError, MaskError
+from shared_protocol.labels import Ranking
 from shared_protocol.tasks import Extension
 
 AnyIntegers = NDArray[np.integer[Any]]
 PictureKind = Literal["t2i", "inpaint", "outpaint"]
 
+
+FILL_STEPS = 8
+"""Steps that fill the gaps of a picture before it is looked at."""
 
 Watch = Callable[[NDArray[np.int64]], None]
 """Told the codes of a picture while it is made; what is not fixed yet may still change."""
@@ -128,6 +132,30 @@ class AnswerWork:
 
 
 @dataclass(frozen=True, eq=False)
+class ClassifyWork:
+    """Name what a picture shows.
+
+    Attributes:
+        codes: (H, W) codebook indices, the neck's grid.
+        top: how many labels at most.
+        seed: of what fills the gaps.
+        missing: see `AnswerWork`.
+    """
+
+    codes: AnyIntegers
+    top: int
+    seed: int = 0
+    missing: NDArray[np.bool_] | None = None
+    kind: Literal["classify"] = "classify"
+
+    def __post_init__(self) -> None:
+        if self.codes.ndim != 2:
+            raise InvalidInputError(f"codes must be (H, W), got shape {self.codes.shape}")
+        if self.top < 1:
+            raise InvalidInputError(f"top must be at least 1, got {self.top}")
+
+
+@dataclass(frozen=True, eq=False)
 class PictureResult:
     """The whole picture, known cells included: (H, W) codebook indices, int64."""
 
@@ -142,8 +170,28 @@ class AnswerResult:
     finished: bool
 
 
-Work = PictureWork | AnswerWork
-Result = PictureResult | AnswerResult
+@dataclass(frozen=True)
+class LabelsResult:
+    """The likeliest labels, with their names."""
+
+    ranking: Ranking
+
+
+Work = PictureWork | AnswerWork | ClassifyWork
+Result = PictureResult | AnswerResult | LabelsResult
+
+
+def filling(codes: AnyIntegers, missing: NDArray[np.bool_], seed: int) -> PictureWork:
+    """Makes up what a picture lacks: nobody described it, so that nothing guides the filling."""
+    return PictureWork(
+        "inpaint",
+        np.zeros(0, dtype=np.int64),
+        codes=codes,
+        mask=missing,
+        steps=FILL_STEPS,
+        guidance=0.0,
+        seed=seed,
+    )
 
 
 def _check_text_ids(text_ids: AnyIntegers) -> None:

@@ -1,4 +1,4 @@
-"""The server's HTTP side: paths, the endpoint of the four tasks, errors, the host.
+"""The server's HTTP side: paths, the endpoint of the tasks, errors, the host.
 
 It does not know what a message means, nor how work is queued.
 """

@@ -44,7 +44,7 @@ def create_app(
 
     Args:
         settings: those that `service` was made with.
-        service: serves the four tasks.
+        service: serves the tasks.
         conversations: serves those over WebSocket; None = made here.
 
     Raises:

@@ -1,6 +1,6 @@
 """The paths of the server and what OpenAPI says about them.
 
-It knows neither bytes nor models; `task_endpoint` serves the four tasks.
+It knows neither bytes nor models; `task_endpoint` serves the tasks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cloud_server.http.job_routes import add_jobs
 from cloud_server.http.problems import ErrorBody
 from cloud_server.http.task_endpoint import TaskEndpoint
 from cloud_server.serving.admission.rate_limits import REQUESTS, TOKENS
+from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.service import Service
 from shared_protocol.http.contract import (
     HEALTH_PATH,
@@ -98,6 +99,14 @@ class DefaultOptions(BaseModel):
     max_new_tokens: int
 
 
+class NeckInfo(BaseModel):
+    """What classifies pictures."""
+
+    fingerprint: str = Field(description="SHA-256 of its file, 64 hex digits")
+    labels: int = Field(description="how many it tells apart")
+    labels_fingerprint: str = Field(description="of their names, see BITSTREAM.md; 64 hex digits")
+
+
 class Info(BaseModel):
     """What the service says about itself."""
 
@@ -112,6 +121,7 @@ class Info(BaseModel):
     entropy: dict[str, Any] = Field(description="self-check of the entropy models")
     device: str
     stub: bool = Field(False, description="whether it has no model, and gives fixed tokens")
+    neck: NeckInfo | None = Field(description="null where this server cannot classify")
     defaults: DefaultOptions
     limits: Limits
 
@@ -228,11 +238,12 @@ def describe(service: Service) -> Info:
         bundle=bundle.name,
         fingerprint=bundle.fingerprint.hex(),
         grid=bundle.grid,
-        tasks=[task.slug for task in TABLE],
+        tasks=[task.slug for task in model.tasks],
         scenarios=[scenario.slug for scenario in model.scenarios],
         entropy=dict(model.entropy),
         device=model.device,
         stub=model.stub,
+        neck=_neck(model),
         defaults=DefaultOptions(
             steps=defaults.steps,
             guidance=defaults.guidance,
@@ -250,6 +261,18 @@ def describe(service: Service) -> Info:
             batch=model.max_batch,
             request_timeout=settings.request_timeout,
         ),
+    )
+
+
+def _neck(model: LoadedModel) -> NeckInfo | None:
+    neck = model.neck
+    if neck is None:
+        return None
+    labels = neck.labels
+    return NeckInfo(
+        fingerprint=neck.classifier.fingerprint,
+        labels=labels.count,
+        labels_fingerprint=labels.fingerprint.hex(),
     )
 
 

@@ -325,8 +325,8 @@ class _Conversation:
 
     async def _follow(self, turn: Turn, job: ServiceJob, preview: _Watched | None) -> None:
         """Report progress as it was asked for, then send the reply and go on to the next state."""
-        words = turn.request.row.answers_in_words  # these come at once
-        reports = Reports(0 if words else self._hello.progress)
+        slow = turn.request.row.makes_picture  # words and labels come at once
+        reports = Reports(self._hello.progress if slow else 0)
         async for done, total in job.steps():
             if reports.due(done, total):
                 await self._send(encode_progress(done, total), job.trace)

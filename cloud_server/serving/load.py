@@ -28,6 +28,7 @@ from cloud_server.prompts.asked import Asked
 from cloud_server.prompts.reader import PromptReader
 from cloud_server.prompts.taught import TaughtWorld
 from cloud_server.serving.admission.price import Effort
+from cloud_server.serving.classifying import Classifying, named, open_neck
 from cloud_server.serving.loaded_model import (
     LoadedModel,
     PicturesOnly,
@@ -66,7 +67,8 @@ def load_model(settings: Settings) -> LoadedModel:
 
     Raises:
         ConfigError: no such bundle or device.
-        CheckpointError: weights that are missing, damaged or of another shape.
+        CheckpointError: weights that are missing, damaged or of another shape, or a neck that
+            does not fit.
     """
     device = choose_device(settings.device)
     if settings.threads:
@@ -74,6 +76,9 @@ def load_model(settings: Settings) -> LoadedModel:
     with timed("bundle"):
         bundle = open_bundle(settings)
         files = shared_files(bundle)
+    with timed("neck"):
+        found = open_neck(settings, bundle, device)  # first: it is soon told that it does not fit
+        neck = named(found)
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
     with timed("weights"):
         engine = load_engine(
@@ -90,7 +95,7 @@ def load_model(settings: Settings) -> LoadedModel:
         checked = check_entropy(bundle)
     model = LoadedModel(
         bundle=bundle,
-        engine=engine,
+        engine=engine if neck is None else Classifying(engine, neck),
         device=_describe(device),
         max_batch=max_batch,
         scenarios=bundle.entropy.available(),
@@ -99,9 +104,10 @@ def load_model(settings: Settings) -> LoadedModel:
         files=files,
         typing=bundle.manifest.typing.content(),
         effort=effort_of(bundle, settings),
+        neck=neck,
     )
     with timed("warm-up"):
-        warm(model, bundle)
+        warm(model, bundle, not isinstance(engine, PicturesOnly))
     return model
 
 
@@ -338,15 +344,24 @@ def check_entropy(bundle: Bundle) -> Mapping[str, Any]:
     return {"ok": True, "digest": round_trip_digest(bundle)}
 
 
-def warm(model: LoadedModel, bundle: Bundle) -> None:
-    """Run a short picture and a short answer from end to end, so that no user waits for it."""
+def warm(model: LoadedModel, bundle: Bundle, answers: bool) -> None:
+    """Run a short request of each kind from end to end, so that no user waits for it.
+
+    Args:
+        model: what was loaded.
+        bundle: its bundle.
+        answers: whether it answers questions from tokens.
+    """
     text = TextTokens(np.arange(1, 4, dtype=np.int32), bundle.vocabulary.text_size)
     codes = np.zeros(bundle.grid, dtype=np.int32)
     image = ImageTokens(codes, bundle.vocabulary.codebook_size)
     short = Options(steps=2, max_new_tokens=2)
     requests = [Request(Task.T2I, text, options=short)]
-    if not isinstance(model.engine, PicturesOnly):
+    if answers:
         requests.append(Request(Task.VQA, text, image, options=short))
+    if model.neck is not None:
+        empty = TextTokens(text.ids[:0], text.vocabulary_size)
+        requests.append(Request(Task.CLASSIFY, empty, image, options=Options(names=True)))
     for request in requests:
         decoded = decode_request(encode_request(request, bundle).data, bundle).value
         result = model.engine.run([to_work(decoded, bundle)])[0]

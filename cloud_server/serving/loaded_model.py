@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_server.generation.work import AnswerWork, Result, Work
+from cloud_server.necks.classifier import Classifier
 from cloud_server.serving.admission.price import Effort
 from cloud_server.serving.translation import ServedBundle
 from shared_protocol.errors import InvalidInputError
+from shared_protocol.labels import LabelSet
 from shared_protocol.messages import OnStep
-from shared_protocol.tasks import Scenario
+from shared_protocol.tasks import TABLE, Scenario, Task
 
 
 class Runner(Protocol):
@@ -68,6 +70,19 @@ class SharedFile:
 
 
 @dataclass(frozen=True)
+class Neck:
+    """What classifies the pictures of a bundle by their tokens.
+
+    Args:
+        classifier: the neck with its encoder.
+        labels: what it tells apart.
+    """
+
+    classifier: Classifier
+    labels: LabelSet
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """Everything that is loaded, ready to serve.
 
@@ -83,6 +98,7 @@ class LoadedModel:
         effort: what the engine does about a picture besides drawing it once.
         stub: whether there is no model, see `cloud_server.stub`.
         typing: what the bundle tells edges beyond its fingerprint, see `bundles.manifest.Typing`.
+        neck: what names labels; None = nothing does.
     """
 
     bundle: ServedBundle
@@ -96,3 +112,14 @@ class LoadedModel:
     typing: Mapping[str, str] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
     stub: bool = False
+    neck: Neck | None = None
+
+    @property
+    def labels(self) -> LabelSet | None:
+        """What it tells apart; None where nothing classifies."""
+        return None if self.neck is None else self.neck.labels
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it does: all of Table I, but for labels without a neck."""
+        return tuple(t for t, row in TABLE.items() if self.neck or not row.answers_in_labels)

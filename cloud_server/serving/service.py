@@ -7,9 +7,7 @@ It does not know HTTP: bodies come in as bytes and go out as bytes, progress as 
     bytes ─ check, decode ─► Request ─ price ─► work queue ─► engine ─► Response ─ encode ─► bytes
              codec lanes                │       (passed in)              │       codec lanes
                                         └── Idempotency-Key known? ◄── results
-
-All of it happens between two counts of `admission.gate`, so that whoever is let in is served in
-time, and whoever is not is told at once.
+All between two counts of `admission.gate`: whoever is let in is served in time, others are told.
 """
 
 from __future__ import annotations
@@ -36,6 +34,7 @@ from cloud_server.serving.ticket import Ticket, WorkQueue, spans_of
 from cloud_server.serving.translation import (
     batch_key,
     check_claims,
+    check_labelled,
     check_request,
     expected_steps,
     to_response,
@@ -275,10 +274,11 @@ class Service:
             trace: whose turn it takes.
             decode: given what refuses, decodes; may be called twice.
         """
-        bundle, settings = self.model.bundle, self.settings
+        bundle, settings, model = self.model.bundle, self.settings, self.model
 
         def check(claims: Claims) -> None:
             check_claims(claims, trace.task, bundle, settings)
+            check_labelled(claims.task, model.labels)
 
         tokens = bundle.grid[0] * bundle.grid[1]
         return await self._codecs.decode(trace.party, tokens, check, decode)

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_server.generation.work import (
+    FILL_STEPS,
     AnswerResult,
     AnswerWork,
+    ClassifyWork,
+    LabelsResult,
     PictureKind,
     PictureWork,
     Result,
@@ -23,6 +26,7 @@ from cloud_server.generation.work import (
 from cloud_server.settings import Settings
 from shared_protocol.errors import InternalError, InvalidInputError, PromptError
 from shared_protocol.http.contract import task_path
+from shared_protocol.labels import LabelSet
 from shared_protocol.message.codec import CodecBundle
 from shared_protocol.messages import Claims, Request, Response
 from shared_protocol.tasks import TABLE, Task
@@ -81,6 +85,23 @@ def check_claims(
     _check_at_most("max_new_tokens", longest, settings.max_new_tokens)
 
 
+def check_labelled(task: Task, labels: LabelSet | None) -> None:
+    """Refuse to classify where nothing classifies.
+
+    Args:
+        task: what is asked for.
+        labels: those that the server's neck tells apart; None = it has no such neck.
+
+    Raises:
+        InvalidInputError: the task names labels, and there are none.
+    """
+    if labels is None and TABLE[task].answers_in_labels:
+        raise InvalidInputError(
+            "this server holds no neck with labels for its bundle, so that it cannot classify",
+            "ask another, or have it started with --neck FILE ('cloud-server train neck')",
+        )
+
+
 def check_request(
     request: Request,
     task: Task | None,
@@ -124,9 +145,11 @@ def _check_grid(claims: Claims, bundle: ServedBundle, settings: Settings) -> Non
             f"this server makes at most {settings.max_grid} a side; a token is 16 pixels with the "
             "usual tokenizer",
         )
-    if TABLE[claims.task].answers_in_words and (height, width) != tuple(bundle.grid):
+    row = TABLE[claims.task]
+    if not row.makes_picture and (height, width) != tuple(bundle.grid):
+        what = "a question" if row.answers_in_words else claims.task.slug
         raise InvalidInputError(
-            f"a question came with a picture of {height}x{width} tokens",
+            f"{what} came with a picture of {height}x{width} tokens",
             f"this model reads {bundle.grid[0]}x{bundle.grid[1]}",
         )
 
@@ -156,13 +179,15 @@ def _answer_length(request: Request, bundle: ServedBundle) -> int:
 
 def expected_steps(request: Request, bundle: ServedBundle) -> int:
     """How many steps of progress to expect before the engine has said so."""
+    if request.row.answers_in_labels:
+        return 1 if request.dropped is None else FILL_STEPS + 1
     return (_answer_length if request.row.answers_in_words else steps_of)(request, bundle)
 
 
 def batch_key(request: Request, bundle: ServedBundle) -> Hashable:
     """Requests with equal keys may share a batch."""
     source = request.image.shape if request.image else None
-    steps = None if request.row.answers_in_words else steps_of(request, bundle)
+    steps = steps_of(request, bundle) if request.row.makes_picture else None
     return request.task, steps, source, request.extension, request.dropped is not None
 
 
@@ -170,19 +195,12 @@ def to_work(request: Request, bundle: ServedBundle, watch: Watch | None = None) 
     """The engine's work that `request` asks for, defaults filled in; `watch` sees a picture grow.
 
     Tokens that the edge dropped are generated together with those that it masked, and before a
-    question is answered.
+    question is answered or a picture is classified.
     """
     text_ids = request.text.ids.astype(np.int64)
     options = request.options
-    if request.row.answers_in_words:
-        assert request.image is not None, "Request checks its parts"
-        return AnswerWork(
-            text_ids,
-            request.image.codes.astype(np.int64),
-            max_new_tokens=_answer_length(request, bundle),
-            seed=options.seed,
-            missing=None if request.dropped is None else request.dropped.flags,
-        )
+    if not request.row.makes_picture:
+        return _looking(request, text_ids, bundle)
     default = bundle.defaults.guidance
     return PictureWork(
         kind_of(request),
@@ -198,6 +216,17 @@ def to_work(request: Request, bundle: ServedBundle, watch: Watch | None = None) 
         watch=watch,
         mend=options.mend,
     )
+
+
+def _looking(request: Request, text_ids: NDArray[np.int64], bundle: ServedBundle) -> Work:
+    """The work of a request that is about a picture and makes none."""
+    assert request.image is not None, "Request checks its parts"
+    codes, seed = request.image.codes.astype(np.int64), request.options.seed
+    missing = None if request.dropped is None else request.dropped.flags
+    if request.row.answers_in_labels:
+        return ClassifyWork(codes, request.options.top, seed, missing)
+    longest = _answer_length(request, bundle)
+    return AnswerWork(text_ids, codes, max_new_tokens=longest, seed=seed, missing=missing)
 
 
 def kind_of(request: Request) -> PictureKind:
@@ -217,6 +246,8 @@ def to_response(request: Request, result: Result, bundle: ServedBundle) -> Respo
     if isinstance(result, AnswerResult):
         ids = _plain_text(result.text_ids, bundle).astype(np.int32)
         return Response(request.task, text=TextTokens(ids, vocabulary.text_size))
+    if isinstance(result, LabelsResult):
+        return Response(request.task, labels=result.ranking)
     if result.codes.shape != canvas_of(request, bundle):
         raise InternalError(f"the engine made a grid of {result.codes.shape}")
     codes = result.codes.astype(np.int32)
@@ -238,9 +269,11 @@ def tokens_up(request: Request) -> int:
 
 
 def tokens_down(request: Request, response: Response) -> int:
-    """Text or image tokens that `response` sends; known ones stay at home."""
+    """Text or image tokens, or labels, that `response` sends; known ones stay at home."""
     if response.text is not None:
         return len(response.text)
+    if response.labels is not None:
+        return len(response.labels.numbers)
     assert response.image is not None, "Response checks its parts"
     if request.mask is not None:
         return request.mask.count

@@ -72,6 +72,7 @@ def cloud(given: Namespace, settings: Settings, on_step: OnStep | None) -> Itera
     from edge_client.client import EdgeClient
     from edge_client.exchange.best import BestExchange
     from edge_client.exchange.coded_exchange import Wishes
+    from edge_client.exchange.label_names import LabelNames
     from shared_protocol.bundles.find import load_bundle
 
     bundle = load_bundle(settings.bundle, Compute.named(settings.compute))
@@ -79,7 +80,8 @@ def cloud(given: Namespace, settings: Settings, on_step: OnStep | None) -> Itera
     wishes = Wishes(on_step, reports if on_step else 0)
     exchange = BestExchange(bundle, settings.server, settings.api_key, settings.timeout, wishes)
     try:
-        yield Cloud(EdgeClient(bundle, exchange), bundle, exchange)
+        client = EdgeClient(bundle, exchange, names=LabelNames.of(settings.server))
+        yield Cloud(client, bundle, exchange)
     finally:
         exchange.close()
 
@@ -173,6 +175,18 @@ def answers(given: Namespace, item: Item, ends: Cloud) -> Iterator[tuple[str, Do
             budget = None  # the tokens are there now, but for those that were left out
 
 
+def classified(given: Namespace, item: Item, ends: Cloud) -> Iterator[tuple[str, Done]]:
+    """(name of a window, its labels) for each window, one turn each."""
+    from edge_client.pictures.edits import for_question
+
+    source = _source(given, item, ends.bundle)
+    for name, look in _looks(given, source):
+        picture, warnings = for_question(source, look)
+        warnings = warnings if not name else picture.told(ends.bundle.stride)
+        done = ends.client.classify(picture.content, given.top, _budget(given), item.seed)
+        yield name, Done(done, None, [picture.description, *_dropped(done, ends.bundle)], warnings)
+
+
 def _looks(given: Namespace, source: Source) -> list[tuple[str, Look]]:
     """What each window is called, and where it lies; mostly one without a name."""
     from dataclasses import replace
@@ -198,7 +212,7 @@ def _source(given: Namespace, item: Item, bundle: Bundle) -> Source:
     from edge_client.pictures.sources import open_source
 
     assert item.image is not None, "the task starts from a picture"
-    whole = given.command != "vqa" and not given.native
+    whole = given.command not in ("vqa", "classify") and not given.native
     return open_source(item.image, bundle, whole, getattr(given, "photo", None))
 
 

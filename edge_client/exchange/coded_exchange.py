@@ -21,6 +21,7 @@ from shared_protocol.errors import (
     BadMagicError,
     BadMessageError,
     BundleMismatchError,
+    LabelsMismatchError,
     LimitError,
     UnimicError,
     UnsupportedVersionError,
@@ -61,6 +62,10 @@ class Wire:
             self.received + reply.received,
             self.attempts + reply.attempts,
         )
+
+    def joined(self, other: Wire) -> Wire:
+        """What two interactions cost together."""
+        return self + Reply(b"", ServerTiming(), other.sent, other.received, other.attempts)
 
 
 @dataclass(frozen=True)
@@ -158,9 +163,11 @@ class CodedExchange:
         uplink, reply = self._ask(request)
         try:
             return uplink, self._decode(reply, request)
+        except LabelsMismatchError:
+            return self.hold(naming(request))  # the same work under the same key
         except BadMessageError as error:
-            # An answer in words holds no image tokens: asking again would change nothing.
-            if self.warnings or request.row.answers_in_words or not _may_disagree(error):
+            # Only a picture is made of image tokens: asking again would change nothing else.
+            if self.warnings or not request.row.makes_picture or not _may_disagree(error):
                 raise
         self.warnings.append(disagreement("this end could not decode the server's"))
         uplink, reply = self._ask(plain(request))
@@ -255,9 +262,14 @@ def _may_disagree(error: BadMessageError) -> bool:
 
 def plain(request: Request) -> Request:
     """`request`, asking for a reply that needs no entropy model."""
-    if request.row.answers_in_words:
+    if not request.row.makes_picture:
         return request
     return replace(request, options=replace(request.options, reply=Scenario.UNIFORM))
+
+
+def naming(request: Request) -> Request:
+    """`request`, asking for the names of its labels, since the server has others than this end."""
+    return replace(request, options=replace(request.options, names=True), held=None)
 
 
 def _mismatch(bundle: NamedBundle, transport: Transport) -> BundleMismatchError:

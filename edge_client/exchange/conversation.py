@@ -24,6 +24,7 @@ from edge_client.exchange.coded_exchange import (
     Wishes,
     disagreement,
     mismatch_of,
+    naming,
     plain,
 )
 from edge_client.exchange.retrying import Retries
@@ -31,8 +32,10 @@ from edge_client.transport.base import Link, LinkDownError, NoSessionsError, Rep
 from shared_protocol.errors import (
     BadMessageError,
     DeadlineError,
+    LabelsMismatchError,
     OverloadedError,
     ServerTimeoutError,
+    UnsupportedVersionError,
 )
 from shared_protocol.messages import Request
 from shared_protocol.session.frames import (
@@ -55,7 +58,7 @@ from shared_protocol.session.port import Reader
 from shared_protocol.session.previews import Preview
 from shared_protocol.session.state import SESSION_ID_BYTES, KnownPicture, SessionState
 from shared_protocol.session.turns import Answer, decode_reply, encode_turn
-from shared_protocol.tasks import Scenario
+from shared_protocol.tasks import Scenario, Task
 from shared_protocol.tokens import ImageTokens, KnownTokens
 
 MAX_OFFERS = 4
@@ -247,6 +250,9 @@ class _Turn:
                 self._count()
                 self._talk.close()
                 self._retries.wait(error, self._talk.reached)
+            except LabelsMismatchError:
+                self._count()
+                self._request = naming(self._request)
             except BadMessageError as error:
                 self._count()
                 self._fall_back(error)
@@ -268,7 +274,7 @@ class _Turn:
         with self._watch("decode"):
             try:
                 answer: Answer = decode_reply(reader, len(data), request, state, bundle)
-            except BadMessageError:
+            except (BadMessageError, LabelsMismatchError):
                 # The cloud has gone on to the next state; this brings it back.
                 talk.send(link, encode_reset(state))
                 talk.forget()
@@ -338,7 +344,7 @@ class _Turn:
             if kind == Down.UNKNOWN:
                 decode_unknown(reader, self._talk.state.session)
                 self._talk.forget()
-                raise BadMessageError("the server could not read the turn")
+                raise _unread(self._request.task)
             self._show(kind, reader, preview)
             self._progress += link.taken_by(data)
 
@@ -374,3 +380,13 @@ class _Turn:
         if self._unread == 2:
             self._uniform = True
             self._warnings.append(disagreement("the two ends do not decode each other's"))
+
+
+def _unread(task: Task) -> BadMessageError:
+    """The error that the server could not read a turn, which may be of a task that is new to it."""
+    fault = "the server could not read the turn"
+    if task is not Task.CLASSIFY:
+        return BadMessageError(fault)
+    return UnsupportedVersionError(
+        fault, f"a server from before the task {task.slug} cannot: update it, or ask another"
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from edge_client.pictures.outputs import check_output
 from edge_client.session.picture import Answer, Picture
 from edge_client.session.session import Session
 from shared_protocol.errors import InvalidInputError
+from shared_protocol.labels import USUAL_TOP
 
 HELP = """Plain words are a question about the current picture. Commands:
   /open FILE               another picture, or a .umic file
@@ -22,6 +23,7 @@ HELP = """Plain words are a question about the current picture. Commands:
   /inpaint X,Y,W,H PROMPT  repaint a box of the picture, in its pixels; no prompt removes it
   /outpaint SIDE N PROMPT  continue it by N token columns or rows, or 25% or 64px of the picture;
                            SIDE is left, right, up or down, or N is a shape: /outpaint to 16:9
+  /classify [N]            the N likeliest labels of the picture
   /back                    the picture before
   /save FILE               write the current picture
   /history                 what was said
@@ -77,6 +79,7 @@ class Chat:
             "/new": self._new,
             "/inpaint": self._inpaint,
             "/outpaint": self._outpaint,
+            "/classify": self._classify,
             "/back": self._back,
             "/save": self._save,
             "/history": self._history,
@@ -147,6 +150,14 @@ class Chat:
             raise InvalidInputError(f"{side} {count} is no side and number", f"write {usage}")
         sides: dict[str, Any] = {side: count}
         return self._made(self._current().outpaint(prompt, **sides, **self._options))
+
+    def _classify(self, count: str) -> Said:
+        if count and not count.isdecimal():
+            raise InvalidInputError(f"{count!r} is no number", "write /classify, or /classify 10")
+        seed = self._options["seed"]
+        labels = self._current().classify(int(count) if count else USUAL_TOP, seed=seed)
+        data = {"labels": [asdict(label) for label in labels.labels], **_cost(labels)}
+        return Said(str(labels), None, data, str(labels.cost), labels.warnings)
 
     def _back(self, rest: str) -> Said:
         picture = self._session.back()

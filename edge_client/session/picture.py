@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edge_client.client import Interaction
+from edge_client.exchange.label_names import Label
 from edge_client.pictures.edits import (
     Look,
     Wish,
@@ -30,6 +32,7 @@ from edge_client.pictures.pasting import inpainted, outpainted
 from edge_client.pictures.sources import Source, full_image
 from edge_client.session.cost import TurnCost
 from shared_protocol.errors import InvalidInputError, MaskError
+from shared_protocol.labels import USUAL_TOP
 from shared_protocol.messages import Options
 from shared_protocol.tokenizers.image import Pixels
 from shared_protocol.tokens import ImageTokens, TokenMask
@@ -66,6 +69,24 @@ class Answer(str):
         """See the class."""
         made = super().__new__(cls, text)
         made.cost, made.warnings, made.window = cost, warnings, window
+        return made
+
+
+class Labels(Answer):
+    """What a picture shows, the likeliest first, as words such as "fox 93 %, hat 0.6 %".
+
+    Attributes:
+        labels: the same as values.
+    """
+
+    labels: tuple[Label, ...]
+
+    @classmethod
+    def of(cls, done: Interaction, told: Sequence[str], window: tuple[int, int] | None) -> Labels:
+        """Those of an interaction, with warnings about its input."""
+        words = ", ".join(map(str, done.labels))
+        made = cls(words, TurnCost.of(done), (*done.warnings, *told), window)
+        made.labels = done.labels
         return made
 
 
@@ -157,6 +178,28 @@ class Picture:
         answer = Answer(done.answer or "", cost, (*done.warnings, *told), corner)
         self.session.note(Turn("vqa", question, self, answer, cost))
         return answer
+
+    def classify(
+        self,
+        top: int = USUAL_TOP,
+        *,
+        window: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> Labels:
+        """What the picture shows: the `top` likeliest labels of those that the cloud knows.
+
+        Args:
+            top: how many, 1..255.
+            window: see `ask`.
+            seed: has no influence unless tokens are left out.
+
+        Raises:
+            InvalidInputError: `top` is out of range, or the cloud cannot classify.
+        """
+        seen, corner, told = self._window(window)
+        labels = Labels.of(self.session.client.classify(seen, top, seed=seed), told, corner)
+        self.session.note(Turn("classify", f"top {top}", self, labels, labels.cost))
+        return labels
 
     def inpaint(  # noqa: PLR0913 - what, where, and options by name
         self,

@@ -29,6 +29,7 @@ from edge_client.client import EdgeClient, Interaction
 from edge_client.config import export_ca_file, load_settings
 from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import OnPreview, Wishes
+from edge_client.exchange.label_names import LabelNames
 from edge_client.pictures.geometry import Fit, Geometry
 from edge_client.pictures.opening import Photo
 from edge_client.pictures.sources import Source, of_tokens, open_content, open_source
@@ -60,7 +61,7 @@ class Session:
         reports: most calls of either a turn, up to 15.
         history: name under which the conversation is kept on this device, in one file that only
             the user can read; one that is there already is gone on with. True = a new name, None =
-            nothing is kept.
+            nothing is kept, names of labels that the cloud has said neither.
 
     Attributes:
         picture: the current one, which was opened or made last; None at first.
@@ -115,7 +116,8 @@ class Session:
             0 if before is None else before.next_turn,
             () if self._keeper is None else self._keeper.recent,
         )
-        self.client = EdgeClient(self.bundle, self._exchange)
+        names = LabelNames() if self._keeper is None else LabelNames.of(settings.server)
+        self.client = EdgeClient(self.bundle, self._exchange, names=names)
         self._turns: list[Turn] = []
         self._shown: list[Picture] = []
         if self._keeper is not None and before is not None:

@@ -12,12 +12,14 @@ from typing import Any, Generic, TypeVar
 import numpy.typing as npt
 
 from shared_protocol.coding.image_codec import code_bits
+from shared_protocol.coding.labels_codec import count_in
 from shared_protocol.coding.text_codec import TextCoder, packed_size
 from shared_protocol.message.bitstream import Frame, pack_parameters
 from shared_protocol.tasks import Direction, Part, Scenario, Task
 from shared_protocol.vocabulary import Vocabulary
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class PartBytes:
     Args:
         container: msgpack header, magic, header fields, checksum, lengths of parts.
         parameters: everything that differs from the bundle's defaults.
-        text, mask, dropped, image: the coded parts.
+        text, mask, dropped, image, labels: the coded parts.
     """
 
     container: int = 0
@@ -36,22 +38,24 @@ class PartBytes:
     mask: int = 0
     dropped: int = 0
     image: int = 0
+    labels: int = 0
 
     @property
     def total(self) -> int:
         """The whole message."""
-        coded = self.text + self.mask + self.dropped + self.image
+        coded = self.text + self.mask + self.dropped + self.image + self.labels
         return self.container + self.parameters + coded
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Symbols in a message: text ids, flags of both masks (H*W, or 0 without) and image codes."""
+    """Symbols in a message: text ids, flags of both masks (H*W, or 0 without), codes and labels."""
 
     text_ids: int = 0
     mask_flags: int = 0
     image_codes: int = 0
     dropped_flags: int = 0
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Anatomy:
         sizes: bytes by part.
         counts: symbols by part; None where nothing was decoded (`inspect`).
         uniform: the bytes of the same message under uniform coding (ids and codes at
-            ceil(log2 V) bits each, masks at 1 bit a flag); None like `counts`.
+            ceil(log2 V) bits each, masks at 1 bit a flag, labels as they are); None like `counts`.
     """
 
     task: Task
@@ -78,6 +82,23 @@ class Anatomy:
     sizes: PartBytes
     counts: Counts | None = None
     uniform: PartBytes | None = None
+
+    def joined(self, other: Anatomy) -> Anatomy:
+        """This message and another of its kind as one: what both took to get one result."""
+        known = self.counts is not None and other.counts is not None
+        uniform = self.uniform is not None and other.uniform is not None
+        return replace(
+            self,
+            sizes=_sum(self.sizes, other.sizes),
+            counts=_sum(self.counts, other.counts) if known else None,
+            uniform=_sum(self.uniform, other.uniform) if uniform else None,
+        )
+
+
+def _sum(one: S, other: S) -> S:
+    """The sum field by field."""
+    names = getattr(one, "__dataclass_fields__", ())
+    return type(one)(**{name: getattr(one, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -123,6 +144,7 @@ def anatomy_of(
         mask_flags=sizes[Part.MASK],
         image_codes=sizes[Part.IMAGE],
         dropped_flags=sizes[Part.DROPPED],
+        labels=count_in(symbols[Part.LABELS]) if Part.LABELS in symbols else 0,
     )
     has_text = Part.TEXT in frame.parts
     uniform = PartBytes(
@@ -132,5 +154,6 @@ def anatomy_of(
         mask=(counts.mask_flags + 7) // 8,
         dropped=(counts.dropped_flags + 7) // 8,
         image=(counts.image_codes * code_bits(vocabulary.codebook_size) + 7) // 8,
+        labels=known.sizes.labels,
     )
     return replace(known, counts=counts, uniform=uniform)

@@ -25,7 +25,7 @@ from shared_protocol.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from shared_protocol.tasks import RESERVED_TASKS, TABLE, Direction, Part, Scenario, Task
+from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task
 
 VERSION = 2
 EXT_TYPE = 0x55
@@ -166,8 +166,6 @@ def _unpack_body(body: bytes, limits: Limits) -> Frame:
 
 def _cell(byte: int) -> tuple[Task, Direction]:
     number = byte >> 1 & 0x07
-    if number in RESERVED_TASKS:
-        raise BadMessageError(f"task {number} ({RESERVED_TASKS[number]}) is of a later version")
     if number not in Task._value2member_map_:
         raise BadMessageError(f"version {VERSION} has no task {number}")
     return Task(number), Direction(byte & 1)

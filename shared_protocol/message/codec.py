@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_protocol.coding.image_codec import check_scenario
+from shared_protocol.coding.labels_codec import from_said, said_by
 from shared_protocol.errors import (
     BadMessageError,
     BundleMismatchError,
@@ -148,7 +149,9 @@ def decode_request(
         content, symbols = decode_parts(frame, scene)
         request = Request(
             task=frame.task,
-            text=TextTokens(content[Part.TEXT], bundle.vocabulary.text_size),
+            text=TextTokens(
+                content.get(Part.TEXT, np.zeros(0, dtype=np.int32)), bundle.vocabulary.text_size
+            ),
             image=_image(content, bundle),
             mask=_flags(content, Part.MASK),
             extension=extension,
@@ -186,6 +189,8 @@ def encode_response(
         content[Part.TEXT] = _ids(response.text, scene)
     if response.image is not None:
         content[Part.IMAGE] = _codes(response.image, scene)
+    if response.labels is not None:
+        content[Part.LABELS] = said_by(response.labels.told(request.label_wish))
     scenario = request.options.reply if scenario is None else scenario
     return encode_parts(content, scene, {}, Choice(scenario, search))
 
@@ -199,6 +204,7 @@ def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decod
         BadMessageError: one of its subclasses, whatever is wrong with the bytes; `ChecksumError`
             also where the message answers another request.
         BundleMismatchError: the sender has another bundle.
+        LabelsMismatchError: labels without their names, and of another set than `request.held`.
     """
     with translated():
         frame = _opened(data, bundle, Direction.DOWNLINK, request.task)
@@ -211,6 +217,7 @@ def decode_response(data: bytes, request: Request, bundle: CodecBundle) -> Decod
             task=frame.task,
             image=_image(content, bundle),
             text=None if text is None else TextTokens(text, bundle.vocabulary.text_size),
+            labels=from_said(content[Part.LABELS]) if Part.LABELS in content else None,
         )
         return Decoded(response, anatomy_of(frame, len(data), symbols, bundle.vocabulary))
 

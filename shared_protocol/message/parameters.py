@@ -12,6 +12,7 @@ import numpy as np
 
 from shared_protocol.coding.bits import array_bytes
 from shared_protocol.errors import BadMessageError
+from shared_protocol.labels import USUAL_TOP
 from shared_protocol.message.bitstream import VERSION, Parameters, pack_parameters
 from shared_protocol.messages import GUIDANCE_UNIT, Options, Request
 from shared_protocol.tasks import Extension, Scenario
@@ -36,6 +37,10 @@ class Parameter(IntEnum):
     """Text ids of the negative prompt."""
     MENDING = 8
     """How often the cloud mends what it draws, at most."""
+    TOP = 9
+    """How many labels are named at most."""
+    NAMES = 10
+    """1: the reply says the names of its labels."""
 
 
 def to_map(request: Request, native: tuple[int, int]) -> Parameters:
@@ -49,6 +54,8 @@ def to_map(request: Request, native: tuple[int, int]) -> Parameters:
         extras[int(Parameter.GRID)] = request.image.shape
     if request.options.reply is not None:
         extras[int(Parameter.REPLY)] = int(request.options.reply)
+    if request.options.names:
+        extras[int(Parameter.NAMES)] = 1
     return extras
 
 
@@ -66,6 +73,7 @@ def result_parameters(request: Request) -> dict[int, int | tuple[int, ...]]:
         Parameter.SEED: options.seed or None,
         Parameter.MAX_NEW_TOKENS: options.max_new_tokens,
         Parameter.MENDING: options.mend,
+        Parameter.TOP: None if options.top == USUAL_TOP else options.top,
         Parameter.NEGATIVE: None if negative is None else tuple(negative.ids.tolist()),
     }
     if request.image is not None and extension is not None:
@@ -121,6 +129,8 @@ def from_map(
         max_new_tokens=_number(extras, Parameter.MAX_NEW_TOKENS),
         mend=_number(extras, Parameter.MENDING),
         reply=None if reply is None else Scenario(reply),
+        top=_top(extras),
+        names=_names(extras),
     )
     return grid, extension, options
 
@@ -144,6 +154,20 @@ def negative_of(extras: Parameters, text_size: int, limit: int) -> TextTokens | 
 
 def _units(guidance: float | None) -> int | None:
     return None if guidance is None else round(guidance / GUIDANCE_UNIT)
+
+
+def _top(extras: Parameters) -> int:
+    top = _number(extras, Parameter.TOP)
+    if top == USUAL_TOP:
+        raise BadMessageError(f"parameter top is {top}, which is said by leaving it out")
+    return USUAL_TOP if top is None else top
+
+
+def _names(extras: Parameters) -> bool:
+    names = _number(extras, Parameter.NAMES)
+    if names not in (None, 1):
+        raise BadMessageError(f"parameter names is {names}, not 1")
+    return names is not None
 
 
 def _number(extras: Parameters, key: Parameter) -> int | None:

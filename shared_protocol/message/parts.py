@@ -27,9 +27,11 @@ from shared_protocol.coding.image_codec import (
     decode_codes,
     encode_codes,
 )
+from shared_protocol.coding.labels_codec import decode_labels, encode_labels, from_said, said_by
 from shared_protocol.coding.mask_codec import MaskPrior, decode_mask, encode_mask
 from shared_protocol.coding.text_codec import TextCoder, TextPrior, decode_text, encode_text
 from shared_protocol.errors import BadMessageError, ChecksumError, InvalidInputError, UnimicError
+from shared_protocol.labels import LabelWish
 from shared_protocol.message import bitstream
 from shared_protocol.message.anatomy import Encoded, anatomy_of
 from shared_protocol.message.bitstream import Frame, Parameters, pack_parameters
@@ -50,7 +52,7 @@ from shared_protocol.vocabulary import Vocabulary
 
 Symbols = Mapping[Part, npt.NDArray[Any]]
 """What the parts of a message say: text ids (N,), mask and dropped flags (H, W), and the image
-codes (M,) of the positions that travel, in raster order."""
+codes (M,) of the positions that travel, in raster order; of labels the row of `said_by`."""
 
 
 class CodecBundle(Protocol):
@@ -156,6 +158,12 @@ class Scene:
         """Longest text in ids."""
         return self.bundle.max_text_tokens if self.request is None else MAX_NEW_TOKENS
 
+    @property
+    def label_wish(self) -> LabelWish:
+        """What both ends know of the labels of a response."""
+        assert self.request is not None, "labels travel down only"
+        return self.request.label_wish
+
 
 def encode_parts(
     content: dict[Part, npt.NDArray[Any]], scene: Scene, extras: Parameters, choice: Choice
@@ -225,6 +233,8 @@ def _encode_part(
         return None, encode_mask(values, bundle.mask_prior)
     if spec.part is Part.DROPPED:
         return None, encode_dropped(values, symbols.get(Part.MASK), bundle.mask_prior)
+    if spec.part is Part.LABELS:
+        return None, encode_labels(from_said(values), scene.label_wish)
     return encode_codes(
         values,
         _context(spec, symbols, scene),
@@ -247,6 +257,8 @@ def _decode_part(spec: PartSpec, symbols: Symbols, scene: Scene, frame: Frame) -
         return decode_mask(data, scene.grid, bundle.mask_prior)
     if spec.part is Part.DROPPED:
         return decode_dropped(data, scene.grid, symbols.get(Part.MASK), bundle.mask_prior)
+    if spec.part is Part.LABELS:
+        return said_by(decode_labels(data, scene.label_wish))
     assert frame.scenario is not None, "unpack reads a scenario for every image part"
     return decode_codes(
         data,
@@ -265,7 +277,8 @@ def _context(spec: PartSpec, symbols: Symbols, scene: Scene) -> CodingContext:
     readable = positions(spec.subset, scene.grid, symbols.get(Part.MASK), None)
     if Part.DROPPED in symbols:
         readable = readable & ~symbols[Part.DROPPED]
-    return request_context(readable, symbols[Part.TEXT], scene.known)
+    text = symbols[Part.TEXT] if Part.TEXT in symbols else np.zeros(0, dtype=np.int32)
+    return request_context(readable, text, scene.known)
 
 
 def request_context(

@@ -178,6 +178,7 @@ class Trials:
             sides[int(rng.integers(4))] += 1
             extension = Extension(*map(int, sides))
         dropped = _dropped(rng, image.shape, mask) if rng.random() < DROPPED_SHARE else None
+        text = text if TABLE[task].needs_text else TextTokens(text.ids[:0], text.vocabulary_size)
         return Request(task, text, image, mask, extension, dropped=dropped)
 
     def _response(self, request: Request, rng: np.random.Generator) -> Response:

@@ -7,16 +7,25 @@ see `port`; all odds here are normative, SESSION.md lists them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log2
 
 import numpy as np
 
 from shared_protocol.coding.drop_codec import first_even
 from shared_protocol.coding.image_codec import CodingContext, read_codes, write_codes
+from shared_protocol.coding.labels_codec import (
+    MAX_NAME_BYTES,
+    PREFIX_BYTES,
+    cut,
+    held_set,
+    said_by,
+)
 from shared_protocol.coding.mask_codec import read_mask, write_mask
 from shared_protocol.coding.range_coder import RangeEncoder
 from shared_protocol.coding.text_codec import TextCoder, packed_size, read_prior, write_prior
-from shared_protocol.errors import BadMessageError
+from shared_protocol.errors import BadMessageError, InvalidInputError
+from shared_protocol.labels import LEVELS, MAX_LABELS, MAX_TOP, LabelSet, LabelWish, Ranking
 from shared_protocol.message.parts import CodecBundle
 from shared_protocol.messages import (
     GUIDANCE_UNIT,
@@ -25,29 +34,27 @@ from shared_protocol.messages import (
     MAX_NEW_TOKENS,
     MAX_STEPS,
     Options,
+    Request,
 )
-from shared_protocol.session.port import Port, Reader, Writer, code_flag, code_number
+from shared_protocol.session.port import Port, Reader, Writer, code_flag, code_number, code_words
 from shared_protocol.tasks import Extension, Scenario, Task
 from shared_protocol.tokens import MAX_GRID, Codes, Flags, check_grid
 
-TASK_ODDS = {Task.T2I: 2, Task.INPAINT: 4, Task.OUTPAINT: 2, Task.VQA: 7, 4: 1}
-"""Task 4 is reserved, see `tasks.RESERVED_TASKS`."""
+TASK_ODDS = {Task.T2I: 2, Task.INPAINT: 4, Task.OUTPAINT: 2, Task.VQA: 7, Task.CLASSIFY: 1}
 CURRENT, OLDER, NEW = range(3)
 REFERENCE_ODDS = (28, 2, 2)
 RARELY, SELDOM = (63, 1), (255, 1)
 """(no, yes) of what is unusual, and of what is more so."""
 SAME_OPTIONS_ODDS = (1, 31)
+SAME_TOP_ODDS = (31, 1)
 LEAVE_ODDS = (1, 1)
 PRIOR_ODDS = (1, 15)
 SIDE_ODDS = {"none": 192, "half": 24, "other": 1}
 
 
 def code_task(port: Port, task: Task | None) -> Task:
-    """Which task; raises `BadMessageError` for one of a later version."""
-    found = port.symbol(list(TASK_ODDS.values()), None if task is None else int(task))
-    if found not in Task._value2member_map_:
-        raise BadMessageError(f"task {found} is of a later version")
-    return Task(found)
+    """Which task."""
+    return Task(port.symbol(list(TASK_ODDS.values()), None if task is None else int(task)))
 
 
 def code_reference(port: Port, count: int, reference: int | None, writing: bool) -> int | None:
@@ -118,6 +125,49 @@ def _code_reply(port: Port, options: Options | None) -> Scenario | None:
     if not code_flag(port, SELDOM, None if options is None else reply is not None):
         return None
     return Scenario(port.uniform(len(Scenario), reply))
+
+
+def code_label_wish(port: Port, before: Options, options: Options, writing: bool) -> Options:
+    """`options` with how many labels are wanted, mostly as before, and whether with names."""
+    top = before.top
+    if code_flag(port, SAME_TOP_ODDS, (options.top != top) if writing else None):
+        top = port.uniform(MAX_TOP, options.top - 1 if writing else None) + 1
+    names = code_flag(port, RARELY, options.names if writing else None)
+    return replace(options, top=top, names=names)
+
+
+def code_labels(port: Port, wish: LabelWish, ranking: Ranking | None) -> Ranking:
+    """The likeliest labels, and their names where they are wanted.
+
+    Raises:
+        LabelsMismatchError: they are of a set whose names the reader does not hold.
+    """
+    of = _code_set(port, wish, None if ranking is None else ranking.of)
+    count = min(wish.most, of.count)
+    numbers, levels, names, most = [], [], [], LEVELS
+    for place in range(count):
+        numbers.append(port.uniform(of.count, None if ranking is None else ranking.numbers[place]))
+        level = port.uniform(most, None if ranking is None else ranking.levels[place])
+        levels.append(level)
+        most = level + 1  # the likeliest comes first
+    for place in range(count if wish.names else 0):
+        name = None if ranking is None else cut(ranking.names[place]).decode()
+        names.append(code_words(port, MAX_NAME_BYTES, name))
+    if not all(names):
+        raise BadMessageError("the name of a label is empty")
+    found = Ranking(of, tuple(numbers), tuple(levels), tuple(names))
+    port.note(said_by(found))
+    return found
+
+
+def _code_set(port: Port, wish: LabelWish, of: LabelSet | None) -> LabelSet:
+    """Of which set labels are: all of its fingerprint and its size, or two bytes to know it by."""
+    if not wish.names:
+        prefix = None if of is None else int.from_bytes(of.fingerprint[:PREFIX_BYTES], "big")
+        said = port.uniform(1 << 8 * PREFIX_BYTES, prefix).to_bytes(PREFIX_BYTES, "big")
+        return held_set(said, wish) if of is None else of
+    digest = bytes(port.uniform(256, None if of is None else of.fingerprint[i]) for i in range(32))
+    return LabelSet(digest, port.uniform(MAX_LABELS, None if of is None else of.count - 1) + 1)
 
 
 def code_text(
@@ -262,3 +312,23 @@ def candidates_of(
         return [wanted] if wanted is not Scenario.UNIFORM else []
     ready = [scenario for scenario in allowed if scenario in bundle.entropy.available()]
     return ready if search else ready[:1]
+
+
+def check_request(request: Request, bundle: CodecBundle) -> None:
+    """Refuse ids of another vocabulary than the bundle's, and texts that are too long."""
+    vocabulary = bundle.vocabulary
+    for text in (request.text, request.negative):
+        if text is not None and text.vocabulary_size != vocabulary.text_size:
+            raise InvalidInputError(
+                f"the text ids are of {text.vocabulary_size}, the bundle's of "
+                f"{vocabulary.text_size}"
+            )
+        if text is not None and len(text) > bundle.max_text_tokens:
+            raise InvalidInputError(
+                f"the text has {len(text)} tokens", f"use at most {bundle.max_text_tokens}"
+            )
+    if request.image is not None and request.image.codebook_size != vocabulary.codebook_size:
+        raise InvalidInputError(
+            f"the image codes are of {request.image.codebook_size}, the bundle's of "
+            f"{vocabulary.codebook_size}"
+        )

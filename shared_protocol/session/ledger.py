@@ -50,6 +50,7 @@ class Ledger:
             mask=(counts[Part.MASK] + 7) // 8,
             dropped=(counts[Part.DROPPED] + 7) // 8,
             image=(codes * code_size + 7) // 8,
+            labels=sizes.labels,
         )
         return Anatomy(
             task=task,
@@ -59,7 +60,9 @@ class Ledger:
             text_coder=self.text_coder,
             scenario=self.scenario,
             sizes=sizes,
-            counts=Counts(text, counts[Part.MASK], codes, counts[Part.DROPPED]),
+            counts=Counts(
+                text, counts[Part.MASK], codes, counts[Part.DROPPED], counts[Part.LABELS]
+            ),
             uniform=uniform,
         )
 

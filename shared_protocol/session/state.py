@@ -15,6 +15,7 @@ import numpy as np
 
 from shared_protocol.coding.bits import array_bytes
 from shared_protocol.errors import InvalidInputError
+from shared_protocol.labels import USUAL_TOP
 from shared_protocol.message.bitstream import pack_parameters
 from shared_protocol.messages import GUIDANCE_UNIT, Options, Request, Response
 from shared_protocol.tasks import TABLE, Direction, Task, positions
@@ -103,7 +104,7 @@ class SessionState:
     def find(self, request: Request, native: tuple[int, int]) -> Reference | None:
         """The picture that holds the request's, as far as it is known; the latest of the best.
 
-        A picture of which nothing would be saved is not found. What is asked in words about a
+        A picture of which nothing would be saved is not found. What is asked about a
         picture of the bundle's own grid, (H, W) = `native`, may be a window of a larger one.
         """
         if request.image is None:
@@ -162,7 +163,7 @@ class SessionState:
             self.session,
             self.turn + 1,
             tuple(pictures[-MAX_PICTURES:]),
-            replace(request.options, reply=None),
+            replace(request.options, reply=None, names=False),
         )
 
     def _source_after(self, request: Request, reference: Reference | None) -> KnownTokens:
@@ -185,7 +186,7 @@ class SessionState:
 def windowed(task: Task, grid: tuple[int, int], native: tuple[int, int]) -> bool:
     """Whether a turn of `task` about a picture of (H, W) = `grid` is about a window of it."""
     larger = grid[0] >= native[0] and grid[1] >= native[1] and grid != native
-    return TABLE[task].answers_in_words and larger
+    return not TABLE[task].makes_picture and larger
 
 
 def readable(request: Request) -> Flags:
@@ -207,6 +208,7 @@ def option_values(options: Options) -> dict[int, int]:
         options.seed,
         options.max_new_tokens,
         options.mend,
+        None if options.top == USUAL_TOP else options.top,
     )
     return {index: value for index, value in enumerate(values) if value is not None}
 

@@ -5,7 +5,7 @@ It does not know connections, nor what becomes of a turn that fails.
 ::
 
     up    kind  task  reference  (grid)  options  text  mask | sides  (dropped)  new codes  check
-    down  kind  text | scenario and codes                                                  check
+    down  kind  text | labels | scenario and codes                                         check
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared_protocol.coding.image_codec import CodingContext
-from shared_protocol.errors import InvalidInputError, UnimicError
+from shared_protocol.errors import UnimicError
+from shared_protocol.labels import Ranking
 from shared_protocol.message.anatomy import Anatomy
 from shared_protocol.message.parameters import request_digest
 from shared_protocol.message.parts import (
@@ -30,7 +31,7 @@ from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS, Down, Up
 from shared_protocol.session.ledger import Ledger
 from shared_protocol.session.port import Port, Reader, Writer
 from shared_protocol.session.state import Reference, SessionState, windowed
-from shared_protocol.tasks import TABLE, Direction, Part, Scenario, Task, merge
+from shared_protocol.tasks import TABLE, Direction, Part, Row, Scenario, Task, merge
 from shared_protocol.tokens import Codes, Flags, ImageTokens, KnownTokens, TextTokens, TokenMask
 
 
@@ -89,7 +90,7 @@ def encode_turn(
     Raises:
         InvalidInputError: a token id of another vocabulary, or a text that is too long.
     """
-    _check_request(request, bundle)
+    fields.check_request(request, bundle)
     reference = state.find(request, bundle.grid)
     writer = Writer()
     writer.symbol(UP_ODDS, Up.TURN)
@@ -185,18 +186,10 @@ class _Body:
             reference, known, grid = self._picture(task, given, reference)
         else:
             reference = None
-        before = port.bits
-        options = fields.code_options(
-            port, self.state.options, None if given is None else given.options
-        )
-        self.parameter_bits = port.bits - before
+        options = self._options(row, given)
         self._claim(task, grid, grid, options)
-        text = self._text(None if given is None else given.text.ids)
-        negative = None
-        if not row.answers_in_words:
-            before = port.bits
-            negative = self._negative(given)
-            self.parameter_bits += port.bits - before
+        text = self._text(row, None if given is None else given.text.ids)
+        negative = self._negative(given) if row.makes_picture else None
         mask = extension = dropped = image = None
         if row.needs_mask:
             flags = None if given is None or given.mask is None else given.mask.flags
@@ -246,8 +239,19 @@ class _Body:
             grid, found = native, Reference(index, top, left)
         return found, self.state.known(found, grid), grid
 
-    def _text(self, ids: Codes | None) -> TextTokens:
+    def _options(self, row: Row, given: Request | None) -> Options:
+        port, before, start = self.port, self.state.options, self.port.bits
+        options = fields.code_options(port, before, None if given is None else given.options)
+        if row.answers_in_labels:
+            wanted = options if given is None else given.options
+            options = fields.code_label_wish(port, before, wanted, given is not None)
+        self.parameter_bits = port.bits - start
+        return options
+
+    def _text(self, row: Row, ids: Codes | None) -> TextTokens:
         bundle = self.bundle
+        if not row.needs_text:
+            return TextTokens(np.zeros(0, dtype=np.int32), bundle.vocabulary.text_size)
         with self.ledger.part(Part.TEXT):
             coder, found = fields.code_text(self.port, bundle, bundle.max_text_tokens, ids)
         self.ledger.text_coder = coder
@@ -257,7 +261,9 @@ class _Body:
     def _negative(self, given: Request | None) -> TextTokens | None:
         bundle = self.bundle
         ids = None if given is None or given.negative is None else given.negative.ids
+        before = self.port.bits
         found = fields.code_negative(self.port, bundle, ids, given is not None)
+        self.parameter_bits += self.port.bits - before
         return None if found is None else TextTokens(found, bundle.vocabulary.text_size)
 
     def _mask(self, flags: Flags | None, grid: tuple[int, int]) -> Flags:
@@ -300,25 +306,6 @@ class _Body:
         return ImageTokens(whole, self.bundle.vocabulary.codebook_size)
 
 
-def _check_request(request: Request, bundle: CodecBundle) -> None:
-    vocabulary = bundle.vocabulary
-    for text in (request.text, request.negative):
-        if text is not None and text.vocabulary_size != vocabulary.text_size:
-            raise InvalidInputError(
-                f"the text ids are of {text.vocabulary_size}, the bundle's of "
-                f"{vocabulary.text_size}"
-            )
-        if text is not None and len(text) > bundle.max_text_tokens:
-            raise InvalidInputError(
-                f"the text has {len(text)} tokens", f"use at most {bundle.max_text_tokens}"
-            )
-    if request.image is not None and request.image.codebook_size != vocabulary.codebook_size:
-        raise InvalidInputError(
-            f"the image codes are of {request.image.codebook_size}, the bundle's of "
-            f"{vocabulary.codebook_size}"
-        )
-
-
 # ------------------------------------------------------------------------------------------------
 # Down
 # ------------------------------------------------------------------------------------------------
@@ -336,10 +323,12 @@ def encode_reply(
     writer.symbol(DOWN_ODDS, Down.REPLY)
     ledger = Ledger(writer)
     spec = TABLE[request.task].image(Direction.DOWNLINK)
-    if spec is None:
-        assert response.text is not None, "Response checks its parts"
+    if response.text is not None:
         _reply_text(ledger, bundle, response.text.ids)
+    elif response.labels is not None:
+        _reply_labels(ledger, request, response.labels.told(request.label_wish))
     else:
+        assert spec is not None, "Response checks its parts"
         assert response.image is not None, "Response checks its parts"
         context = response_context(request, bundle.grid)
         codes = response.image.codes[context.targets]
@@ -362,14 +351,17 @@ def decode_reply(
 
     Raises:
         BadMessageError: whatever is wrong with the bytes, or they answer something else.
+        LabelsMismatchError: labels without names, and of another set than `request.held`.
     """
     with translated():
         ledger = Ledger(reader)
         spec = TABLE[request.task].image(Direction.DOWNLINK)
-        image = text = None
-        if spec is None:
+        image = text = labels = None
+        if request.row.answers_in_words:
             ids = _reply_text(ledger, bundle, None)
             text = TextTokens(ids, bundle.vocabulary.text_size)
+        elif spec is None:
+            labels = _reply_labels(ledger, request, None)
         else:
             context = response_context(request, bundle.grid)
             with ledger.part(Part.IMAGE):
@@ -383,7 +375,7 @@ def decode_reply(
         reader.check(_binding(bundle, state, request))
         reader.finish()
         anatomy = ledger.anatomy(request.task, Direction.DOWNLINK, size, bundle, 0.0)
-        return Answer(Response(request.task, image=image, text=text), anatomy)
+        return Answer(Response(request.task, image, text, labels), anatomy)
 
 
 def _reply_text(ledger: Ledger, bundle: CodecBundle, ids: Codes | None) -> Codes:
@@ -391,6 +383,13 @@ def _reply_text(ledger: Ledger, bundle: CodecBundle, ids: Codes | None) -> Codes
         coder, found = fields.code_text(ledger.port, bundle, MAX_NEW_TOKENS, ids)
     ledger.text_coder = coder
     ledger.counts[Part.TEXT] = len(found)
+    return found
+
+
+def _reply_labels(ledger: Ledger, request: Request, ranking: Ranking | None) -> Ranking:
+    with ledger.part(Part.LABELS):
+        found = fields.code_labels(ledger.port, request.label_wish, ranking)
+    ledger.counts[Part.LABELS] = len(found.numbers)
     return found
 
 

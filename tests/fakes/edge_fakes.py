@@ -13,6 +13,7 @@ from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.coding.range_coder import RangeDecoder
 from shared_protocol.errors import UnimicError
 from shared_protocol.http.reply_stream import ServerTiming
+from shared_protocol.labels import LabelSet, Ranking, level_of
 from shared_protocol.message.codec import decode_request, encode_response
 from shared_protocol.messages import OnStep, Request, Response
 from shared_protocol.tasks import Scenario, Task, merge
@@ -140,6 +141,7 @@ class FakeCloud:
     def __init__(self, bundle: FakeBundle, painted: int = 200) -> None:
         self.bundle = bundle
         self.painted = painted
+        self.names = tuple(f"thing {number}" for number in range(300))
         self.faults: list[UnimicError] = []
         self.keys: list[str] = []
         self.messages: list[bytes] = []
@@ -164,9 +166,22 @@ class FakeCloud:
     def answer(self, request: Request) -> Response:
         if request.task is Task.VQA:
             return Response(Task.VQA, text=FakeWords().encode(ANSWER))
+        if request.task is Task.CLASSIFY:
+            return Response(Task.CLASSIFY, labels=self.labels(request))
         known, targets = request.known(self.bundle.grid)
         painted = np.full(int(targets.sum()), self.painted, dtype=np.int32)
         return Response(request.task, image=ImageTokens(merge(known, targets, painted), 8192))
+
+    def labels(self, request: Request) -> Ranking:
+        """The names that begin where the first token says, each half as likely as the last."""
+        assert request.image is not None
+        names = self.names
+        count = min(request.options.top, len(names))
+        first = int(request.image.codes[0, 0])
+        numbers = [(first + place) % len(names) for place in range(count)]
+        levels = tuple(level_of(0.5 ** (place + 1)) for place in range(count))
+        said = tuple(names[number] for number in numbers)
+        return Ranking(LabelSet.of(names), tuple(numbers), levels, said)
 
     def info(self) -> dict[str, Any]:
         return {"bundle": self.bundle.name, "fingerprint": self.bundle.fingerprint.hex()}

@@ -25,6 +25,7 @@ from cloud_server.generation.work import (
 from cloud_server.http.app import create_app
 from cloud_server.http.host import build_host, listen, url_of
 from cloud_server.serving.batcher import batching_queue
+from cloud_server.serving.classifying import Classifying, named
 from cloud_server.serving.loaded_model import LoadedModel
 from cloud_server.serving.service import Service
 from cloud_server.settings import Settings
@@ -170,6 +171,31 @@ def fake_model(runner: Any = None, bundle: FakeBundle = BUNDLE, **changes: Any) 
     return replace(model, **changes)
 
 
+class FakeClassifier:
+    """The label whose number is the sum of the tokens is the likeliest, those after it less so."""
+
+    def __init__(self, labels: Sequence[str] = tuple(f"thing {n}" for n in range(1000))) -> None:
+        self.labels = tuple(labels)
+        self.fingerprint = "ab" * 32
+        self.seen: list[np.ndarray] = []
+
+    def classify(self, tokens: np.ndarray) -> np.ndarray:
+        assert tokens.dtype == np.int64
+        assert tokens.ndim == 2
+        self.seen.append(tokens)
+        count = len(self.labels)
+        places = (np.arange(count) - tokens.sum(1, keepdims=True)) % count
+        scores = np.exp2(-places.astype(np.float32))
+        return (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+
+
+def with_neck(classifier: Any = None, runner: Any = None) -> dict[str, Any]:
+    """What `fake_model` and `serving` take for a model that classifies."""
+    neck = named(classifier or FakeClassifier())
+    assert neck is not None
+    return {"engine": Classifying(runner or FakeEngine(), neck), "neck": neck}
+
+
 def fake_settings(**changes: Any) -> Settings:
     """Settings with limits that tests do not reach by accident."""
     return Settings(**{"request_timeout": LONG_S, "body_timeout": LONG_S, **changes})
@@ -195,6 +221,8 @@ def a_request(task: Task = Task.T2I, **options: Any) -> Request:
         return Request(task, text(7), image(), TokenMask(flags), options=chosen)
     if task is Task.OUTPAINT:
         return Request(task, text(7), image(), extension=Extension(right=2), options=chosen)
+    if task is Task.CLASSIFY:
+        return Request(task, text(), image(), options=chosen)
     return Request(task, text(7, 8, 9), image(), options=chosen)
 
 
@@ -253,8 +281,8 @@ class LiveServer:
 
     @property
     def bare(self) -> str:
-        """The address of bare frames, where settings ask for them."""
-        return self._host._urls[-1]
+        """Address of bare frames, where the settings open one."""
+        return next(url for url in self._host._urls if url.startswith("tcp:"))
 
     def signal(self) -> None:
         """What SIGTERM does."""

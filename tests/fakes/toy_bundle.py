@@ -13,6 +13,7 @@ from shared_protocol.coding.image_codec import CodingContext
 from shared_protocol.coding.mask_codec import PATTERNS, TEMPLATE, MaskPrior
 from shared_protocol.coding.range_coder import RangeDecoder, RangeEncoder
 from shared_protocol.coding.text_codec import ContextTable, TextPrior
+from shared_protocol.labels import LabelSet, Ranking
 from shared_protocol.messages import Options, Request, Response
 from shared_protocol.tasks import Extension, Scenario, Task, merge
 from shared_protocol.tokens import Codes, ImageTokens, TextTokens, TokenMask
@@ -20,6 +21,8 @@ from shared_protocol.vocabulary import Vocabulary
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEXT_SIZE, CODEBOOK = 4096, 8192
+NAMES = tuple(f"thing {number}" for number in range(1000))
+LABELS = LabelSet.of(NAMES)
 
 
 class ToyEntropy:
@@ -133,13 +136,27 @@ def requests() -> dict[str, Request]:
         "inpaint_oblong": Request(Task.INPAINT, words, image(9, 20), half_mask(9, 20)),
         "outpaint": Request(Task.OUTPAINT, words, image(), extension=Extension(left=2, down=5)),
         "vqa": Request(Task.VQA, words, image(), options=Options(max_new_tokens=20)),
+        "classify": Request(Task.CLASSIFY, text(), image(), held=LABELS),
+        "classify_named": Request(
+            Task.CLASSIFY, text(), image(9, 20), options=Options(top=3, names=True)
+        ),
     }
+
+
+def ranking(request: Request) -> Ranking:
+    """Labels of the toy set with their names, as many as `request` asks for."""
+    count = min(request.options.top, LABELS.count)
+    numbers = [(7 + 333 * place) % LABELS.count for place in range(count)]
+    levels = tuple(max(0, 50 - 9 * place) for place in range(count))
+    return Ranking(LABELS, tuple(numbers), levels, tuple(NAMES[number] for number in numbers))
 
 
 def answer(request: Request) -> Response:
     """A response that fits `request`."""
     if request.task is Task.VQA:
         return Response(request.task, text=text(8, 9))
+    if request.task is Task.CLASSIFY:
+        return Response(request.task, labels=ranking(request).told(request.label_wish))
     codes, targets = request.known((16, 16))
     fill = image(*codes.shape).codes[targets]
     return Response(request.task, ImageTokens(merge(codes, targets, fill), CODEBOOK))

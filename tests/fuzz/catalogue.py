@@ -14,9 +14,9 @@ ROOT = HERE.parents[1]
 
 MODULES = {
     "messages": ("container", "parameters", "requests", "responses"),
-    "parts": ("text", "masks", "dropped", "codes", "varints"),
+    "parts": ("text", "masks", "dropped", "labels", "codes", "varints"),
     "frames": ("hello", "turns", "replies", "frame_cutter", "reply_stream"),
-    "picture_files": ("umic", "carried", "history"),
+    "picture_files": ("umic", "carried", "label_names", "history"),
     "bundle_files": (
         "manifest",
         "configurations",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from server_process import ServerProcess
 
-from cloud_server.stub import ANSWER, StubEngine
+from cloud_server.stub import ANSWER, StubClassifier, StubEngine
 from edge_client import Session
 from edge_client.client import EdgeClient
 from edge_client.exchange.best import BestExchange
@@ -66,6 +66,16 @@ def test_every_task_over_every_way_gives_the_same_for_the_same_seed(server: Serv
         assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
     assert str(first[3]).startswith(ANSWER)
+
+
+@pytest.mark.slow
+def test_it_finds_the_same_labels_in_every_picture(server: ServerProcess) -> None:
+    size = BUNDLE.vocabulary.codebook_size
+    picture = ImageTokens(np.zeros((16, 16), dtype=np.int32), size)
+    with closing(BestExchange(BUNDLE, server.url)) as exchange:
+        labels = EdgeClient(BUNDLE, exchange).classify(picture, top=2).labels
+    assert [label.name for label in labels] == list(StubClassifier.labels[:2])
+    assert [label.number for label in labels] == [0, 1]
 
 
 @pytest.mark.slow

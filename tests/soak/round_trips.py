@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from shared_protocol.coding.labels_codec import decode_labels, encode_labels
 from shared_protocol.coding.mask_codec import decode_mask, encode_mask
 from shared_protocol.coding.text_codec import (
     TextCoder,
@@ -18,8 +19,9 @@ from shared_protocol.coding.text_codec import (
     encode_text,
 )
 from shared_protocol.errors import UnimicError
+from shared_protocol.labels import LEVELS, LabelSet, LabelWish, Ranking
 from shared_protocol.message.picture_file import Coding, read_picture, write_picture
-from shared_protocol.messages import Request, Response
+from shared_protocol.messages import Options, Request, Response
 from shared_protocol.selfcheck.trials import Trials
 from shared_protocol.session.kinds import DOWN_ODDS, UP_ODDS
 from shared_protocol.session.port import Reader
@@ -66,6 +68,7 @@ def kinds(bundle: Any, trials: Trials) -> list[Kind]:
         Kind("conversation", 2 * TURNS, trips.conversation),
         Kind("text", 1, trips.text),
         Kind("mask", 1, trips.mask),
+        Kind("labels", 1, trips.labels),
         Kind("picture file", 1, trips.file),
     ]
 
@@ -97,6 +100,13 @@ class _Trips:
         flags = _mask(rng, _shape(rng))
         same = np.array_equal(decode_mask(encode_mask(flags, prior), flags.shape, prior), flags)
         return None if same else f"mask {number}"
+
+    def labels(self, number: int) -> str | None:
+        """Labels of a set of any size, with names and without."""
+        rng = self._rng(4, number)
+        ranking, wish = _ranking(rng, int(rng.integers(1, 256)), bool(number % 2))
+        same = decode_labels(encode_labels(ranking, wish), wish) == ranking.told(wish)
+        return None if same else f"labels {number}"
 
     def file(self, number: int) -> str | None:
         """A picture file of either coding, with and without metadata."""
@@ -132,20 +142,24 @@ class _Trips:
     def _request(self, rng: np.random.Generator, last: ImageTokens | None) -> Request:
         """A request about the picture before, or about a new one."""
         size = self._bundle.vocabulary.text_size
-        task = (Task.T2I, Task.VQA, Task.INPAINT)[int(rng.integers(3))]
-        text = TextTokens(_ids(rng, size, 12), size)
+        task = (Task.T2I, Task.VQA, Task.INPAINT, Task.CLASSIFY)[int(rng.integers(4))]
+        text = TextTokens(_ids(rng, size, 12 if TABLE[task].needs_text else 0), size)
         if task is Task.T2I:
             return Request(task, text)
         new = last is None or rng.random() < 0.3
         image = _image(rng, self._bundle.vocabulary.codebook_size) if new else last
         assert image is not None
         mask = TokenMask(_mask(rng, image.shape)) if task is Task.INPAINT else None
-        return Request(task, text, image, mask)
+        options = Options(top=int(rng.integers(1, 256)), names=True)
+        options = options if TABLE[task].answers_in_labels else Options()
+        return Request(task, text, image, mask, options=options)
 
     def _response(self, rng: np.random.Generator, request: Request) -> Response:
         if TABLE[request.task].answers_in_words:
             size = self._bundle.vocabulary.text_size
             return Response(request.task, text=TextTokens(_ids(rng, size, 10), size))
+        if TABLE[request.task].answers_in_labels:
+            return Response(request.task, labels=_ranking(rng, request.options.top, True)[0])
         codes, targets = request.known(self._bundle.grid)
         size = self._bundle.vocabulary.codebook_size
         fill = rng.integers(0, size, int(targets.sum())).astype(np.int32)
@@ -170,6 +184,16 @@ def _ids(rng: np.random.Generator, size: int, longest: int) -> np.ndarray:
     """Ids of which low ones are likelier, as in texts."""
     count = int(rng.integers(0, longest + 1))
     return (size * rng.random(count) ** 3).astype(np.int32)
+
+
+def _ranking(rng: np.random.Generator, most: int, names: bool) -> tuple[Ranking, LabelWish]:
+    """Labels of a set of any size, and what the other end knows before they come."""
+    of = LabelSet(rng.bytes(32), int(rng.integers(1, 2 ** int(rng.integers(1, 17)) + 1)))
+    count = min(most, of.count)
+    numbers = tuple(rng.permutation(of.count)[:count].tolist())
+    levels = tuple(np.sort(rng.integers(0, LEVELS, count))[::-1].tolist())
+    called = tuple(f"{number} {'é' * (number % 20)}" for number in numbers)
+    return Ranking(of, numbers, levels, called), LabelWish(most, names, None if names else of)
 
 
 def _shape(rng: np.random.Generator) -> tuple[int, int]:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_server.generation.work import FILL_STEPS
 from cloud_server.serving.translation import ServedBundle, canvas_of, steps_of
 from cloud_server.settings import Settings
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.messages import MAX_MENDS, Request
 from shared_protocol.tokens import MAX_GRID
 
-_FILL_STEPS = 8
-"""Steps that fill what a question's picture lacks."""
 _LOOK_PASSES = 4
 """Passes that a round of mending spends on looking, about."""
 
@@ -47,9 +46,10 @@ class Effort:
 def price_of(request: Request, bundle: ServedBundle, effort: Effort) -> int:
     """Tokens times passes times windows that a request takes at most."""
     side = bundle.grid[0] * bundle.grid[1]
-    if request.row.answers_in_words:
+    if not request.row.makes_picture:
         longest = request.options.max_new_tokens or bundle.defaults.max_new_tokens
-        filling = 0 if request.dropped is None else _FILL_STEPS * side
+        longest = longest if request.row.answers_in_words else 0  # labels come all at once
+        filling = 0 if request.dropped is None else FILL_STEPS * side
         return side + len(request.text) + longest + filling
     guidance = request.options.guidance
     guidance = bundle.defaults.guidance if guidance is None else guidance

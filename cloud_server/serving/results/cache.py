@@ -10,16 +10,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cloud_server.generation.work import AnswerResult, Result
+from cloud_server.generation.work import AnswerResult, LabelsResult, Result
 
 ResultKey = tuple[str, bytes]
 """(what names the work, `message.parameters.request_digest`)."""
 
 _OVERHEAD_BYTES = 512
+_LABEL_BYTES = 128
 
 
 def size_of(result: Result) -> int:
     """Roughly the bytes of memory that keeping `result` takes."""
+    if isinstance(result, LabelsResult):
+        return _OVERHEAD_BYTES + sum(_LABEL_BYTES + len(name) for name in result.ranking.names)
     kept = result.text_ids if isinstance(result, AnswerResult) else result.codes
     return _OVERHEAD_BYTES + kept.nbytes
 

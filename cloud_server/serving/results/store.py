@@ -21,9 +21,10 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from cloud_server.generation.work import AnswerResult, PictureResult, Result
+from cloud_server.generation.work import AnswerResult, LabelsResult, PictureResult, Result
 from cloud_server.serving.results.cache import ResultKey
-from shared_protocol.errors import ConfigError
+from shared_protocol.errors import ConfigError, InvalidInputError
+from shared_protocol.labels import LabelSet, Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ create table if not exists results (
 ) without rowid;
 create index if not exists by_age on results (made);
 """
-_ANSWER, _PICTURE = 0, 1
+_ANSWER, _PICTURE, _LABELS = 0, 1, 2
 
 
 class ResultStore:
@@ -161,6 +162,10 @@ def _open(folder: Path) -> sqlite3.Connection:
 def _packed(result: Result) -> bytes:
     if isinstance(result, AnswerResult):
         said = [_ANSWER, result.text_ids.tolist(), result.finished]
+    elif isinstance(result, LabelsResult):
+        found = result.ranking
+        of = [found.of.fingerprint, found.of.count]
+        said = [_LABELS, of, [found.numbers, found.levels, found.names]]
     else:
         said = [_PICTURE, list(result.codes.shape), result.codes.astype("<u4").tobytes()]
     packed: bytes = msgpack.packb(said)
@@ -173,7 +178,9 @@ def _unpacked(packed: bytes) -> Result | None:
         kind, first, second = msgpack.unpackb(packed)
         if kind == _ANSWER:
             return AnswerResult(np.array(first, dtype=np.int64), bool(second))
+        if kind == _LABELS:
+            return LabelsResult(Ranking(LabelSet(*first), *map(tuple, second)))
         codes = np.frombuffer(second, dtype="<u4").reshape(first)
         return PictureResult(codes.astype(np.int64))
-    except (ValueError, TypeError, msgpack.UnpackException):
+    except (ValueError, TypeError, InvalidInputError, msgpack.UnpackException):
         return None

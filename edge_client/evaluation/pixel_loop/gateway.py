@@ -163,7 +163,7 @@ def _number(query: Mapping[str, str], name: str) -> float | None:
 
 
 def _task_at(path: str) -> Task:
-    known = {task_path(task): task for task in TABLE}
+    known = {task_path(task): task for task, row in TABLE.items() if row.needs_text}
     if path not in known:
         raise NotFoundError(f"there is nothing at {path!r}", f"known are {', '.join(known)}")
     return known[path]

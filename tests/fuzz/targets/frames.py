@@ -11,7 +11,12 @@ from pathlib import Path
 
 from toy_bundle import GOLDEN, answer
 
-from shared_protocol.errors import DeadlineError, LimitError, OverloadedError
+from shared_protocol.errors import (
+    DeadlineError,
+    LabelsMismatchError,
+    LimitError,
+    OverloadedError,
+)
 from shared_protocol.http.reply_stream import (
     MalformedReplyError,
     Message,
@@ -242,7 +247,7 @@ TARGETS = (
         prepare_replies,
         _replies,
         (f"{SESSIONS}.turns", f"{SESSIONS}.frames", f"{SESSIONS}.previews", f"{SESSIONS}.port"),
-        MESSAGE,
+        (*MESSAGE, LabelsMismatchError),
         500,
     ),
     Target(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from toy_bundle import answer
 
-from shared_protocol.errors import BundleMismatchError
+from shared_protocol.errors import BundleMismatchError, LabelsMismatchError
 from shared_protocol.message import bitstream, parameters, parts
 from shared_protocol.message.bitstream import HEADER_BYTES, frame_length, pack, unpack
 from shared_protocol.message.codec import (
@@ -27,7 +27,7 @@ from shared_protocol.tasks import Scenario
 from targets.target import MESSAGE, Read, Target, changed
 from targets.toys import BUNDLE, all_requests, some_known
 
-ERRORS = (*MESSAGE, BundleMismatchError)
+ERRORS = (*MESSAGE, BundleMismatchError, LabelsMismatchError)
 PARTS = tuple(f"shared_protocol.message.{name}" for name in ("codec", "parts", "parameters"))
 
 

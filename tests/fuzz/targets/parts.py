@@ -8,18 +8,23 @@ values.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from toy_bundle import CODEBOOK, TEXT_SIZE, half_mask, image
+from toy_bundle import CODEBOOK, LABELS, TEXT_SIZE, half_mask, image, ranking, requests
 
 from shared_protocol.coding.bits import read_varint, write_varint
 from shared_protocol.coding.drop_codec import decode_dropped, encode_dropped
 from shared_protocol.coding.image_codec import decode_codes, encode_codes
+from shared_protocol.coding.labels_codec import decode_labels, encode_labels, from_said, said_by
 from shared_protocol.coding.mask_codec import decode_mask, encode_mask
 from shared_protocol.coding.range_coder import RangeEncoder
 from shared_protocol.coding.text_codec import TextCoder, decode_text, encode_text, write_prior
-from shared_protocol.message.parts import request_context, response_context
+from shared_protocol.errors import LabelsMismatchError
+from shared_protocol.labels import MAX_LABELS, LabelSet, LabelWish
+from shared_protocol.message.parts import request_context, response_context, translated
+from shared_protocol.messages import Options
 from shared_protocol.tasks import Scenario
 from targets.target import MESSAGE, Read, Target
 from targets.toys import BUNDLE, all_requests
@@ -107,7 +112,7 @@ def prepare_codes(folder: Path) -> Read:
             gone = request.left_out
             flags = np.ones(request.image.shape, dtype=bool) if gone is None else ~gone
             contexts.append(request_context(flags, request.text.ids))
-        if not request.row.answers_in_words:
+        if request.row.makes_picture:
             contexts.append(response_context(request, BUNDLE.grid))
 
     def read(data: bytes) -> None:
@@ -134,13 +139,37 @@ def _codes() -> Iterator[bytes]:
             gone = request.left_out
             flags = np.ones(request.image.shape, dtype=bool) if gone is None else ~gone
             contexts.append(request_context(flags, request.text.ids))
-        if not request.row.answers_in_words:
+        if request.row.makes_picture:
             contexts.append(response_context(request, BUNDLE.grid))
         for context in contexts:
             codes = image(*context.shape).codes[context.targets]
             _, data = encode_codes(codes, context, allowed, entropy, CODEBOOK, Scenario.GENERIC)
             yield bytes([place]) + data
             place += 1
+
+
+def prepare_labels(folder: Path) -> Read:
+    """The first byte chooses how many labels are asked for, and whether their names come along."""
+    sets = (LABELS, LabelSet.of(("fox",)), LabelSet(LABELS.fingerprint, MAX_LABELS))
+
+    def read(data: bytes) -> None:
+        choice, data = (data or b"\0")[0], data[1:]
+        most, held = (1, 5, 255)[choice % 3], sets[choice // 3 % 3]
+        wish = LabelWish(most, choice >= 128, held if choice < 128 else None)
+        with translated():
+            found = decode_labels(data, wish)
+        assert encode_labels(found, wish) == data
+        assert from_said(said_by(found)) == found
+
+    return read
+
+
+def _labels() -> Iterator[bytes]:
+    for place, most in enumerate((1, 5, 255)):
+        asked = replace(requests()["classify"], options=Options(top=most))
+        yield bytes([place]) + encode_labels(ranking(asked), asked.label_wish)
+        named = replace(asked, options=Options(top=most, names=True), held=None)
+        yield bytes([129 + place]) + encode_labels(ranking(named), named.label_wish)
 
 
 def read_varints(data: bytes) -> None:
@@ -158,6 +187,14 @@ TARGETS = (
     ),
     Target(
         "dropped", lambda folder: read_dropped, _dropped, (f"{CODING}.drop_codec",), MESSAGE, 600
+    ),
+    Target(
+        "labels",
+        prepare_labels,
+        _labels,
+        (f"{CODING}.labels_codec", f"{CODING}.bits"),
+        (*MESSAGE, LabelsMismatchError),
+        600,
     ),
     Target("codes", prepare_codes, _codes, (f"{CODING}.image_codec", RANGE), MESSAGE, 600),
     Target(

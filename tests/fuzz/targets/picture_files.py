@@ -1,4 +1,4 @@
-"""Files of tokens: `.umic`, the chunk that a PNG carries, and what is kept of a conversation."""
+"""Files of the device: `.umic`, the chunk that a PNG carries, conversations, names of labels."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import msgpack
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from toy_bundle import GOLDEN, image
+from toy_bundle import GOLDEN, LABELS, image
 
+from edge_client.exchange.label_names import LabelNames
 from edge_client.pictures.carried_tokens import CHUNK, chunk_of, find_chunk, tokens_with
 from edge_client.session.history import StoredSession, StoredTurn, load, save
-from shared_protocol.errors import BundleMismatchError, UnimicError
+from shared_protocol.errors import BadMessageError, BundleMismatchError, UnimicError
+from shared_protocol.labels import Ranking
 from shared_protocol.message import picture_file
 from shared_protocol.message.picture_file import (
     Coding,
@@ -111,6 +114,32 @@ def _histories() -> Iterator[bytes]:
     yield _dump(StoredSession("one", SESSION, "http://host", bytes(32), 0.0))
 
 
+def prepare_label_names(folder: Path) -> Read:
+    """What is kept of the names of labels: whatever stands there, a reply is learnt all right."""
+    path = folder / "one.labels"
+    said = Ranking(LABELS, (7,), (50,), ("fox",))
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        names = LabelNames(path)
+        before = names.held
+        names.learn(said)
+        again = LabelNames(path)
+        assert again.held == LABELS
+        assert again.named(said) == names.named(said)
+        if before is None:
+            raise BadMessageError("no names are kept there")
+
+    return read
+
+
+def _label_names() -> Iterator[bytes]:
+    content = {"version": 1, "fingerprint": LABELS.fingerprint, "count": LABELS.count}
+    for names in ({3: "hat", 7: "cat"}, {0: "x" * 200}, {999: "\u65e5"}):
+        packed: bytes = msgpack.packb({**content, "names": names})
+        yield packed
+
+
 TARGETS = (
     Target(
         "umic", lambda folder: read_umic, _umics, ("shared_protocol.message.picture_file",), ERRORS
@@ -123,6 +152,14 @@ TARGETS = (
         (UnimicError,),
         1000,
         words=(CHUNK, b"IDAT", b"IEND", b"UMIC"),
+    ),
+    Target(
+        "label_names",
+        prepare_label_names,
+        _label_names,
+        ("edge_client.exchange.label_names",),
+        MESSAGE,
+        400,
     ),
     Target("history", prepare_history, _histories, ("edge_client.session.history",), TYPED, 1000),
 )

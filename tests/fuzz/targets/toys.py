@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from toy_bundle import ToyBundle, answer, half_mask, image, requests, text
@@ -41,7 +41,14 @@ def dropping() -> dict[str, Request]:
 
 def all_requests() -> list[Request]:
     """One of each kind."""
-    return [*requests().values(), *dropping().values()]
+    first = [request for request in requests().values() if request.task is not Task.CLASSIFY]
+    return [*first, *dropping().values(), *classifying()]
+
+
+def classifying() -> list[Request]:
+    """Requests for labels; last everywhere, since stored inputs name requests by their place."""
+    found = [request for request in requests().values() if request.task is Task.CLASSIFY]
+    return [*found, replace(found[0], dropped=dropping()["vqa_dropped"].dropped)]
 
 
 def some_known(request: Request) -> KnownTokens | None:
@@ -69,8 +76,9 @@ def conversation() -> list[Turn]:
         Request(Task.T2I, text(9, 10)),
         Request(Task.VQA, text(5, 6), image()),
         Request(Task.VQA, text(7), image()),
-        *all_requests(),
+        *all_requests()[: -len(classifying())],
         Request(Task.VQA, text(7), image(5, 9)),
+        *classifying(),
     ]
     state, turns = SessionState(SESSION), []
     for request in script:

@@ -35,6 +35,7 @@ def test_a_report_is_json_and_its_parts_add_up(inpainted: Interaction) -> None:
         "mask": 16,
         "dropped": 0,
         "image": 12,
+        "labels": 0,
     }
     assert report["downlink"]["symbols"]["image"] == 4
 

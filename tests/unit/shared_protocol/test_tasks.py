@@ -5,7 +5,6 @@ import pytest
 
 from shared_protocol.errors import InvalidInputError
 from shared_protocol.tasks import (
-    RESERVED_TASKS,
     TABLE,
     Direction,
     Extension,
@@ -18,10 +17,8 @@ from shared_protocol.tasks import (
 )
 
 
-def test_every_task_has_its_row_and_no_reserved_number() -> None:
+def test_every_task_has_its_row() -> None:
     assert set(TABLE) == set(Task)
-    assert not {int(task) for task in Task} & set(RESERVED_TASKS)
-    assert RESERVED_TASKS == {4: "classify"}
 
 
 def test_wire_numbers_never_change() -> None:
@@ -30,6 +27,7 @@ def test_wire_numbers_never_change() -> None:
         "inpaint": 1,
         "outpaint": 2,
         "vqa": 3,
+        "classify": 4,
     }
     assert [int(s) for s in Scenario] == [0, 1, 2, 3, 4]
     assert (Direction.UPLINK, Direction.DOWNLINK) == (0, 1)
@@ -51,14 +49,26 @@ def test_parts_stand_in_wire_order() -> None:
 
 def test_what_a_task_needs_follows_from_its_row() -> None:
     needs = {
-        task: (row.needs_image, row.needs_mask, row.needs_extension, row.answers_in_words)
+        task: (row.needs_text, row.needs_image, row.needs_mask, row.needs_extension)
         for task, row in TABLE.items()
     }
     assert needs == {
-        Task.T2I: (False, False, False, False),
-        Task.INPAINT: (True, True, False, False),
-        Task.OUTPAINT: (True, False, True, False),
-        Task.VQA: (True, False, False, True),
+        Task.T2I: (True, False, False, False),
+        Task.INPAINT: (True, True, True, False),
+        Task.OUTPAINT: (True, True, False, True),
+        Task.VQA: (True, True, False, False),
+        Task.CLASSIFY: (False, True, False, False),
+    }
+    answers = {
+        task: (row.makes_picture, row.answers_in_words, row.answers_in_labels)
+        for task, row in TABLE.items()
+    }
+    assert answers == {
+        Task.T2I: (True, False, False),
+        Task.INPAINT: (True, False, False),
+        Task.OUTPAINT: (True, False, False),
+        Task.VQA: (False, True, False),
+        Task.CLASSIFY: (False, False, True),
     }
     assert TABLE[Task.VQA].scenarios(Direction.DOWNLINK) == ()
 

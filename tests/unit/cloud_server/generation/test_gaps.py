@@ -8,9 +8,8 @@ import numpy as np
 from serving_fakes import BUNDLE, a_request
 from tiny_backbone import SIDE, VOCABULARY, tiny_engine
 
-from cloud_server.generation.engine import FILL_STEPS
 from cloud_server.generation.masked_decoding import STANDARD
-from cloud_server.generation.work import AnswerWork, PictureResult, PictureWork
+from cloud_server.generation.work import FILL_STEPS, AnswerWork, PictureResult, PictureWork
 from cloud_server.serving.translation import batch_key, to_work, tokens_up
 from shared_protocol.message.parameters import request_digest
 from shared_protocol.messages import Request

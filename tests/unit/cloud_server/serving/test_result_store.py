@@ -5,12 +5,14 @@ import stat
 import numpy as np
 import pytest
 
-from cloud_server.generation.work import AnswerResult, PictureResult
+from cloud_server.generation.work import AnswerResult, LabelsResult, PictureResult
 from cloud_server.serving.results.store import FILE, ResultStore
 from shared_protocol.errors import ConfigError
+from shared_protocol.labels import LabelSet, Ranking
 
 pytestmark = pytest.mark.anyio
 PICTURE = PictureResult(np.arange(12, dtype=np.int64).reshape(3, 4))
+LABELS = LabelsResult(Ranking(LabelSet(b"s" * 32, 9), (8, 3), (50, 3), ("fox", "hat")))
 ANSWER = AnswerResult(np.array([5, 6, 7], dtype=np.int64), True)
 
 
@@ -26,11 +28,13 @@ async def test_a_result_is_there_after_a_restart_even_without_a_proper_end(tmp_p
     first = store(tmp_path / "r")
     first.put(key("one"), PICTURE)
     first.put(key("two"), ANSWER)
+    first.put(key("three"), LABELS)
     await first.get(key("one"))  # it is written in order: both are there now
     second = store(tmp_path / "r")
     picture, answer = await second.get(key("one")), await second.get(key("two"))
     assert np.array_equal(picture.codes, PICTURE.codes)
     assert (answer.text_ids.tolist(), answer.finished) == ([5, 6, 7], True)
+    assert await second.get(key("three")) == LABELS
     assert await second.get(key("one", b"e" * 32)) is None
     await second.close()
     await first.close()

@@ -122,7 +122,8 @@ def test_options_that_are_given_arrive_even_if_they_are_zero():
 
 def test_every_task_becomes_its_kind_of_engine_request():
     made = {task: to_work(a_request(task), BUNDLE) for task in Task}
-    assert [request.kind for request in made.values()] == ["t2i", "inpaint", "outpaint", "vqa"]
+    kinds = ["t2i", "inpaint", "outpaint", "vqa", "classify"]
+    assert [request.kind for request in made.values()] == kinds
     assert made[Task.INPAINT].mask.sum() == 4
     assert made[Task.OUTPAINT].extension == Extension(right=2)
     assert made[Task.VQA].codes.dtype == np.int64
@@ -165,7 +166,7 @@ def test_canvas_steps_and_tokens_are_counted():
     assert canvas_of(a_request(Task.OUTPAINT), BUNDLE) == (4, 6)
     assert expected_steps(a_request(Task.VQA), BUNDLE) == FakeDefaults().max_new_tokens
     up = [tokens_up(a_request(task)) for task in Task]
-    assert up == [2, 1 + 12, 1 + 16, 3 + 16]
+    assert up == [2, 1 + 12, 1 + 16, 3 + 16, 16]
     grid = PictureResult(np.zeros((4, 6), np.int64))
     response = to_response(a_request(Task.OUTPAINT), grid, BUNDLE)
     assert tokens_down(a_request(Task.OUTPAINT), response) == 8

@@ -11,7 +11,7 @@ from shared_protocol.http.reply_stream import STAGES
 from shared_protocol.tasks import TABLE
 
 SPECIFICATION = Path(contract.__file__).with_name("HTTP.md").read_text()
-NOT_SENT = {"bad_config", "bad_checkpoint", "transport", "server_timeout"}
+NOT_SENT = {"bad_config", "bad_checkpoint", "labels_mismatch", "transport", "server_timeout"}
 UNKNOWN = {"error", "service_failed"}
 
 

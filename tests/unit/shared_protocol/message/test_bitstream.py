@@ -168,11 +168,6 @@ def test_an_undefined_task_is_refused(number: int) -> None:
         unpack(with_body(lambda body: body.__setitem__(1, 0x20 | number << 1)))
 
 
-def test_a_reserved_task_is_refused_by_name() -> None:
-    with pytest.raises(BadMessageError, match=r"task 4 \(classify\) is of a later version"):
-        unpack(with_body(lambda body: body.__setitem__(1, 0x20 | 4 << 1)))
-
-
 @pytest.mark.parametrize("bit", [0x80])
 def test_reserved_bits_are_refused(bit: int) -> None:
     with pytest.raises(BadMessageError, match="reserved"):

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import pytest
-from toy_bundle import CODEBOOK, ToyBundle, answer, half_mask, image, text
+from toy_bundle import CODEBOOK, LABELS, ToyBundle, answer, half_mask, image, text
 
 from shared_protocol.errors import OverloadedError
 from shared_protocol.messages import Options, Request
@@ -105,6 +105,24 @@ def all_tasks():
     )
 
 
+def labels():
+    """Labels with names, then without, more of them, and of a window; a question between."""
+    wide = answer(Request(Task.OUTPAINT, text(9), image(), extension=Extension(right=8))).image
+    part = ImageTokens(wide.codes[:, 5:21], CODEBOOK)
+    return talk(
+        USUAL,
+        [
+            Request(Task.CLASSIFY, text(), image(), options=Options(names=True)),
+            Request(Task.CLASSIFY, text(), image(), held=LABELS),
+            Request(Task.CLASSIFY, text(), image(), options=Options(top=7), held=LABELS),
+            Request(Task.CLASSIFY, text(), image(), options=Options(top=7), held=LABELS),
+            Request(Task.VQA, text(7), image()),
+            Request(Task.OUTPAINT, text(9), image(), extension=Extension(right=8)),
+            Request(Task.CLASSIFY, text(), part, options=Options(top=255), held=LABELS),
+        ],
+    )
+
+
 def small_frames():
     """One of each kind that is no turn and no reply."""
     state = SessionState(SESSION, 300)
@@ -130,7 +148,12 @@ def small_frames():
     ]
 
 
-TRANSCRIPTS = {"questions": questions, "all_tasks": all_tasks, "small_frames": small_frames}
+TRANSCRIPTS = {
+    "questions": questions,
+    "all_tasks": all_tasks,
+    "labels": labels,
+    "small_frames": small_frames,
+}
 
 
 def as_json(frames):

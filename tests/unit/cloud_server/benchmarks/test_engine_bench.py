@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_backbone import BUILTIN
 
-from cloud_server.serving import engine_bench as bench
+from cloud_server.benchmarks import engine_bench as bench
 
 
 def test_line_of_equal_tokens_holds_both_times(

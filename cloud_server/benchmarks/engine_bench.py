@@ -1,7 +1,7 @@
 """Times generation and answering beside Show-o's plain loops, in one run, on one device.
 
 It does not judge quality, and needs no server. Run it as
-`python -m cloud_server.serving.engine_bench`. Where both sides compute in
+`python -m cloud_server.benchmarks.engine_bench`. Where both sides compute in
 float32 they must give the same tokens; otherwise the command says so and fails. With
 `--here bfloat16` the engine computes as `cloud-server --bundle show-o` does by default, beside
 plain loops in float32: other roundings, so other draws from nearly the same chances. Models::
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cloud_server.serving.engine_bench", description=__doc__
+        prog="python -m cloud_server.benchmarks.engine_bench", description=__doc__
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
