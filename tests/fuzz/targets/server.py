@@ -102,7 +102,7 @@ class HttpReader(Application):
         if reply.status_code != 200:
             told = reply.json()
             assert CODES[told["code"]].http_status == reply.status_code
-            assert set(told) <= {"code", "message", "remedy", "retry_after"}
+            assert set(told) <= {"code", "message", "remedy", "retry_after", "request_id"}
         elif streamed:
             reader = ReplyReader()
             assert refused(lambda: reader.feed(reply.content), (MalformedReplyError,)) is None
