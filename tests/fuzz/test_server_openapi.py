@@ -9,14 +9,14 @@ from damage import bodies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from serving_fakes import MSGPACK, LiveServer, a_message, fake_settings
+from serving_fakes import MSGPACK, LiveServer, a_message, fake_settings, with_neck
 
 from shared_protocol.errors import CODES
 from shared_protocol.tasks import Task
 
 KEY = "key"
 EXAMPLES = 25
-TASKS = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
+TASKS = tuple(Task)
 OPERATIONS = [f"POST /v1/{task.name.lower()}" for task in TASKS]
 OPERATIONS += ["GET /v1/info", "GET /metrics", "GET /healthz", "GET /readyz"]
 OPERATIONS += ["GET /v1/jobs/{key}", "DELETE /v1/jobs/{key}"]
@@ -36,7 +36,7 @@ schemathesis.openapi.media_type("application/msgpack", BODIES)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    with LiveServer(fake_settings(port=0, api_key=KEY)) as live:
+    with LiveServer(fake_settings(port=0, api_key=KEY), **with_neck()) as live:
         yield live
 
 

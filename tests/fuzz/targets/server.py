@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-from serving_fakes import BUNDLE, MSGPACK, STREAM, a_message, a_request, fake_settings, serving
+from serving_fakes import (
+    BUNDLE,
+    MSGPACK,
+    STREAM,
+    a_message,
+    a_request,
+    fake_settings,
+    serving,
+    with_neck,
+)
 
 from shared_protocol.errors import CODES, BadMessageError
 from shared_protocol.http.reply_stream import MalformedReplyError, ReplyReader
@@ -24,6 +33,8 @@ from shared_protocol.tasks import Task
 from targets.target import Target, refused
 
 TASKS = (Task.T2I, Task.INPAINT, Task.OUTPAINT, Task.VQA)
+LABELLING = 240
+"""First bytes from which on a request is one to classify."""
 SESSION = b"sessions"
 LIMITS = {"max_grid": 12, "max_steps": 20, "max_new_tokens": 8, "hello_timeout": 1.0}
 
@@ -36,7 +47,7 @@ class Application:
         self.loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
         self.client, self.service = self.loop.run_until_complete(
-            self._stack.enter_async_context(serving(fake_settings(**LIMITS)))
+            self._stack.enter_async_context(serving(fake_settings(**LIMITS), **with_neck()))
         )
         self.app: Any = self.client._transport.app
 
@@ -93,7 +104,8 @@ class HttpReader(Application):
 
     def __call__(self, data: bytes) -> None:
         choice = (data or b"\0")[0]
-        task, streamed = TASKS[choice % 4], bool(choice & 4)
+        task = Task.CLASSIFY if choice >= LABELLING else TASKS[choice % 4]
+        streamed = bool(choice & 4)
         headers = dict(STREAM if streamed else MSGPACK)
         if choice & 8:
             headers["Idempotency-Key"] = f"key-{choice >> 4}"
@@ -115,6 +127,8 @@ def _bodies() -> Iterator[bytes]:
     for place, task in enumerate(TASKS):
         for choice in (0, 4, 8, 12):
             yield bytes([place + choice]) + a_message(task, seed=1, steps=2)
+    for choice, options in ((0, {}), (4, {"top": 9}), (8, {"names": True})):
+        yield bytes([LABELLING + choice]) + a_message(Task.CLASSIFY, **options)
 
 
 class SocketReader(Application):
@@ -135,7 +149,7 @@ class SocketReader(Application):
 def _talks() -> Iterator[bytes]:
     hello = encode_hello(Hello(BUNDLE.fingerprint[:4], SESSION, progress=3, previews=True))
     state = SessionState(SESSION)
-    for task in TASKS:
+    for task in Task:
         up, _ = encode_turn(a_request(task, seed=1, steps=2), state, BUNDLE)
         yield framed(hello) + framed(up.data)
         yield framed(hello) + framed(up.data) + framed(b"\xff\xfe")
