@@ -31,7 +31,7 @@ from shared_protocol.errors import (
     printable,
 )
 from shared_protocol.session.framing import MAX_FRAME
-from shared_protocol.session.paths import SESSION_PATH
+from shared_protocol.session.paths import ROUTE_HEADER, SESSION_PATH
 
 _CLOSE_S = 1.0
 _SHORT, _SHORT_HEAD, _LONG_HEAD = 125, 2, 4
@@ -78,16 +78,18 @@ class WebSocketLink:
         server: http or https address of the server, or unix:FILE.
         api_key: sent as a bearer token at the opening.
         timeout: seconds for the opening.
+        route: see `route_of`; "" = none is told.
 
     Raises:
         LinkDownError, NoSessionsError, TransportError: see `open_link`.
         UnauthorizedError: the server wants another key.
     """
 
-    def __init__(self, server: str, api_key: str | None, timeout: float) -> None:
+    def __init__(self, server: str, api_key: str | None, timeout: float, route: str = "") -> None:
         file = server.removeprefix("unix:") if server.startswith("unix:") else None
         url = "ws" + ("://localhost" if file else server.removeprefix("http")) + SESSION_PATH
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+        headers = {ROUTE_HEADER: route} if route else {}
+        headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._server = server
         self._proxy = None if file else proxy_for(server)
         self._open = ExitStack()
