@@ -247,6 +247,12 @@ class _Turn:
                 self._count()
                 self._talk.close()
                 self._retries.wait(error, self._talk.reached)
+            except NoSessionsError as error:
+                # Whatever let conversations through before will do so again.
+                if error.retry_after is None or not self._talk.reached:
+                    raise
+                self._count()
+                self._retries.wait(error, True)
             except BadMessageError as error:
                 self._count()
                 self._fall_back(error)

@@ -113,7 +113,9 @@ def _listening(settings: GatewaySettings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, address = found[0][0], found[0][4]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        plain = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        # By this name asyncio knows connections whose small writes must not wait for one another.
+        return socket.socket(plain.family, plain.type, socket.IPPROTO_TCP, plain.detach())
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",

@@ -38,6 +38,8 @@ _SHORT, _SHORT_HEAD, _LONG_HEAD = 125, 2, 4
 """Longest message whose length stands in the first two bytes of a frame from a server, and bytes
 before that and before longer ones."""
 _BUSY = (502, 503, 504)
+_LOST, _LOST_S = 500, 0.5
+"""What some proxies answer that have lost their server, and seconds until they may have another."""
 _DEAD = (ConnectionRefusedError, socket.gaierror)
 """What connecting ends in where nobody listens; with a proxy before the server, it is the proxy."""
 
@@ -193,6 +195,7 @@ class WebSocketLink:
         return NoSessionsError(
             f"{self._server} answered {status} to the opening of a conversation",
             "it may be an older server, or a proxy that lets no WebSocket through",
+            retry_after=_LOST_S if status == _LOST else None,
         )
 
 

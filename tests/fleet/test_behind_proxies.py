@@ -102,7 +102,7 @@ def test_alike_goes_to_alike_and_all_of_it_to_everybody(address: str, client: ht
         return client.get(f"{address}/v1/info", headers=headers).json()["limits"]["queue"]
 
     for name in (ROUTE_HEADER, IDEMPOTENCY_KEY):
-        found = [{server_of({name: f"{n:08x}"}) for _ in range(3)} for n in range(24)]
+        found = [{server_of({name: f"{n:04x}"}) for _ in range(3)} for n in range(24)]
         assert [len(each) for each in found] == [1] * 24
         assert set.union(*found) == {64, 65}
 
