@@ -35,7 +35,8 @@ class Replicas:
         min_replicas: always there.
         max_replicas: at most.
         target: requests being served and conversations being open, of one replica, that the number
-            of replicas aims at; Ray counts both alike.
+            of replicas aims at; Ray counts both alike, so that what holds conversations needs
+            hundreds, see notes/scale.md.
         cpus: processors of a replica, for Ray's placing.
         gpus: GPUs of a replica, or a fraction of one; without any it sees none.
 
@@ -45,7 +46,7 @@ class Replicas:
 
     min_replicas: int = 1
     max_replicas: int = 4
-    target: float = 16.0
+    target: float = 64.0
     cpus: float = 1.0
     gpus: float = 0.0
 

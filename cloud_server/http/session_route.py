@@ -11,7 +11,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from cloud_server.links.connections import address_of
-from cloud_server.serving.conversation import Conversations, LinkClosedError
+from cloud_server.serving.conversation import Conversations
+from cloud_server.serving.frame_link import LinkClosedError
 from shared_protocol.errors import BadMessageError, LimitError
 from shared_protocol.session.framing import MAX_FRAME
 from shared_protocol.session.paths import SESSION_PATH
