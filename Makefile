@@ -7,9 +7,10 @@ PACKAGES := cloud_server edge_client shared_protocol
 DEMO_OUT ?= demo_out
 EVAL_OUT ?= eval_out
 CLIENTS ?= .clients
+SCALE ?= .scale
 GPU_OUT ?= gpu_out
 
-.PHONY: help install demo ui test test-clients quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch fuzz soak eval eval-smoke eval-builtin gpu mutants clean
+.PHONY: help install demo ui test test-clients test-scale quick check format lint types contracts unit bench bench-edge bench-sessions exactness exactness-arch fuzz soak eval eval-smoke eval-builtin gpu mutants clean
 
 help:
 	@echo "make demo     install, start a server, run all four tasks, write $(DEMO_OUT)/"
@@ -18,6 +19,8 @@ help:
 	@echo "make quick    the same without the slow tests: under three minutes on two cores"
 	@echo "make test-clients  real clients of OpenAI's API against the gateway and the built-in server;"
 	@echo "              environments of their own in $(CLIENTS)/; ONLY=openai3 runs one"
+	@echo "make test-scale  the server under Ray Serve beside uvicorn: bytes, killed replicas, drain, ratios; an"
+	@echo "              environment of its own in $(SCALE)/"
 	@echo "make bench    time, energy, memory and bytes of every task and of the entropy coder (medians);"
 	@echo "              FULL=1 adds a random model of Show-o's size (8 GB, an hour or more on a CPU)"
 	@echo "make bench-edge  megabytes, first byte, memory and times of the edge in fresh environments"
@@ -91,6 +94,9 @@ unit: $(VENV)/.dev
 
 test-clients: $(VENV)/.dev
 	$(BIN)/python tests/clients/run.py $(CLIENTS) $(ONLY)
+
+test-scale: $(VENV)/.dev
+	$(BIN)/python tests/fleet/scale_run.py $(SCALE)
 
 bench: $(VENV)/.cloud
 	$(BIN)/python -m edge_client.evaluation.task_bench

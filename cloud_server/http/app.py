@@ -24,7 +24,7 @@ from cloud_server.http.routes import build_router
 from cloud_server.http.session_route import add_sessions
 from cloud_server.serving.conversation import Conversations
 from cloud_server.serving.service import Service
-from cloud_server.serving.tracing import start_spans
+from cloud_server.serving.telemetry.tracing import start_spans
 from cloud_server.settings import Settings
 from shared_protocol.errors import BadMessageError
 from shared_protocol.http.contract import REQUEST_ID, STREAM_TYPE

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
-from cloud_server.serving.metrics import new_name
+from cloud_server.serving.telemetry.metrics import new_name
 from shared_protocol.errors import (
     InternalError,
     InvalidInputError,

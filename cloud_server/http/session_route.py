@@ -12,7 +12,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from cloud_server.http.problems import origin_of
 from cloud_server.links.connections import address_of
-from cloud_server.serving.conversation import Conversations, LinkClosedError
+from cloud_server.serving.conversation import Conversations
+from cloud_server.serving.frame_link import LinkClosedError
 from shared_protocol.errors import BadMessageError, LimitError
 from shared_protocol.http.contract import REQUEST_ID
 from shared_protocol.session.framing import MAX_FRAME

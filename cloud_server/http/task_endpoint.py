@@ -18,8 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from cloud_server.http.problems import error_response, internal_error, origin_of, request_id_of
 from cloud_server.links.connections import address_of
 from cloud_server.serving.admission.rate_limits import RateLimits
-from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.service import Service, ServiceJob, party_of, work_key
+from cloud_server.serving.telemetry.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.ticket import Reports
 from shared_protocol.errors import (
     BodyTooLargeError,

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloud_server.links.connections import ACCEPTED_AT_ONCE, Connections, address_of
-from cloud_server.serving.conversation import Conversations, LinkClosedError
+from cloud_server.serving.conversation import Conversations
+from cloud_server.serving.frame_link import LinkClosedError
 from shared_protocol.errors import ConfigError
 from shared_protocol.session.framing import FrameCutter, framed
 

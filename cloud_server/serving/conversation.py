@@ -16,12 +16,13 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from cloud_server.serving.admission.gate import Gate
-from cloud_server.serving.metrics import STATUS_CLIENT_GONE, Trace
+from cloud_server.serving.frame_link import FrameLink, FramesAhead, LinkClosedError
 from cloud_server.serving.pictures import PictureStore
 from cloud_server.serving.service import Service, ServiceJob, party_of, work_key
+from cloud_server.serving.telemetry.metrics import STATUS_CLIENT_GONE, Trace
 from cloud_server.serving.ticket import Reports
 from shared_protocol.errors import (
     BadMessageError,
@@ -60,22 +61,8 @@ logger = logging.getLogger(__name__)
 _FULL_RETRY_S = 2.0
 
 
-class LinkClosedError(Exception):
-    """The other end is gone."""
-
-
 class _UnreadError(Exception):
     """A turn could not be read; both ends are to forget what they know, and it comes again."""
-
-
-class FrameLink(Protocol):
-    """Carries whole frames."""
-
-    async def receive(self) -> bytes:
-        """The next frame; raises `LinkClosedError`, or `LimitError` for one that is too long."""
-
-    async def send(self, frame: bytes) -> None:
-        """Send one frame; returns when the link can take more."""
 
 
 class Conversations:
@@ -179,17 +166,25 @@ class _Conversation:
         self._key_name = ""
         self._address = address
         self._party = ""
+        self._frames = FramesAhead(link)
+        self._answered = False
 
     async def run(self) -> None:
         """Hello, then turns until the other end is gone or silent for too long."""
+        try:
+            await self._run()
+        finally:
+            await self._frames.close()
+
+    async def _run(self) -> None:
         settings = self._service.settings
         async with asyncio.timeout(settings.hello_timeout):
-            data = await self._link.receive()
+            data = await self._frames.take()
         if not await self._greet(data):
             return
         while True:
             async with asyncio.timeout(settings.session_idle):
-                data = await self._link.receive()
+                data = await self._frames.take()
             async with asyncio.timeout(settings.request_timeout + settings.hello_timeout):
                 await self._take(data)  # a reader that takes nothing does not hold it for ever
 
@@ -342,6 +337,7 @@ class _Conversation:
         self._state = state.after(turn.request, turn.reference, response)
         for picture in self._state.pictures[-2:]:
             self._all.pictures.put(self._owner, picture)
+        self._answered = True
         with job.trace.span("send"):
             await self._send(reply.data, job.trace)
 
@@ -365,22 +361,22 @@ class _Conversation:
             LinkClosedError: the other end is gone.
             BadMessageError: a frame that may not come now.
         """
-        working = asyncio.ensure_future(work)
-        watching = asyncio.ensure_future(self._await_cancel())
+        working, self._answered = asyncio.ensure_future(work), False
+        coming = self._frames.coming()
         try:
-            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                watching.result()
+            either: set[asyncio.Future[Any]] = {working, coming}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            # What comes after the reply is the next turn, which is not this one's to take.
+            if not working.done() and not self._answered:
+                self._check_cancel(await self._frames.take())
                 job.cancel()
                 raise WorkCancelledError("the turn was cancelled", "ask again")
             await working
         finally:
             working.cancel()
-            watching.cancel()
-            await asyncio.gather(working, watching, return_exceptions=True)
+            await asyncio.gather(working, return_exceptions=True)
 
-    async def _await_cancel(self) -> None:
-        data = await self._link.receive()
+    def _check_cancel(self, data: bytes) -> None:
         reader = Reader(data)
         if reader.symbol(UP_ODDS) != Up.CANCEL:
             raise BadMessageError("a turn came before the one before it was answered")

@@ -27,9 +27,9 @@ from cloud_server.serving.admission.gate import Gate, Tarpit
 from cloud_server.serving.admission.price import check_price, most_work, price_of
 from cloud_server.serving.admission.rate_limits import REQUESTS, TOKENS, RateLimits, limits_by
 from cloud_server.serving.loaded_model import LoadedModel
-from cloud_server.serving.metrics import Metrics, Trace
 from cloud_server.serving.results.found import FoundJob
 from cloud_server.serving.results.kept import EngineTicket, KeptWork
+from cloud_server.serving.telemetry.metrics import Metrics, Trace
 from cloud_server.serving.ticket import Ticket, WorkQueue, spans_of
 from cloud_server.serving.translation import (
     batch_key,

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
-from cloud_server.serving.metrics import Span
+from cloud_server.serving.telemetry.metrics import Span
 from shared_protocol.errors import WorkCancelledError
 
 JobT = TypeVar("JobT")

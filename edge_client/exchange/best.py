@@ -15,6 +15,7 @@ from edge_client.transport.links import KEY_IN_HELLO, NAMES, open_link, scheme_o
 from shared_protocol.http.contract import Preferences
 from shared_protocol.http.origin import UNKNOWN
 from shared_protocol.messages import Request
+from shared_protocol.session.paths import route_of
 from shared_protocol.tokens import ImageTokens
 
 _POST = ("http", "https", "unix")
@@ -57,7 +58,7 @@ class BestExchange:
         self._said = "", ""
         self._talk = Conversation(
             bundle,
-            lambda left: open_link(self._server, api_key, left),
+            lambda left: open_link(self._server, api_key, left, route_of(self.session)),
             timeout,
             api_key if scheme in KEY_IN_HELLO else None,
             self._wishes,

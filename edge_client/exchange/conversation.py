@@ -253,6 +253,12 @@ class _Turn:
             except LabelsMismatchError:
                 self._count()
                 self._request = naming(self._request)
+            except NoSessionsError as error:
+                # Whatever let conversations through before will do so again.
+                if error.retry_after is None or not self._talk.reached:
+                    raise
+                self._count()
+                self._retries.wait(error, True)
             except BadMessageError as error:
                 self._count()
                 self._fall_back(error)

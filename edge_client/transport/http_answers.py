@@ -62,6 +62,7 @@ _MEANINGS = {
         "a proxy in between limits how often it is asked",
         "ask less often, or whoever runs it for a higher limit",
     ),
+    500: ("a proxy in between failed, or lost the server", _BEHIND),
     502: ("a proxy in between does not reach the server", _BEHIND),
     503: ("a proxy in between has no server to ask", _BEHIND),
     504: (
@@ -225,7 +226,10 @@ def check_status(response: httpx.Response, call: Call) -> None:
     if response.is_success:
         return
     error = _error_of(response, call)
-    if response.status_code in _AGAIN_STATUS:
+    # Some proxies, such as Ray Serve's, say 500 of a server that died under their hands; ours says
+    # what failed, and that it would fail again.
+    lost = response.status_code == 500 and isinstance(error, TransportError)
+    if lost or response.status_code in _AGAIN_STATUS:
         if error.retry_after is None:
             error.retry_after = _seconds(response.headers.get(RETRY_AFTER, ""))
         raise AgainError(error)

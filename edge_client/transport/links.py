@@ -15,23 +15,23 @@ CONNECT_TIMEOUT = 10.0
 """Most seconds for a link to open."""
 
 
-OpenLink = Callable[[str, str | None, float], Link]
-"""From address, API key and seconds to a link that is open."""
+OpenLink = Callable[[str, str | None, float, str], Link]
+"""From address, API key, seconds and route to a link that is open."""
 
 
-def _websocket(server: str, api_key: str | None, timeout: float) -> Link:
+def _websocket(server: str, api_key: str | None, timeout: float, route: str) -> Link:
     from edge_client.transport.websocket_link import WebSocketLink
 
-    return WebSocketLink(server, api_key, timeout)
+    return WebSocketLink(server, api_key, timeout, route)
 
 
-def _socket(server: str, api_key: str | None, timeout: float) -> Link:
+def _socket(server: str, api_key: str | None, timeout: float, route: str) -> Link:
     from edge_client.transport.stream_links import SocketLink
 
     return SocketLink(server, timeout)
 
 
-def _command(server: str, api_key: str | None, timeout: float) -> Link:
+def _command(server: str, api_key: str | None, timeout: float, route: str) -> Link:
     from edge_client.transport.stream_links import CommandLink
 
     return CommandLink(server)
@@ -67,8 +67,14 @@ def scheme_of(server: str) -> str:
     return scheme
 
 
-def open_link(server: str, api_key: str | None, timeout: float) -> Link:
+def open_link(server: str, api_key: str | None, timeout: float, route: str = "") -> Link:
     """A link to the server.
+
+    Args:
+        server: its address.
+        api_key: proves who asks, where the link's opening has a place for it.
+        timeout: seconds.
+        route: see `shared_protocol.session.paths.route_of`; "" = any of several servers will do.
 
     Raises:
         LinkDownError: it cannot be reached now.
@@ -76,6 +82,6 @@ def open_link(server: str, api_key: str | None, timeout: float) -> Link:
         TransportError: it cannot be reached in this way at all.
     """
     try:
-        return LINKS[scheme_of(server)](server, api_key, min(timeout, CONNECT_TIMEOUT))
+        return LINKS[scheme_of(server)](server, api_key, min(timeout, CONNECT_TIMEOUT), route)
     except RuntimeError as error:  # of the system, which starts no more threads
         raise as_typed(error) or error from error

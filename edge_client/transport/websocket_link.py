@@ -32,13 +32,15 @@ from shared_protocol.errors import (
 )
 from shared_protocol.http.contract import RETRY_AFTER
 from shared_protocol.session.framing import MAX_FRAME
-from shared_protocol.session.paths import SESSION_PATH
+from shared_protocol.session.paths import ROUTE_HEADER, SESSION_PATH
 
 _CLOSE_S = 1.0
 _SHORT, _SHORT_HEAD, _LONG_HEAD = 125, 2, 4
 """Longest message whose length stands in the first two bytes of a frame from a server, and bytes
 before that and before longer ones."""
 _BUSY = (429, 502, 503, 504)
+_LOST, _LOST_S = 500, 0.5
+"""What some proxies answer that have lost their server, and seconds until they may have another."""
 _DEAD = (ConnectionRefusedError, socket.gaierror)
 """What connecting ends in where nobody listens; with a proxy before the server, it is the proxy."""
 
@@ -79,16 +81,17 @@ class WebSocketLink:
         server: http or https address of the server, or unix:FILE.
         api_key: sent as a bearer token at the opening.
         timeout: seconds for the opening.
+        route: see `route_of`; "" = none is told.
 
     Raises:
         LinkDownError, NoSessionsError, TransportError: see `open_link`.
         UnauthorizedError: the server wants another key.
     """
 
-    def __init__(self, server: str, api_key: str | None, timeout: float) -> None:
+    def __init__(self, server: str, api_key: str | None, timeout: float, route: str = "") -> None:
         file = server.removeprefix("unix:") if server.startswith("unix:") else None
         url = "ws" + ("://localhost" if file else server.removeprefix("http")) + SESSION_PATH
-        headers = ORIGIN.get().headers
+        headers = {**ORIGIN.get().headers, **({ROUTE_HEADER: route} if route else {})}
         headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._server = server
         self._proxy = None if file else proxy_for(server)
@@ -195,6 +198,7 @@ class WebSocketLink:
         return NoSessionsError(
             f"{self._server} answered {status} to the opening of a conversation",
             "it may be an older server, or a proxy that lets no WebSocket through",
+            retry_after=_LOST_S if status == _LOST else None,
         )
 
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     *ROOT.glob("*.md"),
     *(ROOT / "shared_protocol").rglob("*.md"),
+    *(ROOT / "cloud_server" / "notes").glob("*.md"),
     *(ROOT / "tests" / "parity").glob("*.md"),
 ]
 TOP = ("shared_protocol/", "edge_client/", "cloud_server/", "tests/", "docker/")

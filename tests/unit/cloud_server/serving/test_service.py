@@ -26,9 +26,9 @@ from serving_fakes import (
 )
 
 from cloud_server.generation.work import AnswerResult, PictureResult
-from cloud_server.serving.metrics import Trace
 from cloud_server.serving.results.cache import ResultCache, size_of
 from cloud_server.serving.service import Service, work_key
+from cloud_server.serving.telemetry.metrics import Trace
 from cloud_server.serving.ticket import Ticket
 from cloud_server.serving.translation import (
     batch_key,

@@ -31,7 +31,7 @@ from serving_fakes import (
 )
 
 from cloud_server.generation.work import begin
-from cloud_server.serving.tracing import Spans, open_spans
+from cloud_server.serving.telemetry.tracing import Spans, open_spans
 from cloud_server.settings import Settings
 from edge_client.exchange.best import BestExchange
 from edge_client.exchange.coded_exchange import Stopwatch

@@ -227,6 +227,27 @@ def test_a_server_that_is_never_there_ends_with_the_time_out() -> None:
     assert time.monotonic() - started < 2.0
 
 
+def test_a_proxy_that_lost_its_server_lets_conversations_through_again() -> None:
+    cloud = ToyCloud()
+    refusals = [NoSessionsError("it answered 500", "", retry_after=0.5)] * 2
+
+    def opening(seconds: float) -> ToyLink:
+        if cloud.hellos and refusals:
+            raise refusals.pop()
+        return cloud.link()
+
+    talk = Conversation(NamedToy(), opening)
+    run(talk, SCRIPT[:1])
+    talk.close()
+    assert codes(run(talk, SCRIPT[1:])) == codes(UNDISTURBED[1:])
+    assert refusals == []
+
+    refusals.append(NoSessionsError("it answered 500", "", retry_after=0.5))
+    with pytest.raises(NoSessionsError):
+        run(Conversation(NamedToy(), opening))
+    assert refusals == [], "one that never let any through may be one that lets none through"
+
+
 def test_a_name_that_nobody_knows_is_tried_three_times() -> None:
     tries = []
 

@@ -263,7 +263,6 @@ def test_a_silent_server_runs_into_the_timeout_once() -> None:
     [
         (httpx.Response(200, html="<h1>hi</h1>"), "answered 200 (text/html), which is not how"),
         (httpx.Response(404, html="<h1>no</h1>"), "answered 404 (text/html)"),
-        (httpx.Response(500, text="oops"), "answered 500 (text/plain)"),
         (httpx.Response(404, json={"detail": "Not Found"}), "answered 404 (application/json)"),
         (httpx.Response(200, content=b""), "no content type"),
         (
@@ -279,6 +278,20 @@ def test_what_is_no_unimic_server_is_recognised(response: httpx.Response, compla
         Script(response).transport().exchange(Task.T2I, b"", "k")
     assert complaint in str(caught.value)
     assert "--server" in str(caught.value)
+
+
+def test_a_500_of_what_stands_between_is_tried_again_and_one_of_the_server_is_not() -> None:
+    lost = httpx.Response(500, text="Internal Server Error")
+    script = Script(lost, single(b"message"))
+    assert script.transport().exchange(Task.T2I, b"", "k").message == b"message"
+    assert len({request.headers["Idempotency-Key"] for request in script.requests}) == 1
+    failed = httpx.Response(500, json={"code": "internal", "message": "incident 7"})
+    with pytest.raises(UnimicError, match="incident 7"):
+        Script(failed).transport().exchange(Task.T2I, b"", "k")
+    with pytest.raises(TransportError, match=r"answered 500 \(text/plain\).*a proxy in between"):
+        Script(*[httpx.Response(500, text="oops")] * 9).transport(timeout=3.0).exchange(
+            Task.T2I, b"", "k"
+        )
 
 
 def test_an_error_body_that_names_an_unknown_code_is_still_an_error() -> None:

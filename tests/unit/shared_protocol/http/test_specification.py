@@ -8,6 +8,7 @@ import pytest
 from shared_protocol import errors
 from shared_protocol.http import contract
 from shared_protocol.http.reply_stream import STAGES
+from shared_protocol.session.paths import ROUTE_HEADER, route_of
 from shared_protocol.tasks import TABLE
 
 SPECIFICATION = Path(contract.__file__).with_name("HTTP.md").read_text()
@@ -49,3 +50,7 @@ def test_no_name_of_the_contract_is_written_twice(package):
         code = re.sub(r'"""[\s\S]*?"""', "", path.read_text())
         found = [name for name in NAMES if f'"{name}"' in code or f"'{name}'" in code]
         assert not found, f"{path} writes out {found}; import them from http.contract"
+
+
+def test_what_tells_conversations_apart_is_the_one_of_the_code() -> None:
+    assert f"`{ROUTE_HEADER}`: {len(route_of(b''))} hexadecimal digits" in SPECIFICATION

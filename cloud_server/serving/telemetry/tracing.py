@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from cloud_server.serving.metrics import Trace
+from cloud_server.serving.telemetry.metrics import Trace
 from cloud_server.settings import Settings
 from shared_protocol.errors import ConfigError
 
