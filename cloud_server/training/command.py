@@ -35,6 +35,7 @@ RECIPES = {
         ".recipes.entropy.one_or_three",
         "one entropy model for all scenarios against three small ones",
     ),
+    "neck": (".recipes.neck.recipe", "image tokens into the middle of a vision encoder"),
     "mask-prior": (".recipes.mask_prior", "counts of the mask coder"),
     "bundle": (".recipes.bundle", "seal the trained files: digests, fingerprint"),
     "cases": (".benchmark.cases", "held-out requests with their truth, to evaluate"),
