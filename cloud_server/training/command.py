@@ -41,6 +41,10 @@ RECIPES = {
     "cases": (".benchmark.cases", "held-out requests with their truth, to evaluate"),
     "judge": (".benchmark.judge", "says what a generated picture shows"),
     "report": (".benchmark.report", "the table of what the bundle can do"),
+    "neck-report": (
+        ".benchmark.neck_report",
+        "a neck beside decoding first, post-processing and codecs",
+    ),
     "failures": (".benchmark.failures", "sheets of what went wrong, and of the usual"),
     "before-after": (".benchmark.before_after", "pictures of the same prompts side by side"),
     "diversity": (".benchmark.diversity", "how far pictures of one prompt differ"),

@@ -28,6 +28,23 @@ def parameters_of(modules: Iterable[nn.Module]) -> int:
     return sum(tensor.numel() for module in modules for tensor in module.parameters())
 
 
+def parameters_used(call: Callable[[], Any], network: nn.Module) -> int:
+    """Parameters of those layers of a network that a call passes through."""
+    used: dict[int, int] = {}
+
+    def note(layer: nn.Module, given: Any, result: Any) -> None:
+        used.update({id(t): t.numel() for t in layer.parameters(recurse=False)})
+
+    handles = [layer.register_forward_hook(note) for layer in network.modules()]
+    try:
+        with torch.no_grad():
+            call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(used.values())
+
+
 def kmacs_a_pixel(macs: int, side: int) -> float:
     """Thousands of multiply-accumulates for each pixel of a square picture.
 
