@@ -22,13 +22,12 @@ from torch import Tensor
 
 from cloud_server.necks.encoders import Encoder
 from cloud_server.training.recipes.image_tokenizer.crops import load_photos
-from cloud_server.training.recipes.image_tokenizer.scores import encode_pictures
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import Scene, World
 from cloud_server.training.tokens.scene_tokens import TokenShards
 from cloud_server.training.tokens.shards import META
 from shared_protocol.errors import ConfigError, InvalidInputError
-from shared_protocol.tokenizers.compact import CompactTokenizer
+from shared_protocol.tokenizers.image import ImageTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ class Sources:
 
     folder: Path
     count: int
-    tokenizer: CompactTokenizer
+    tokenizer: ImageTokenizer
     digest: str
     pattern: str = "train_*.npy"
     cache: Path | None = None
@@ -172,13 +171,13 @@ def _photo_pool(sources: Sources, encoder: Encoder) -> Pool:
     codes, wanted, truth = [], [], []
     for start in range(0, len(photos), AT_ONCE):
         pictures = photos[start : start + AT_ONCE]
-        codes.append(encode_pictures(sources.tokenizer, pictures))
+        codes.append(np.stack([sources.tokenizer.tokenize(each).codes for each in pictures]))
         features = features_of(encoder, pictures)
         wanted.append(features)
         truth.append(_said(encoder, features.float()))
     logger.info("%d photographs tokenised and seen by %s", len(photos), encoder.name)
     return Pool(
-        np.concatenate(codes),
+        np.concatenate(codes).astype(np.uint16),
         torch.cat(wanted),
         torch.cat(truth),
         photos if sources.keep_pictures else None,

@@ -38,6 +38,7 @@ from cloud_server.training.recipes.runs import (
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.bundles.manifest import BUILTIN
+from shared_protocol.compute import Compute
 from shared_protocol.errors import ConfigError
 from shared_protocol.tokenizers.compact import CompactTokenizer, load_compact
 
@@ -126,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     if args.smoke:
         recipe, args.steps = replace(recipe, batch=2), SMOKE_STEPS
         args.examples = SMOKE_EXAMPLES
-    bundle = load_bundle(args.bundle)
+    bundle = load_bundle(args.bundle, Compute.TORCH)
     encoder = choose_encoder(args.encoder, args.labels, args.entry)
     encoder.network().to(args.device)
     if args.update_codec != NONE:
@@ -148,7 +149,7 @@ def open_tokenizer(bundle: Bundle) -> CompactTokenizer:
     if bundle.manifest.image_tokenizer != "compact":
         raise ConfigError(
             f"the image tokenizer of {bundle.name} is a {bundle.manifest.image_tokenizer}",
-            "give --images as shards that its tokenizer made, or use a compact one",
+            "decoders are measured and trained of compact tokenizers alone; a neck can be trained",
         )
     return load_compact(bundle.path("image_tokenizer"))
 
@@ -158,7 +159,7 @@ def sources_of(args: argparse.Namespace, bundle: Bundle, pictures: bool = False)
     return Sources(
         args.images,
         args.examples,
-        open_tokenizer(bundle),
+        bundle.image_tokenizer(),
         bundle.manifest.digest("image_tokenizer") or "",
         cache=args.cache,
         world=args.world,
