@@ -72,9 +72,10 @@ class Encoder(Protocol):
 class CellEncoder:
     """A detector by cells of the built-in world, entered after its stem or after some blocks.
 
-    A label's score is the logarithm of its highest share in any cell, so that the softmax of the
-    scores is the probability that the object is there, divided by the sum over all objects. Two
-    objects that are surely there have one half each.
+    A label's score is the logarithm of the highest chance, in any cell, that the object is there:
+    its share among all that the cell may be, times its share among the objects alone, so that what
+    an object is taken for besides does not count as a second one. The softmax of the scores divides
+    by the sum over all labels: two objects that are surely there have one half each.
 
     Args:
         net: trained; becomes frozen. Without its stem it can only be entered in the middle.
@@ -117,8 +118,9 @@ class CellEncoder:
 
     def scores(self, features: Tensor) -> Tensor:
         """(B, 128, h, w) to (B, labels)."""
-        shares: Tensor = self._net.objects(features).log_softmax(1)
-        return shares[:, 1:].amax(dim=(2, 3))
+        shares: Tensor = self._net.objects(features).log_softmax(1)[:, 1:]
+        among_objects = shares - shares.logsumexp(1, keepdim=True)
+        return (shares + among_objects).amax(dim=(2, 3))
 
     def network(self) -> nn.Module:
         """The detector."""
