@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from cloud_server.generation.work import PictureResult, PictureWork
 from cloud_server.serving.load import backbone_path, load_engine
+from cloud_server.serving.loaded_model import Runner
 from cloud_server.settings import Settings
 from cloud_server.training.benchmark.neck_measures import (
     DECODED,
@@ -154,6 +156,7 @@ def judged_records(records: Path, data: Path, bundle: Bundle, models: Models) ->
     pictures = np.stack([read_photo(data / name) for name in names])
     plain = ranks_of(models, iter([(grids, pictures)]), (PIXELS, DECODED, NECK))
     truth = truths(data, names, models, plain[PIXELS])
+    filler = GapFiller(bundle)
     judged = [Judged(PIXELS, None, marks(plain[PIXELS], truth, plain[PIXELS]))]
     for method in dict.fromkeys(str(one["method"]) for one in found):
         mine = [one for one in found if one["method"] == method]
@@ -162,7 +165,7 @@ def judged_records(records: Path, data: Path, bundle: Bundle, models: Models) ->
             shown = np.stack([read_photo(records / str(one["shown"])) for one in mine])
             ways = {method: ranks_of(models, iter([(grids, shown)]), (PIXELS,))[PIXELS]}
         else:
-            filled = fill_gaps(mine, bundle)
+            filled = filler.whole(mine)
             ranks = ranks_of(models, iter([(filled, pictures)]), (DECODED, NECK))
             ways = {f"{method}: {name}": found_ for name, found_ in ranks.items()}
         judged += [Judged(n, size, marks(r, truth, plain[PIXELS])) for n, r in ways.items()]
@@ -200,25 +203,38 @@ def truths(data: Path, names: Sequence[str], models: Models, pixels: Ranks) -> l
     return [known.get(name, {int(best[0])}) for name, best in zip(names, pixels, strict=True)]
 
 
-def fill_gaps(records: Sequence[dict[str, Any]], bundle: Bundle) -> np.ndarray:
-    """int64 (N, h, w): the codes of some records, those left out made up as the server does."""
-    grids = np.array([one["codes"] for one in records]).reshape(len(records), *bundle.grid)
-    if not any(one["dropped"] for one in records):
-        return grids.astype(np.int64)
-    engine = load_engine(bundle, backbone_path(bundle, Settings()), "cpu", 1)
-    whole = []
-    for grid, one in zip(grids, records, strict=True):
-        missing = np.zeros(grid.size, dtype=bool)
-        missing[one["dropped"]] = True
+class GapFiller:
+    """Makes up the tokens that were left out, as the server does.
+
+    Args:
+        bundle: whose transformer is read on first use.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+
+    @cached_property
+    def _engine(self) -> Runner:
+        return load_engine(self._bundle, backbone_path(self._bundle, Settings()), "cpu", 1)
+
+    def whole(self, records: Sequence[dict[str, Any]]) -> np.ndarray:
+        """int64 (N, h, w): the codes of some records."""
+        return np.stack([self._filled(one) for one in records])
+
+    def _filled(self, record: dict[str, Any]) -> np.ndarray:
+        codes = np.array(record["codes"], dtype=np.int64)
+        missing = np.zeros(codes.size, dtype=bool)
+        missing[record["dropped"]] = True
+        if not missing.any():
+            return codes.reshape(self._bundle.grid)
         work = PictureWork(
             "inpaint",
             np.zeros(0, dtype=np.int64),
-            codes=grid.astype(np.int64),
-            mask=missing.reshape(grid.shape),
+            codes=codes.reshape(self._bundle.grid),
+            mask=missing.reshape(self._bundle.grid),
             steps=FILL_STEPS,
             guidance=0.0,
         )
-        result = engine.run([work])[0] if missing.any() else PictureResult(grid.astype(np.int64))
+        result = self._engine.run([work])[0]
         assert isinstance(result, PictureResult)
-        whole.append(result.codes)
-    return np.stack(whole)
+        return result.codes
