@@ -185,7 +185,7 @@ def _records(args: argparse.Namespace, bundle: Bundle, models: Models) -> list[T
         return []
     found: list[Judged] = judged_records(args.records, args.data, bundle, models)
     rows = [
-        [one.name, one.marks.count, one.bytes, one.marks.top1, one.marks.top5, one.marks.agreement]
+        [one.name, one.marks.count, "–" if one.bytes is None else one.bytes, *_shares(one.marks)]
         for one in found
     ]
     columns = ("way", "pictures", "picture bytes", "top-1", "top-5", "as pixels")
@@ -195,6 +195,10 @@ def _records(args: argparse.Namespace, bundle: Bundle, models: Models) -> list[T
         "Without a known truth, top-1 and top-5 are of the label that the pixels have.",
     )
     return [Table("neck-rate", "By what was sent", columns, rows, notes)]
+
+
+def _shares(found: Marks) -> tuple[float, float, float]:
+    return found.top1, found.top5, found.agreement
 
 
 def markdown(table: Table) -> str:
