@@ -20,10 +20,12 @@ from cloud_server.generation.backbone.protocol import Backbone
 from cloud_server.generation.backbone.registry import kind_of
 from cloud_server.generation.backbone.showo import ShowoBackbone
 from cloud_server.generation.engine import Engine, EngineOptions
+from cloud_server.generation.feature_answers import answers_from_features
 from cloud_server.generation.masked_decoding import POLICIES, DecodingPolicy
 from cloud_server.generation.mending.finishing import PriceOf
 from cloud_server.generation.mending.wording import Wording
 from cloud_server.generation.prompting import QuestionFrame
+from cloud_server.necks.classifier import FeatureNeck
 from cloud_server.prompts.asked import Asked
 from cloud_server.prompts.reader import PromptReader
 from cloud_server.prompts.taught import TaughtWorld
@@ -90,6 +92,7 @@ def load_model(settings: Settings) -> LoadedModel:
             sampling=settings.sampling,
             care=Care(settings.mend, settings.settle, settings.best_of),
             graphs=settings.cuda_graphs,
+            neck=found if isinstance(found, FeatureNeck) else None,
         )
     with timed("check of the entropy models"):
         checked = check_entropy(bundle)
@@ -226,6 +229,7 @@ def load_engine(  # noqa: PLR0913 - what to load, and how to run it
     sampling: str = "auto",
     care: Care = _USUAL_CARE,
     graphs: bool = False,
+    neck: FeatureNeck | None = None,
 ) -> Runner:
     """The engine over the weights at `path`, of any kind in the registry.
 
@@ -233,9 +237,11 @@ def load_engine(  # noqa: PLR0913 - what to load, and how to run it
         dtype, sampling: see `Settings`.
         care: what is done about pictures that are not as asked.
         graphs: whether repeated passes are captured as CUDA graphs.
+        neck: gives features of tokens to weights that answer from features.
 
     Raises:
-        CheckpointError: no weights there, or weights of another vocabulary than the bundle's.
+        CheckpointError: no weights there, weights of another vocabulary than the bundle's, or a
+            neck into another encoder than they read.
         ConfigError: graphs of a network without a GPU, or of a kind that has none.
     """
     kind = kind_of(path)
@@ -266,7 +272,11 @@ def load_engine(  # noqa: PLR0913 - what to load, and how to run it
         wording=wording_of(bundle, world),
         price_of=price_of(bundle),
     )
-    return engine if weights.answers_from_tokens else PicturesOnly(engine, str(path))
+    if weights.answers_from_tokens:
+        return engine
+    if neck is None:
+        return PicturesOnly(engine, str(path))
+    return answers_from_features(engine, bundle, path, weights.backbone, neck)
 
 
 def with_graphs(backbone: Backbone) -> Backbone:

@@ -51,7 +51,8 @@ class PicturesOnly:
             raise InvalidInputError(
                 f"the weights {self._weights} answer questions from CLIP features of pixels, and "
                 "only tokens travel here",
-                "ask a server that holds showlab/show-o or showlab/show-o-512x512",
+                "start the server with a neck into that CLIP, or ask one that holds "
+                "showlab/show-o or showlab/show-o-512x512",
             )
         return self._inner.run(requests, on_step)
 

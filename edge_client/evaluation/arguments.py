@@ -27,6 +27,7 @@ SECTIONS = (
     "sessions",
     "codecs",
     "cmc",
+    "neck",
     "all",
 )
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
@@ -63,7 +64,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="keep_ratios",
         metavar="R",
-        help="a share of tokens for 'rate-control'; may be repeated [1, 0.75, 0.5, 0.25, 0.1]",
+        help="a share of tokens for 'rate-control' and 'neck'; may be repeated "
+        "[1, 0.75, 0.5, 0.25, 0.1]",
     )
     parser.add_argument(
         "--prompts", type=Path, metavar="FILE", help="texts of the section 'text', one a line"

@@ -47,6 +47,7 @@ SECTIONS = {
     "sessions": "sessions",
     "codecs": "codecs",
     "cmc": "cmc",
+    "neck": "neck",
 }
 """Name of a subcommand -> module in `sections`, in the order of the results."""
 ALL = "all"

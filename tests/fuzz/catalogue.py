@@ -25,7 +25,7 @@ MODULES = {
         "text_prior",
         "mask_prior",
     ),
-    "weights": ("safetensors", "image_tokenizer", "entropy_model"),
+    "weights": ("safetensors", "image_tokenizer", "entropy_model", "neck_file"),
     "pictures": ("pictures", "mask_files"),
     "typed": ("config", "keys", "typed"),
     "server": ("http_requests", "web_sockets"),

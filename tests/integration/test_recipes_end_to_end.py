@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cloud_server.necks.classifier import Classifier
+from cloud_server.necks.load import load_neck
 from cloud_server.training.benchmark.entropy_report import STREAMS
 from cloud_server.training.command import train
 from cloud_server.training.recipes.everything import plan
+from cloud_server.training.scenes.world import World
 from edge_client.evaluation import run_cases
 from shared_protocol.bundles.find import load_bundle
 from shared_protocol.cases import Records
@@ -44,6 +47,12 @@ def test_the_recipes_make_a_whole_bundle(made: Path) -> None:
     assert bundle.text_prior is not None
     assert bundle.mask_prior is not None
     assert list((made / "bundle" / "backbone").glob("*.safetensors"))
+    neck = load_neck(
+        made / "neck" / "neck.safetensors",
+        tokenizer_fingerprint=bundle.tokenizer_fingerprint.hex(),
+    )
+    assert isinstance(neck, Classifier)
+    assert neck.labels == World.load().names
 
 
 def test_the_bundle_is_served_and_answers_every_case(asked: Path) -> None:
@@ -86,7 +95,7 @@ def test_a_full_run_hands_photographs_and_the_machine_on() -> None:
     assert steps["image-tokenizer"][steps["image-tokenizer"].index("--photos") + 1] == "photos"
     assert "--photo-tokens" in steps["entropy"]
     assert "--easy-vqa" in steps["backbone"]
-    trained = ("image-tokenizer", "backbone", "entropy", "judge")
+    trained = ("image-tokenizer", "backbone", "entropy", "judge", "judge encoder", "neck")
     assert all("cuda" in steps[name] for name in trained)
     assert not any("--smoke" in arguments for arguments in steps.values())
-    assert list(steps)[-1] == "bundle"
+    assert list(steps)[-2:] == ["bundle", "neck"]

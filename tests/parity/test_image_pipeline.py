@@ -14,8 +14,8 @@ from edge_client.pictures.images import load_picture
 from edge_client.pictures.masks import load_mask, token_mask
 from shared_protocol.bundles.catalogue import STRIDE
 from shared_protocol.compute import Compute
-from shared_protocol.tokenizers.compact import bit_weights, codes_to_z, quantize, z_to_codes
 from shared_protocol.tokenizers.image import NetworkTokenizer
+from shared_protocol.tokenizers.lfq import bit_weights, codes_to_z, quantize, z_to_codes
 from shared_protocol.tokenizers.load import load_network
 from shared_protocol.tokenizers.magvitv2 import MagvitV2, load_magvitv2
 from shared_protocol.tokens import ImageTokens

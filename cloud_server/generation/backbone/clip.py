@@ -1,8 +1,8 @@
 """The variants named w-clip-vit: answers from CLIP features of a picture instead of its tokens.
 
-Does not know requests, messages or how pixels got here. The server does not use it: the features
-come from pixels, and only tokens travel. It is for whoever has both weights and pictures on one
-machine::
+Does not know requests, messages or where features come from. Only tokens travel, so that a server
+gets them from a neck (see `feature_answers`); `clip_features` is for whoever has both weights and
+pictures on one machine::
 
     pixels ─► CLIP tower, last layer but one, without CLS ─► (P, W) ─► mm_projector ─► (P, D)
                                                                                         │

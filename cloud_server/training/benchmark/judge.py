@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloud_server.necks.cell_net import CellNet
 from cloud_server.training.benchmark.judge_data import (
     Labelled,
     draw,
@@ -30,7 +31,6 @@ from cloud_server.training.benchmark.judge_data import (
 from cloud_server.training.benchmark.judge_model import (
     SHIPPED,
     Judge,
-    JudgeNet,
     Sighting,
     judge_loss,
     to_input,
@@ -126,7 +126,7 @@ class JudgeTrainer:
     def __init__(self, studio: Studio, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
         self.studio, self.args, self.progress = studio, args, Progress()
-        net = JudgeNet(len(studio.world.names), len(studio.world.backgrounds))
+        net = CellNet(len(studio.world.names), len(studio.world.backgrounds))
         self.net = net.to(args.device)
         self._optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
@@ -145,7 +145,7 @@ class JudgeTrainer:
     def _checkpoint(self) -> Path:
         return Path(self.args.out).with_suffix(".pt")
 
-    def train(self) -> JudgeNet:
+    def train(self) -> CellNet:
         """Run to the last step; returns the trained network."""
         progress, started = self.progress, time.monotonic() - self.progress.seconds
         while progress.step < self.args.steps:
@@ -192,7 +192,7 @@ def _batch(
 
 
 def _step(
-    net: JudgeNet, batch: tuple[np.ndarray, np.ndarray, np.ndarray], args: argparse.Namespace
+    net: CellNet, batch: tuple[np.ndarray, np.ndarray, np.ndarray], args: argparse.Namespace
 ) -> Tensor:
     """Gradients of one batch; returns its loss."""
     pictures, classes, backgrounds = batch

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cloud_server.training.benchmark.judge_model import STRIDE
+from cloud_server.necks.cell_net import STRIDE
 from cloud_server.training.recipes.image_tokenizer.scores import decode_pictures
 from cloud_server.training.scenes.render import Renderer, background_pixels
 from cloud_server.training.scenes.world import PlacedSprite, Scene, World

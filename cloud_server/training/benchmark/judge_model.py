@@ -18,15 +18,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from cloud_server.necks.cell_net import STRIDE, CellNet
 from shared_protocol.errors import CheckpointError
 
-STRIDE = 16
-PATCH = 4
-WIDTHS = (32, 64, 128)
-BLOCKS = 3
 SHIPPED = Path(__file__).parents[2] / "weights" / "judge" / "judge.safetensors"
 """Made by `cloud-server train judge` with its defaults."""
 THRESHOLD = 0.5
@@ -44,70 +41,6 @@ class Sighting:
     confidence: float
 
 
-class JudgeNet(nn.Module):
-    """The network.
-
-    Args:
-        objects: how many kinds of objects.
-        backgrounds: how many backgrounds.
-    """
-
-    def __init__(self, objects: int, backgrounds: int) -> None:
-        super().__init__()
-        first, second, third = WIDTHS
-        self.stem = nn.Sequential(
-            nn.PixelUnshuffle(PATCH),
-            _unit(3 * PATCH * PATCH, first, 1),
-            _unit(first, first, 3),
-            _unit(first, second, 3, stride=2),
-            _unit(second, second, 3),
-            _unit(second, third, 3, stride=2),
-        )
-        self.blocks = nn.ModuleList([_Block(third) for _ in range(BLOCKS)])
-        self.objects = nn.Conv2d(third, 1 + objects, 1)
-        self.backgrounds = nn.Conv1d(2 * third, backgrounds, 1)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of cells and columns.
-
-        Args:
-            pixels: (B, 3, H, W) in -1..1; H and W multiples of 32 and 16.
-
-        Returns:
-            (B, 1 + objects, H/16, W/16), and (B, backgrounds, W/16).
-        """
-        values = self.stem(pixels)
-        for block in self.blocks:
-            values = values + block(values)
-        middle = values.shape[2] // 2
-        halves = [values[:, :, :middle].mean(2), values[:, :, middle:].mean(2)]
-        return self.objects(values), self.backgrounds(torch.cat(halves, dim=1))
-
-
-class _Block(nn.Module):
-    """Depthwise 7x7, then two pointwise layers."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 7, padding=3, groups=width, bias=False),
-            nn.BatchNorm2d(width),
-            nn.Conv2d(width, 2 * width, 1),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, width, 1),
-        )
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(B, C, h, w) to the same shape."""
-        result: Tensor = self.layers(values)
-        return result
-
-
-def _unit(inside: int, outside: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outside), nn.ReLU())
-
-
 class Judge:
     """A trained network with its names.
 
@@ -119,7 +52,7 @@ class Judge:
     """
 
     def __init__(
-        self, net: JudgeNet, names: Sequence[str], backgrounds: Sequence[str], about: dict[str, str]
+        self, net: CellNet, names: Sequence[str], backgrounds: Sequence[str], about: dict[str, str]
     ) -> None:
         self.net, self.about = net.eval(), about
         self.names, self.backgrounds = tuple(names), tuple(backgrounds)
@@ -170,7 +103,7 @@ class Judge:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             names = json.loads(about.pop("names"))
             backgrounds = json.loads(about.pop("backgrounds"))
-            net = JudgeNet(len(names), len(backgrounds))
+            net = CellNet(len(names), len(backgrounds))
             net.load_state_dict(
                 {key: v.float() if v.is_floating_point() else v for key, v in state.items()}
             )

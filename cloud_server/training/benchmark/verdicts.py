@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cloud_server.necks.cell_net import STRIDE
 from cloud_server.training.benchmark.cases import suite
 from cloud_server.training.benchmark.judge import relation_holds
-from cloud_server.training.benchmark.judge_model import STRIDE, Judge, Sighting
+from cloud_server.training.benchmark.judge_model import Judge, Sighting
 from shared_protocol.cases import DATA, RECORDS, Case, CaseRecord, Records, load_cases
 from shared_protocol.errors import ConfigError, InvalidInputError
 

@@ -6,7 +6,8 @@ Knows the order of the recipes and which file each hands to the next; trains not
     OUT/image_tokenizer/      checkpoint and sheets
     OUT/tokens/  OUT/photos/  scenes and photographs as codes
     OUT/backbone/ OUT/entropy/  checkpoints
-    OUT/judge.safetensors     for the report
+    OUT/judge.safetensors     for the report; OUT/encoder.safetensors, its like, for the neck
+    OUT/neck/                 the neck, for `cloud-server --neck OUT/neck/neck.safetensors`
     OUT/bundle/               the bundle; `cloud-server --bundle OUT/bundle` serves it
 
 A run that was interrupted goes on with --resume: finished recipes are left out.
@@ -28,6 +29,8 @@ from shared_protocol.tokenizers.text import TextTokenizer
 logger = logging.getLogger(__name__)
 
 DONE = "done.txt"
+ENCODER_SEED = 4711
+"""Of the detector behind the neck: the judge must not train what it examines."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,11 @@ def plan(args: argparse.Namespace, cache: Path) -> list[Step]:
               "--export", bundle / "entropy.safetensors", *run_, *resume),
         _step("judge", "--tokenizer", tokenizer, "--out", out / "judge.safetensors",
               *kept, *run_, *resume),
+        _step("judge", "--tokenizer", tokenizer, "--out", out / "encoder.safetensors",
+              "--seed", ENCODER_SEED, *kept, *run_, *resume, label="encoder"),
         _step("bundle", "--config", out / "bundle.toml", "--folder", bundle),
+        _step("neck", "--bundle", bundle, "--encoder", out / "encoder.safetensors",
+              "--images", tokens, "--out", out / "neck", *kept, *run_, *resume),
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Files of weights: checkpoints in safetensors, image tokenizers, entropy models.
+"""Files of weights: checkpoints in safetensors, image tokenizers, entropy models, necks.
 
 Inputs begin with a choice and the length of the header, which is put right, so that changes of the
 header's text reach the reader behind it.
@@ -216,6 +216,28 @@ def _entropies() -> Iterator[bytes]:
     yield b"\1" + to_bytes(arrays, about)
 
 
+def prepare_neck(folder: Path) -> Read:
+    """What a neck's file says of itself, and its tensors."""
+    from cloud_server.necks.neck_file import read_neck_file
+
+    path = folder / "neck.safetensors"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(whole(data))
+        read_neck_file(path)
+
+    return read
+
+
+def _necks() -> Iterator[bytes]:
+    about = {
+        **{"format": "unimic-neck", "version": "1", "kind": "conv", "tokenizer": "ab" * 32},
+        **{"encoder": "scene-cells", "entry": "0", "labels": json.dumps(["fox", "car"])},
+        "sizes": json.dumps({"kind": "conv", "width": 2, "side": 4, "blocks": 1, "heads": 1}),
+    }
+    yield compact_input(to_bytes({"neck.conv_out.weight": np.ones((2, 2), np.float16)}, about))
+
+
 CODER = "shared_protocol.entropy"
 WORDS = (b'"F16"', b'"F32"', b'"BF16"', b'"I8"', b'"shape":[', b'"data_offsets":[0,', b"[" * 64)
 TARGETS = (
@@ -244,6 +266,15 @@ TARGETS = (
         (f"{CODER}.weights", f"{CODER}.config", f"{CODER}.tables"),
         ERRORS,
         14_000,
+        words=WORDS,
+    ),
+    Target(
+        "neck_file",
+        prepare_neck,
+        _necks,
+        ("cloud_server.necks.neck_file", "cloud_server.necks.networks"),
+        ERRORS,
+        2000,
         words=WORDS,
     ),
 )

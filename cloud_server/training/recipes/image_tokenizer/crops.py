@@ -44,10 +44,15 @@ def load_photos(folder: Path | None, limit: int | None = None) -> np.ndarray:
         raise InvalidInputError(
             f"no pictures under {folder}", f"name a folder with {sorted(PHOTO_SUFFIXES)}"
         )
-    return np.stack([_read_photo(path) for path in paths])
+    return np.stack([read_photo(path) for path in paths])
 
 
-def _read_photo(path: Path) -> np.ndarray:
+def read_photo(path: Path) -> np.ndarray:
+    """One picture, uint8 [256, 256, 3]: shorter side scaled to 256 and the centre cut out.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")

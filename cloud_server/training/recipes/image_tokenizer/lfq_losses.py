@@ -1,6 +1,6 @@
 """Training losses of lookup-free quantisation (LFQ): sharp decisions, all codes in use.
 
-It does not know the network; the quantiser itself is in `shared_protocol.tokenizers.compact`.
+It does not know the network; the quantiser itself is in `shared_protocol.tokenizers.lfq`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_protocol.tokenizers.compact import codes_to_z, signs
+from shared_protocol.tokenizers.lfq import codes_to_z, signs
 
 SOFTNESS = 4.0  # difference of the squared distances to +1 and -1 is 4 z
 

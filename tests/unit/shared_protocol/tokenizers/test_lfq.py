@@ -10,7 +10,7 @@ from cloud_server.training.recipes.image_tokenizer.lfq_losses import (
     code_log_probabilities,
     lfq_losses,
 )
-from shared_protocol.tokenizers.compact import bit_weights, codes_to_z, quantize, z_to_codes
+from shared_protocol.tokenizers.lfq import bit_weights, codes_to_z, quantize, z_to_codes
 
 GOLDEN = load_file(Path(__file__).parents[3] / "golden" / "lfq" / "lfq.safetensors")
 FLOAT_ROUNDING = 1e-6

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from cloud_server.necks.cell_net import CellNet
 from cloud_server.training.benchmark.judge import matched, score
 from cloud_server.training.benchmark.judge_data import Labelled, draw, labels
 from cloud_server.training.benchmark.judge_model import (
     Judge,
-    JudgeNet,
     Sighting,
     find_objects,
     judge_loss,
@@ -92,7 +92,7 @@ def test_the_loss_is_small_only_for_the_right_classes() -> None:
 
 def test_a_saved_judge_sees_the_same(tmp_path: Path, renderer: Renderer) -> None:
     torch.manual_seed(0)
-    net = JudgeNet(len(WORLD.names), len(WORLD.backgrounds)).eval()
+    net = CellNet(len(WORLD.names), len(WORLD.backgrounds)).eval()
     judge = Judge(net.half().float(), WORLD.names, WORLD.backgrounds, {"seed": "0"})
     judge.save(tmp_path / "judge.safetensors")
     again = Judge.load(tmp_path / "judge.safetensors")
@@ -104,7 +104,7 @@ def test_a_saved_judge_sees_the_same(tmp_path: Path, renderer: Renderer) -> None
 
 
 def test_wide_pictures_give_wider_answers() -> None:
-    judge = Judge(JudgeNet(2, 3), NAMES, ("a", "b", "c"), {})
+    judge = Judge(CellNet(2, 3), NAMES, ("a", "b", "c"), {})
     _, columns = judge.look(np.zeros((256, 512, 3), dtype=np.uint8))
     assert columns.shape == (32, 3)
     np.testing.assert_allclose(np.exp(columns).sum(axis=1), 1, rtol=1e-4)

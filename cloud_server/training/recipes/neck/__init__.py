@@ -1,0 +1,1 @@
+"""The recipe of necks: image tokens into the middle of a vision encoder."""
