@@ -23,16 +23,13 @@ from cloud_server.generation.backbone.clip import QUESTION, SYSTEM_PROMPT, ClipA
 from cloud_server.generation.backbone.protocol import Backbone
 from cloud_server.generation.backbone.showo import ShowoBackbone
 from cloud_server.generation.prompting import QuestionFrame
-from cloud_server.generation.work import AnswerResult, AnswerWork, PictureResult, PictureWork
+from cloud_server.generation.work import AnswerResult, AnswerWork, PictureResult, filling
 from cloud_server.generation.work import Result as AnyResult
 from cloud_server.generation.work import Work as AnyWork
 from cloud_server.necks.classifier import FeatureNeck
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.errors import CheckpointError, InternalError
 from shared_protocol.messages import OnStep
-
-FILL_STEPS = 8
-"""Steps that fill the gaps of a picture before a question about it is answered."""
 
 
 class Engine(Protocol):
@@ -103,15 +100,7 @@ class FeatureAnswers:
         """The picture's codes, what is missing made up without words."""
         if question.missing is None:
             return question.codes
-        fill = PictureWork(
-            "inpaint",
-            np.zeros(0, dtype=np.int64),
-            codes=question.codes,
-            mask=question.missing,
-            steps=FILL_STEPS,
-            guidance=0.0,
-            seed=question.seed,
-        )
+        fill = filling(question.codes, question.missing, question.seed)
         made = self._inner.run([fill])[0]
         if not isinstance(made, PictureResult):
             raise InternalError("the engine filled no picture")

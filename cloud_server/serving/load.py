@@ -32,6 +32,7 @@ from cloud_server.prompts.taught import TaughtWorld
 from cloud_server.serving.admission.price import Effort
 from cloud_server.serving.classifying import Classifying, named, open_neck
 from cloud_server.serving.loaded_model import (
+    LabelsOnly,
     LoadedModel,
     PicturesOnly,
     Runner,
@@ -82,17 +83,23 @@ def load_model(settings: Settings) -> LoadedModel:
         found = open_neck(settings, bundle, device)  # first: it is soon told that it does not fit
         neck = named(found)
     max_batch = settings.max_batch or (1 if device == "cpu" else _BATCH_ON_GPU)
+    path = backbone_path(bundle, settings)
+    labels_only = neck is not None and settings.backbone is None and not path.exists()
     with timed("weights"):
-        engine = load_engine(
-            bundle,
-            backbone_path(bundle, settings),
-            device,
-            max_batch,
-            dtype=settings.dtype,
-            sampling=settings.sampling,
-            care=Care(settings.mend, settings.settle, settings.best_of),
-            graphs=settings.cuda_graphs,
-            neck=found if isinstance(found, FeatureNeck) else None,
+        engine: Runner = (
+            LabelsOnly()
+            if labels_only
+            else load_engine(
+                bundle,
+                path,
+                device,
+                max_batch,
+                dtype=settings.dtype,
+                sampling=settings.sampling,
+                care=Care(settings.mend, settings.settle, settings.best_of),
+                graphs=settings.cuda_graphs,
+                neck=found if isinstance(found, FeatureNeck) else None,
+            )
         )
     with timed("check of the entropy models"):
         checked = check_entropy(bundle)
@@ -106,8 +113,9 @@ def load_model(settings: Settings) -> LoadedModel:
         manifest=bundle.manifest.canonical,
         files=files,
         typing=bundle.manifest.typing.content(),
-        effort=effort_of(bundle, settings),
+        effort=Effort() if labels_only else effort_of(bundle, settings),
         neck=neck,
+        labels_only=labels_only,
     )
     with timed("warm-up"):
         warm(model, bundle, not isinstance(engine, PicturesOnly))
@@ -366,13 +374,15 @@ def warm(model: LoadedModel, bundle: Bundle, answers: bool) -> None:
     codes = np.zeros(bundle.grid, dtype=np.int32)
     image = ImageTokens(codes, bundle.vocabulary.codebook_size)
     short = Options(steps=2, max_new_tokens=2)
-    requests = [Request(Task.T2I, text, options=short)]
-    if answers:
-        requests.append(Request(Task.VQA, text, image, options=short))
-    if model.neck is not None:
-        empty = TextTokens(text.ids[:0], text.vocabulary_size)
-        requests.append(Request(Task.CLASSIFY, empty, image, options=Options(names=True)))
+    nothing = TextTokens(text.ids[:0], text.vocabulary_size)
+    requests = [
+        Request(Task.T2I, text, options=short),
+        Request(Task.VQA, text, image, options=short),
+        Request(Task.CLASSIFY, nothing, image, options=Options(names=True)),
+    ]
     for request in requests:
+        if request.task not in model.tasks or (request.task is Task.VQA and not answers):
+            continue
         decoded = decode_request(encode_request(request, bundle).data, bundle).value
         result = model.engine.run([to_work(decoded, bundle)])[0]
         encode_response(to_response(decoded, result, bundle), decoded, bundle)

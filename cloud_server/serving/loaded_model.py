@@ -57,6 +57,22 @@ class PicturesOnly:
         return self._inner.run(requests, on_step)
 
 
+class LabelsOnly:
+    """A runner for a bundle without a transformer, beside whose neck it refuses all else."""
+
+    def run(self, requests: Sequence[Work], on_step: OnStep | None = None) -> Sequence[Result]:
+        """Refuse.
+
+        Raises:
+            InvalidInputError: always.
+        """
+        raise InvalidInputError(
+            "this server has no transformer for its bundle: it names what whole pictures show, and "
+            "makes, changes and answers nothing",
+            "ask it to classify without leaving tokens out, or have it started with --backbone",
+        )
+
+
 @dataclass(frozen=True)
 class SharedFile:
     """A file that both ends must hold.
@@ -100,6 +116,7 @@ class LoadedModel:
         stub: whether there is no model, see `cloud_server.stub`.
         typing: what the bundle tells edges beyond its fingerprint, see `bundles.manifest.Typing`.
         neck: what names labels; None = nothing does.
+        labels_only: whether there is no transformer, see `LabelsOnly`.
     """
 
     bundle: ServedBundle
@@ -114,6 +131,7 @@ class LoadedModel:
     effort: Effort = field(default_factory=Effort)
     stub: bool = False
     neck: Neck | None = None
+    labels_only: bool = False
 
     @property
     def labels(self) -> LabelSet | None:
@@ -122,5 +140,6 @@ class LoadedModel:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What it does: all of Table I, but for labels without a neck."""
-        return tuple(t for t, row in TABLE.items() if self.neck or not row.answers_in_labels)
+        """What it does: all of Table I, but for labels without a neck, or labels alone."""
+        labels, rest = self.neck is not None, not self.labels_only
+        return tuple(t for t, row in TABLE.items() if (labels if row.answers_in_labels else rest))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cloud_server.generation.work import PictureResult, PictureWork
+from cloud_server.generation.work import PictureResult, filling
 from cloud_server.serving.load import backbone_path, load_engine
 from cloud_server.serving.loaded_model import Runner
 from cloud_server.settings import Settings
@@ -43,8 +43,6 @@ from shared_protocol.errors import ConfigError, InvalidInputError
 from shared_protocol.tokenizers.compact import CompactTokenizer
 
 HELD_OUT = "test_*.npy"
-FILL_STEPS = 8
-"""As the engine fills the gaps of a picture before a question."""
 
 
 @dataclass(frozen=True)
@@ -227,14 +225,8 @@ class GapFiller:
         missing[record["dropped"]] = True
         if not missing.any():
             return codes.reshape(self._bundle.grid)
-        work = PictureWork(
-            "inpaint",
-            np.zeros(0, dtype=np.int64),
-            codes=codes.reshape(self._bundle.grid),
-            mask=missing.reshape(self._bundle.grid),
-            steps=FILL_STEPS,
-            guidance=0.0,
-        )
+        grid = self._bundle.grid
+        work = filling(codes.reshape(grid), missing.reshape(grid), 0)
         result = self._engine.run([work])[0]
         assert isinstance(result, PictureResult)
         return result.codes

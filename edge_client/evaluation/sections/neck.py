@@ -30,7 +30,7 @@ from shared_protocol.message.codec import encode_request
 from shared_protocol.messages import Request
 from shared_protocol.tasks import Task
 from shared_protocol.tokenizers.image import Pixels
-from shared_protocol.tokens import ImageTokens
+from shared_protocol.tokens import ImageTokens, TextTokens
 
 NAME, TITLE = "neck", "Tokens into another vision model"
 TOKENS = "tokens"
@@ -107,9 +107,9 @@ def _id(name: str, method: str) -> str:
 
 
 def _by_tokens(context: Context, name: str, image: ImageTokens, ratio: float) -> dict[str, Any]:
-    """The picture's part of a message about it, and what else of the message is not words."""
-    words = context.bundle.text_tokenizer.encode("what is it?")
-    request = Request(Task.VQA, words, image)
+    """The picture's part of a request to classify it, and the whole of that."""
+    nothing = TextTokens(np.zeros(0, dtype=np.int32), context.bundle.vocabulary.text_size)
+    request = Request(Task.CLASSIFY, nothing, image)
     if ratio < 1.0:
         request = within(Budget(keep_ratio=ratio), request, context.bundle)
     encoded = encode_request(request, context.bundle)
@@ -120,7 +120,7 @@ def _by_tokens(context: Context, name: str, image: ImageTokens, ratio: float) ->
         "picture": name,
         "method": method_of(ratio),
         "picture_bytes": sizes.image + sizes.dropped,
-        "message_bytes": len(encoded.data) - sizes.text,
+        "message_bytes": len(encoded.data),
         "codes": image.codes.reshape(-1).tolist(),
         "dropped": dropped or [],
     }
@@ -156,7 +156,7 @@ def _bytes_table(found: Sequence[dict[str, Any]]) -> Table:
     columns = ("sent as", "pictures", "picture bytes", "most", "whole bytes", "shrunk, share")
     notes = (
         "picture bytes: the tokens with the mask of those left out, or a codec's bytes without "
-        "headers; whole bytes: a message without its words, or the codec's payload.",
+        "headers; whole bytes: a request to classify, or the codec's payload.",
         "shrunk: coded at a fraction of the size, as the coarsest setting takes more.",
     )
     return Table("neck-bytes", "What a picture costs", columns, tuple(rows), notes)

@@ -10,7 +10,14 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from serving_fakes import MSGPACK, FakeBundle, FakeDefaults, NoEntropy, fake_settings
+from serving_fakes import (
+    MSGPACK,
+    FakeBundle,
+    FakeClassifier,
+    FakeDefaults,
+    NoEntropy,
+    fake_settings,
+)
 
 from cloud_server.generation.backbone import registry
 from cloud_server.generation.backbone.checkpoint import (
@@ -21,6 +28,7 @@ from cloud_server.generation.backbone.checkpoint import (
 from cloud_server.generation.backbone.registry import BackboneKind, LoadedWeights
 from cloud_server.generation.backbone.showo import ShowoBackbone, ShowoConfig, build_phi
 from cloud_server.generation.masked_decoding import REFERENCE
+from cloud_server.generation.work import PictureWork
 from cloud_server.http.app import create_app
 from cloud_server.serving import load as loading
 from cloud_server.serving.batcher import batching_queue
@@ -37,7 +45,7 @@ from cloud_server.serving.translation import to_work
 from cloud_server.settings import Settings
 from shared_protocol.bundles.manifest import Typing
 from shared_protocol.compute import Compute
-from shared_protocol.errors import CheckpointError, ConfigError
+from shared_protocol.errors import CheckpointError, ConfigError, InvalidInputError
 from shared_protocol.message.codec import decode_response, encode_request
 from shared_protocol.messages import Options, Request
 from shared_protocol.tasks import Extension, Scenario, Task
@@ -274,3 +282,15 @@ def check_reply(request, response):
     known, targets = request.known((4, 4))
     assert response.image.shape == known.shape
     assert np.array_equal(response.image.codes[~targets], known[~targets])
+
+
+def test_a_bundle_with_a_neck_and_no_transformer_names_labels_and_nothing_else(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loading, "open_neck", lambda *_: FakeClassifier(("fox", "owl")))
+    monkeypatch.setattr(loading, "backbone_path", lambda *_: tmp_path / "backbone")
+    model = load_model(fake_settings(device="cpu"))
+    assert model.tasks == (Task.CLASSIFY,)
+    work = PictureWork("t2i", np.array([5, 6]), steps=2)
+    with pytest.raises(InvalidInputError, match="no transformer"):
+        model.engine.run([work])

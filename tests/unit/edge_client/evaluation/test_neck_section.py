@@ -37,7 +37,7 @@ def test_pictures_are_measured_as_tokens_and_at_equal_bytes_by_a_codec(context: 
     assert shown.is_file()
 
 
-def test_a_message_counts_everything_but_its_words(context: Context) -> None:
+def test_a_request_to_classify_counts_all_of_its_bytes(context: Context) -> None:
     neck.run(context)
     record = context.records(neck.NAME)["images/1.png|tokens"]
     assert record["picture_bytes"] < record["message_bytes"] < record["picture_bytes"] + 40
