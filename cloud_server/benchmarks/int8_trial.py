@@ -70,7 +70,7 @@ def in_each_dtype(plain: ShowoBackbone) -> dict[str, ShowoBackbone]:
     found = {"float32": plain}
     for name in DTYPES[1:]:
         phi = deepcopy(plain.phi).to(torch.bfloat16 if name == "bfloat16" else torch.float32)
-        stem = None if plain.stem is None else deepcopy(plain.stem).to(phi.dtype)
+        stem = None if plain.stem is None else deepcopy(plain.stem).to(phi.lm_head.weight.dtype)
         if name == "int8":
             in_int8(phi.model.layers)
         found[name] = ShowoBackbone(phi, stem, plain.pointing)
