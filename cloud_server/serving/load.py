@@ -20,7 +20,6 @@ from cloud_server.generation.backbone.protocol import Backbone
 from cloud_server.generation.backbone.registry import kind_of
 from cloud_server.generation.backbone.showo import ShowoBackbone
 from cloud_server.generation.engine import Engine, EngineOptions
-from cloud_server.generation.feature_answers import answers_from_features
 from cloud_server.generation.masked_decoding import POLICIES, DecodingPolicy
 from cloud_server.generation.mending.finishing import PriceOf
 from cloud_server.generation.mending.wording import Wording
@@ -284,6 +283,9 @@ def load_engine(  # noqa: PLR0913 - what to load, and how to run it
         return engine
     if neck is None:
         return PicturesOnly(engine, str(path))
+    # Here, not above: it brings transformers, which takes longer to import than all of this.
+    from cloud_server.generation.feature_answers import answers_from_features
+
     return answers_from_features(engine, bundle, path, weights.backbone, neck)
 
 

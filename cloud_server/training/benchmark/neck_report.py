@@ -36,7 +36,7 @@ from cloud_server.training.benchmark.neck_measures import (
     truth_of_pixels,
 )
 from cloud_server.training.benchmark.neck_pictures import Judged, Pictures, judged_records
-from cloud_server.training.recipes.neck.recipe import open_tokenizer
+from cloud_server.training.recipes.neck.neck_training import open_tokenizer
 from cloud_server.training.recipes.neck.students import UNet
 from shared_protocol.bundles.bundle import Bundle
 from shared_protocol.bundles.find import load_bundle

@@ -30,7 +30,7 @@ from cloud_server.necks.networks import build_neck
 from cloud_server.necks.surrogate import distillation
 from cloud_server.training.recipes.neck.bit_prior import BitPrior
 from cloud_server.training.recipes.neck.examples import Example, Pool, fill_pool, to_pixels
-from cloud_server.training.recipes.neck.recipe import (
+from cloud_server.training.recipes.neck.neck_training import (
     EXPORT_NAME,
     JOINT,
     KEEP_MINUTES,

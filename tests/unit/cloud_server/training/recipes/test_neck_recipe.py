@@ -26,6 +26,7 @@ from cloud_server.training.recipes.neck import recipe as necks
 from cloud_server.training.recipes.neck.bit_prior import BitPrior
 from cloud_server.training.recipes.neck.encoder_choice import choose_encoder
 from cloud_server.training.recipes.neck.examples import to_pixels
+from cloud_server.training.recipes.neck.neck_training import open_tokenizer
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.stand_ins import write_stand_ins
 from cloud_server.training.scenes.world import World
@@ -205,7 +206,7 @@ def test_post_processing_starts_as_decoding_first(place: Path, tmp_path: Path) -
     encoder, bundle = choose_encoder(args.encoder), load_bundle()
     trainer = necks.NeckTrainer(recipe, args, bundle, encoder)
     codes = torch.zeros(1, 16, 16, dtype=torch.int64)
-    tokenizer = necks.open_tokenizer(bundle)
+    tokenizer = open_tokenizer(bundle)
     seen = encoder.full(to_pixels(decode_pictures(tokenizer, codes.numpy())))
     torch.testing.assert_close(trainer.student.features(codes), seen, atol=1e-4, rtol=1e-4)
 
