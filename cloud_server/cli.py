@@ -83,11 +83,16 @@ def _serve(words: Sequence[str]) -> int:
         if settings.timings and line.startswith("listening on http"):
             print(times.table(), flush=True)
 
-    serve(settings, lambda: _loaded(settings), announce)
+    serve(settings, lambda: load_served(settings), announce)
     return 0
 
 
-def _loaded(settings: Settings) -> LoadedModel:
+def load_served(settings: Settings) -> LoadedModel:
+    """What the settings say is to be served: a model, or a stub.
+
+    Raises:
+        UnimicError: it cannot be loaded.
+    """
     if settings.stub:
         from cloud_server.stub import load_stub
 

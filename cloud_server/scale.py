@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
-from cloud_server.cli import parse_settings, start_logging
+from cloud_server.cli import load_served, parse_settings, start_logging
 from cloud_server.settings import Settings
 from shared_protocol.errors import ConfigError
 
@@ -167,13 +167,12 @@ class Replica:
         """
         from cloud_server.http.app import create_app
         from cloud_server.serving.batcher import batching_queue
-        from cloud_server.serving.load import load_model
         from cloud_server.serving.service import Service
 
         settings = parse_settings(self._words)
-        start_logging(settings.log_level, settings.log_bytes)
+        start_logging(settings.log_level, settings.log_bytes, settings.log_format)
         service = Service(
-            settings, partial(load_model, settings), partial(batching_queue, settings)
+            settings, partial(load_served, settings), partial(batching_queue, settings)
         )
         application = create_app(settings, service)
         inner = application.router.lifespan_context
