@@ -211,10 +211,11 @@ def test_a_turn_that_is_cut_on_its_way_is_sent_again(server, undisturbed) -> Non
 @pytest.mark.parametrize("kind", ["http", "tcp"])
 def test_a_proxy_that_cuts_idle_links_is_not_noticed(server, undisturbed, kind) -> None:
     port = server.port if kind == "http" else server.tcp
-    with CountingProxy(port, idle_s=2.0) as proxy:
+    # Longer than a turn that says nothing meanwhile may take on a busy machine.
+    with CountingProxy(port, idle_s=8.0) as proxy:
         held = run(
             talk_to(f"{kind}://127.0.0.1:{proxy.port}"),
-            lambda turn: time.sleep(2.5) if turn in (2, 5) else None,
+            lambda turn: time.sleep(8.5) if turn in (2, 5) else None,
         )
         assert proxy.connections == 3
     assert results(held) == undisturbed
