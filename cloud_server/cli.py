@@ -100,7 +100,6 @@ def load_served(settings: Settings) -> LoadedModel:
             return load_stub(settings)
     with timed("import of the model's code"):
         from cloud_server.serving.load import load_model
-
     return load_model(settings)
 
 
