@@ -18,7 +18,7 @@ NORM_FLOOR = 1e-6
 """Added to the mean square; far below one integer step of the residual stream."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B sequences of equal length: T text entries (some padding), then N grid entries.
 

@@ -67,30 +67,23 @@ class ResultStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._base = self._thread.submit(_open, folder).result()
         self._failed = False
-        self._pending: set[asyncio.Future[None]] = set()
 
     async def get(self, key: ResultKey) -> Result | None:
         """The result under `key` that has not expired; None, too, where the disk fails."""
-        found: Result | None = await self._on_thread(self._get, self._name(key))
+        found: Result | None = await self._begin(self._get, self._name(key))
         return found
 
     def put(self, key: ResultKey, result: Result) -> None:
         """Keep `result`; returns before that is done."""
-        done = asyncio.ensure_future(self._on_thread(self._put, self._name(key), _packed(result)))
-        self._pending.add(done)
-        done.add_done_callback(self._pending.discard)
+        self._begin(self._put, self._name(key), _packed(result))
 
     def forget(self, key: ResultKey) -> None:
         """Keep it no longer; returns before that is done."""
-        done = asyncio.ensure_future(self._on_thread(self._forget, self._name(key)))
-        self._pending.add(done)
-        done.add_done_callback(self._pending.discard)
+        self._begin(self._forget, self._name(key))
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the file."""
-        if self._pending:
-            await asyncio.wait(self._pending)
-        await self._on_thread(self._base.close)
+        await self._begin(self._base.close)
         self._thread.shutdown(wait=False)
 
     def _name(self, key: ResultKey) -> bytes:
@@ -99,10 +92,14 @@ class ResultStore:
         named.update(hashlib.sha256(key[0].encode()).digest() + key[1])
         return named.digest()
 
-    async def _on_thread(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run SQL; a disk that fails costs retries, and no request."""
+    def _begin(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Run SQL after all that was begun before: what was put is there for whoever asks next."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, *args)
+
+    def _run(self, work: Callable[..., Any], *args: Any) -> Any:
+        """On the thread; a disk that fails costs retries, and no request."""
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+            found = work(*args)
             self._failed = False
             return found
         except (sqlite3.Error, OSError) as error:

@@ -92,7 +92,7 @@ async def test_a_file_that_is_no_store_is_named_with_a_remedy(tmp_path):
 
 async def test_a_disk_that_fails_costs_no_request(tmp_path, caplog):
     kept = store(tmp_path / "r")
-    await kept._on_thread(kept._base.execute, "drop table results")
+    await kept._begin(kept._base.execute, "drop table results")
     kept.put(key("one"), PICTURE)
     assert await kept.get(key("one")) is None
     assert caplog.text.count("results are not kept on disk") == 1

@@ -359,9 +359,10 @@ class TogetherLink(ToyLink):
 
 def test_progress_that_arrives_together_with_the_reply_is_counted_apart_as_well() -> None:
     cloud = ToyCloud(reports=3)
-    wishes = Wishes(lambda *step: None, 3)
-    talk = Conversation(NamedToy(), lambda seconds: TogetherLink(cloud), wishes=wishes)
-    apart = talk_to(ToyCloud(reports=3), wishes=wishes).hold(SCRIPT[2], Stopwatch())
+    # One name for both: a frame ends with what it is worth under the conversation's name.
+    options = {"wishes": Wishes(lambda *step: None, 3), "session": bytes(range(8))}
+    talk = Conversation(NamedToy(), lambda seconds: TogetherLink(cloud), **options)
+    apart = talk_to(ToyCloud(reports=3), **options).hold(SCRIPT[2], Stopwatch())
     held = talk.hold(SCRIPT[2], Stopwatch())
     assert held.progress == apart.progress > 3
     assert held.wire.received == apart.wire.received
