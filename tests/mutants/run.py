@@ -33,6 +33,8 @@ NOT_SERVING = ("/selfcheck/", "_bench.py", "onnx_graphs.py", "/compact.py", "/ma
 """Left out: what measures, and what only training runs."""
 FAST = ("-m", "not slow", "-p", "no:cacheprovider", "-q")
 TEST_SECONDS = 60.0
+HANGS = ("-o", "faulthandler_timeout=30", "-o", "faulthandler_exit_on_timeout=true")
+"""No fast test takes so many seconds by itself: a mutant that makes one do so has been noticed."""
 PATIENCE = 4
 """A mutant that takes so many times as long as its tests did has been noticed: it hangs."""
 
@@ -147,7 +149,7 @@ def _try(mutant: Mutant, covering: CoveringTests, copy: Path) -> Verdict:
 
 def _pass(tests: Sequence[str], copy: Path, patience: float) -> bool:
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", *FAST, "-x", "--no-header", "--tb=no", *tests]
+    command = [sys.executable, "-m", "pytest", *FAST, *HANGS, "-x", "--no-header", "--tb=no", *tests]
     try:
         done = subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, timeout=patience, check=False
