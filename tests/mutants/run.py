@@ -32,7 +32,7 @@ ROOMS = ("shared_protocol", "cloud_server/http", "cloud_server/links", "cloud_se
 NOT_SERVING = ("/selfcheck/", "_bench.py", "onnx_graphs.py", "/compact.py", "/magvitv2.py")
 """Left out: what measures, and what only training runs."""
 FAST = ("-m", "not slow", "-p", "no:cacheprovider", "-q")
-TEST_SECONDS = 60.0
+TEST_SECONDS = 30.0
 HANGS = ("-o", "faulthandler_timeout=30", "-o", "faulthandler_exit_on_timeout=true")
 """No fast test takes so many seconds by itself: a mutant that makes one do so has been noticed."""
 PATIENCE = 4
