@@ -100,6 +100,8 @@ class Case:
         'a fox'
         """
         known = {item.name: data[item.name] for item in fields(cls) if data.get(item.name)}
+        if data.get("prompt") == "":  # nothing said is a prompt, too
+            known["prompt"] = ""
         for name in ("box", "answers"):
             if name in known:
                 known[name] = tuple(known[name])
@@ -180,7 +182,7 @@ def load_cases(
         raise ConfigError(f"{folder} holds no {CASES}", "make one: 'cloud-server train cases'")
     seen: dict[str, int] = {}
     cases = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_lines_of(path.read_text(encoding="utf-8")), start=1):
         case = _read_case(line, f"{path}, line {number}")
         if case.task not in tasks:
             continue
@@ -189,6 +191,11 @@ def load_cases(
         if limit is None or seen[series] <= limit:
             cases.append(case)
     return cases
+
+
+def _lines_of(text: str) -> list[str]:
+    """Lines as JSON ends them: prompts may hold what Unicode takes for the end of one."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _read_case(line: str, where: str) -> Case:
@@ -237,4 +244,4 @@ class Records:
     def _lines(self) -> list[str]:
         if not self.path.is_file():
             return []
-        return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return _lines_of(self.path.read_text(encoding="utf-8", errors="replace"))
