@@ -139,18 +139,18 @@ def _write(encoder: RangeEncoder, flags: Flags, mode: MaskMode, prior: MaskPrior
 
 
 def _encode_mode(encoder: RangeEncoder, mode: MaskMode) -> None:
-    start = sum(f for other, f in _MODE_FREQUENCIES.items() if other < mode)
-    encoder.encode(start, _MODE_FREQUENCIES[mode], _MODE_TOTAL)
+    encoder.encode(_start_of(mode), _MODE_FREQUENCIES[mode], _MODE_TOTAL)
 
 
 def _decode_mode(decoder: RangeDecoder) -> MaskMode:
-    target, start = decoder.target(_MODE_TOTAL), 0
-    for mode, frequency in _MODE_FREQUENCIES.items():
-        if target < start + frequency:
-            decoder.advance(start, frequency, _MODE_TOTAL)
-            return mode
-        start += frequency
-    raise AssertionError("a target is below its total")
+    target = decoder.target(_MODE_TOTAL)  # below the total, so that one of them holds it
+    mode = next(mode for mode in MaskMode if target < _start_of(mode) + _MODE_FREQUENCIES[mode])
+    decoder.advance(_start_of(mode), _MODE_FREQUENCIES[mode], _MODE_TOTAL)
+    return mode
+
+
+def _start_of(mode: MaskMode) -> int:
+    return sum(f for other, f in _MODE_FREQUENCIES.items() if other < mode)
 
 
 def _write_bitmap(

@@ -48,4 +48,5 @@ def check_exp_table(table: IntTable, top: int) -> bool:
     if table.ndim != 1 or not len(table):
         return False
     falls = bool((np.diff(table.astype(np.int64)) <= 0).all())
-    return int(table[0]) == top and falls and int((table == 0).sum()) == 1
+    ends = int(table[-1]) == 0 and int((table == 0).sum()) == 1
+    return int(table[0]) == top and falls and ends

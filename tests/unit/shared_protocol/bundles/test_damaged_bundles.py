@@ -183,7 +183,7 @@ def test_entropy_models_of_more_text_ids_will_do(tmp_path: Path) -> None:
 
 
 def test_errors_of_ours_come_through_the_boundary_as_they_are() -> None:
-    with pytest.raises(InvalidInputError, match="^ours$"), _loading(Path("a")):
+    with pytest.raises(InvalidInputError, match=r"^ours$"), _loading(Path("a")):
         raise InvalidInputError("ours")
     with pytest.raises(CheckpointError) as caught, _loading(Path("a")):
         raise ValueError("x" * 500)
@@ -252,7 +252,7 @@ def test_so_many_files_and_no_more() -> None:
 
 
 def test_a_manifest_over_its_limit_or_gone_says_what_a_bundle_is(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no bundle at .*: No such file") as caught:
+    with pytest.raises(ConfigError, match=r"no bundle at .*: No such file") as caught:
         read_manifest(tmp_path)
     assert "a bundle is 'builtin', 'show-o', 'show-o-512' or a folder" in caught.value.remedy
     text = json.dumps(manifest_content(sha256={"text.json": DIGEST}))
