@@ -63,3 +63,30 @@ def test_text_from_the_wire_cannot_move_the_cursor() -> None:
 def test_an_error_shows_its_remedy() -> None:
     assert str(UnimicError("steps is 0", "use 1..100")) == "steps is 0 (use 1..100)"
     assert str(UnimicError("steps is 0")) == "steps is 0"
+
+
+def test_what_an_error_does_not_say_is_left_out_on_the_wire() -> None:
+    error = UnimicError("steps is 0")
+    assert error.request_id == ""
+    assert error_to_wire(error) == {"code": "error", "message": "steps is 0"}
+    error = UnimicError("steps is 0", "use 1..100", 0.0)
+    error.request_id = "a-1"
+    wire = error_to_wire(error)
+    assert wire["retry_after"] == 0.0
+    assert error_from_wire(wire).request_id == "a-1"
+    assert error_from_wire({}).message == "unknown error"
+    assert error_from_wire([]).message == "the service answered with an error that is not described"
+
+
+@pytest.mark.parametrize(
+    ("said", "believed"), [(0, 0.0), (1e6, 1e6), (1e6 + 1, None), (-0.1, None), ("1", None)]
+)
+def test_a_wait_of_up_to_a_million_seconds_is_believed(said: object, believed: object) -> None:
+    assert error_from_wire({"retry_after": said}).retry_after == believed
+
+
+def test_texts_from_the_wire_are_cut_just_beyond_their_limit() -> None:
+    for limit, name in ((500, "message"), (500, "remedy"), (128, "request_id")):
+        for length in (limit, limit + 1):
+            found = str(getattr(error_from_wire({name: "x" * length}), name))
+            assert found == ("x" * limit if length == limit else "x" * (limit - 1) + "…")

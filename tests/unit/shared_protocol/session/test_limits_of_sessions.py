@@ -329,7 +329,9 @@ def test_a_welcome_knows_what_was_offered_and_nothing_else(offered: int) -> None
         with pytest.raises(TrailingBytesError, match="1 bytes follow the answer to a hello"):
             decode_welcome(data + b"\0", offered)
     if offered:
-        with pytest.raises(TruncatedError, match=f"a hello has {len(data) - 1} bytes, not {len(data)}"):
+        with pytest.raises(
+            TruncatedError, match=f"a hello has {len(data) - 1} bytes, not {len(data)}"
+        ):
             decode_welcome(data[:-1], offered)
     if offered % 8:
         with pytest.raises(BadMessageError, match="knows pictures that were not offered"):

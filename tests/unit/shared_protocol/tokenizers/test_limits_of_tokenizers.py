@@ -14,8 +14,8 @@ from hostile_bundles import BUILTIN, IMAGES, TEXT, safe_file, with_header
 from safetensors.torch import save_file
 
 from shared_protocol.compute import Compute
-from shared_protocol.errors import CheckpointError, ConfigError, ImageError
-from shared_protocol.tokenizers import load, onnx_network, text, torch_network
+from shared_protocol.errors import CheckpointError, ImageError
+from shared_protocol.tokenizers import load, text
 from shared_protocol.tokenizers.image import NetworkTokenizer, codes_of, values_of
 from shared_protocol.tokenizers.load import Channels, FloatWeights, WeightFile, load_network
 from shared_protocol.tokenizers.sizes import (
@@ -359,57 +359,3 @@ def test_channels_are_counted_layer_by_layer() -> None:
         "a.weight": (7, 3, 3, 3), "a.bias": (7,), "b.weight": (5, 5, 1, 1), "b.bias": (5,),
         "e.weight": (5, 5, 3, 3), "e.bias": (5,), "n.weight": (7,), "n.bias": (7,),
     }  # fmt: skip
-
-
-# ---- what computes -------------------------------------------------------------------------------
-
-
-def test_without_a_gpu_torch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="torch finds no GPU here") as caught:
-        load_network("compact", BUILTIN / IMAGES, Compute.CUDA)
-    assert caught.value.remedy == "compute with numpy"
-    with pytest.raises(ConfigError, match="no GPU"):
-        torch_network.load_torch_network("compact", BUILTIN / IMAGES, "cuda")
-    monkeypatch.setitem(torch_network.LOADERS, "compact", lambda path: torch.nn.Identity())
-    network = torch_network.load_torch_network("compact", BUILTIN / IMAGES)
-    assert network.computed_by == f"torch {torch.__version__} on cpu"
-
-
-def test_why_onnxruntime_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def runtime(module: Any) -> str:
-        def imported(name: str) -> Any:
-            if isinstance(module, Exception):
-                raise module
-            return module
-
-        monkeypatch.setattr(load, "find_spec", lambda name: object())
-        monkeypatch.setattr(load.importlib, "import_module", imported)
-        return load._fault_of_onnx()
-
-    new = type("Options", (), {"add_external_initializers": None})
-    assert runtime(type("new", (), {"SessionOptions": new})) == ""
-    assert runtime(type("old", (), {"SessionOptions": object})) == "is too old"
-    assert runtime(OSError("libgomp is gone")) == "cannot be imported: libgomp is gone"
-    with pytest.raises(ConfigError, match="onnxruntime cannot be imported") as caught:
-        load_network("compact", BUILTIN / IMAGES, Compute.ONNX)
-    assert caught.value.remedy == 'pip install "unimic[onnx]"'
-    monkeypatch.setattr(load, "find_spec", lambda name: None)
-    assert load._fault_of_onnx() == "is not installed"
-
-
-def test_onnxruntime_encodes_and_says_what_it_cannot_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnxruntime")
-    pixels = np.random.default_rng(0).uniform(-1, 1, (3, 32, 16)).astype(np.float32)
-    ours = load_network("compact", BUILTIN / IMAGES, Compute.ONNX)
-    plain = load_network("compact", BUILTIN / IMAGES, Compute.NUMPY)
-    assert np.abs(ours.encode(pixels) - plain.encode(pixels)).max() < 1e-3
-    for half in ("encoder", "decoder"):
-        (tmp_path / f"compact_{half}.onnx").write_bytes(b"no graph")
-    monkeypatch.setattr(onnx_network, "GRAPHS", tmp_path)
-    broken = load_network("compact", BUILTIN / IMAGES, Compute.ONNX)
-    with pytest.raises(CheckpointError, match=f"onnxruntime cannot take {IMAGES}") as caught:
-        broken.encode(pixels)
-    assert caught.value.remedy == "compute with numpy, or update onnxruntime"
