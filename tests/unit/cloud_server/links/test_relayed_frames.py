@@ -23,7 +23,7 @@ from shared_protocol.errors import BadMessageError, ConfigError, LimitError, Tra
 from shared_protocol.session.framing import MAX_FRAME, FrameCutter, framed
 from shared_protocol.session.paths import SESSION_PATH
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 HOST = "127.0.0.1"
 
 
