@@ -58,7 +58,8 @@ def add_bundle(
         errors: documentation of 401 and 503.
     """
     missing: dict[int | str, dict[str, Any]] = {
-        404: {"model": ErrorBody, "description": "This server holds another bundle"}
+        404: {"model": ErrorBody, "description": "This server holds another bundle"},
+        422: {"model": ErrorBody, "description": "The path cannot be read"},
     }
 
     @router.get(BUNDLE_PATH, dependencies=guards, responses={**missing, **errors})

@@ -85,9 +85,9 @@ class Host(uvicorn.Server):
         self._watching = loop.create_task(self._watch())
 
     async def _listen_to_frames(self) -> None:
-        settings = self._settings
-        if settings.tcp is not None and self.listener is not None:
-            self._urls.append(await self.listener.start(settings.host, settings.tcp))
+        if self.listener is not None:
+            settings = self._settings
+            self._urls.append(await self.listener.start(settings.host, settings.tcp or 0))
 
     async def _watch(self) -> None:
         """Say so once the model is there, and write the ready file; stop if it cannot be loaded."""

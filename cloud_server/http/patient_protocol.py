@@ -86,8 +86,6 @@ class PatientProtocol(H11Protocol):
         if self.cycle is not before:
             self._disarm()
             self._all.working(self.transport)
-            if self._waits:  # answered before its body was read
-                self._wait_for_more()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Pass the connection on; from now on it has deadlines of its own."""

@@ -13,18 +13,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import IO
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from shared_protocol.errors import ConfigError, TransportError, printable
+from shared_protocol.errors import ConfigError, TransportError, UnimicError, printable
 from shared_protocol.session.framing import MAX_FRAME, FrameCutter, framed
 from shared_protocol.session.paths import SESSION_PATH
 
 _CHUNK = 1 << 14
 _CONNECT_S = 10.0
 _SCHEMES = ("http", "https", "tcp", "tls", "unix")
+_LIKE_THIS = "write it like tcp://host:8401"
 
 
 def relay(server: str, given: IO[bytes] | None = None, taken: IO[bytes] | None = None) -> None:
@@ -37,8 +38,9 @@ def relay(server: str, given: IO[bytes] | None = None, taken: IO[bytes] | None =
     Raises:
         ConfigError: another kind of address.
         TransportError: the server cannot be reached.
+        BadMessageError, LimitError: what is given holds no frames.
     """
-    scheme = urlsplit(server).scheme
+    scheme = _parts(server).scheme
     if scheme not in _SCHEMES:
         raise ConfigError(f"{server!r} is no server", f"known are {', '.join(_SCHEMES)}")
     source = given or sys.stdin.buffer
@@ -66,11 +68,14 @@ def _over_websocket(server: str, source: IO[bytes], sink: IO[bytes]) -> None:
         ping_interval=None,
         max_size=MAX_FRAME,
     ) as link:
-        _in_background(lambda: _frames_up(source, link))
+        faults: list[UnimicError] = []
+        _in_background(lambda: _frames_up(source, link, faults))
         for message in link:
             if isinstance(message, bytes):
                 sink.write(framed(message))
                 sink.flush()
+    if faults:
+        raise faults[0]
 
 
 def _socket_file(path: str) -> socket.socket:
@@ -84,29 +89,50 @@ def _socket_file(path: str) -> socket.socket:
     return plain
 
 
-def _frames_up(source: IO[bytes], link: ClientConnection) -> None:
+def _frames_up(source: IO[bytes], link: ClientConnection, faults: list[UnimicError]) -> None:
     cutter = FrameCutter()
-    for chunk in _chunks(source):
-        for frame in cutter.feed(chunk):
-            link.send(frame)
+    try:
+        for chunk in _chunks(source):
+            for frame in cutter.feed(chunk):
+                link.send(frame)
+    except UnimicError as error:  # where one frame ends is lost, and with it all that follow
+        faults.append(error)
     link.close()
 
 
 def _over_socket(server: str, source: IO[bytes], sink: IO[bytes]) -> None:
-    parts = urlsplit(server)
-    if not parts.hostname or not parts.port:
-        raise ConfigError(f"{server!r} names no host and port", "write it like tcp://host:8401")
-    with socket.create_connection((parts.hostname, parts.port), _CONNECT_S) as plain:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.settimeout(None)
-        link = plain
-        if parts.scheme == "tls":
-            context = ssl.create_default_context()
-            link = context.wrap_socket(plain, server_hostname=parts.hostname)
+    with _connected(server) as link:
         _in_background(lambda: _bytes_up(source, link))
         while chunk := link.recv(_CHUNK):
             sink.write(chunk)
             sink.flush()
+
+
+def _connected(server: str) -> socket.socket:
+    """A socket to a tcp or tls address, which is whoever calls this one's to close."""
+    parts = _parts(server)
+    if not parts.hostname or not parts.port:
+        raise ConfigError(f"{server!r} names no host and port", _LIKE_THIS)
+    link = socket.create_connection((parts.hostname, parts.port), _CONNECT_S)
+    try:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if parts.scheme == "tls":
+            context = ssl.create_default_context()
+            link = context.wrap_socket(link, server_hostname=parts.hostname)
+        link.settimeout(None)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _parts(server: str) -> SplitResult:
+    try:
+        parts = urlsplit(server)
+        _ = parts.port  # read here: it is checked when it is asked for
+    except ValueError as error:
+        raise ConfigError(f"{server!r} is no address: {error}", _LIKE_THIS) from error
+    return parts
 
 
 def _bytes_up(source: IO[bytes], link: socket.socket) -> None:

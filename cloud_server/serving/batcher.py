@@ -254,7 +254,7 @@ class Batcher(Generic[JobT, ResultT]):
         ticket = min(self._heads(self._resting), key=self._rank, default=None)
         if ticket is None or (run is not None and self._rank_of_run(run) <= self._rank(ticket)):
             return run
-        if len(self._resting) < MOST_RUNS - 1:
+        if len(self._resting) < MOST_RUNS:
             return ticket
         lost = next((each for each in self._resting if each.lost), None)
         if lost is None:

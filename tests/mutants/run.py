@@ -149,7 +149,17 @@ def _try(mutant: Mutant, covering: CoveringTests, copy: Path) -> Verdict:
 
 def _pass(tests: Sequence[str], copy: Path, patience: float) -> bool:
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", *FAST, *HANGS, "-x", "--no-header", "--tb=no", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *FAST,
+        *HANGS,
+        "-x",
+        "--no-header",
+        "--tb=no",
+        *tests,
+    ]
     try:
         done = subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, timeout=patience, check=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_server.links.connections import ListeningSocket
 from cloud_server.links.unix_socket import UnixSocket
 from shared_protocol.errors import ConfigError
 
@@ -72,3 +74,47 @@ def test_a_place_that_cannot_be_is_told_with_its_remedy(
     with pytest.raises(ConfigError, match=complaint) as caught:
         UnixSocket(tmp_path / name, 1)
     assert caught.value.remedy
+
+
+def test_it_is_called_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = UnixSocket(Path("a.sock"), 1)
+    assert made.url == f"unix:{tmp_path}/a.sock"
+    made.remove()
+    made.remove()
+
+
+def test_a_socket_that_does_not_refuse_may_be_alive_and_stays(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(tmp_path / "a.sock"))
+        with pytest.raises(ConfigError, match="another server listens"):
+            UnixSocket(tmp_path / "a.sock", 1)
+    assert (tmp_path / "a.sock").exists()
+
+
+def denied(*_: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("step", ["lstat", "unlink", "bind"])
+def test_what_the_system_denies_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "a.sock"))
+    if step == "bind":
+        monkeypatch.setattr(ListeningSocket, "bind", denied)
+    else:
+        monkeypatch.setattr(Path, step, denied)
+    umask = os.umask(0o022)
+    with pytest.raises(ConfigError, match=r"a\.sock: Permission denied") as caught:
+        UnixSocket(tmp_path / "a.sock", 1)
+    assert os.umask(umask) == 0o022
+    assert caught.value.remedy == f"see that you may write into {tmp_path}"
+
+
+def test_a_place_below_a_file_is_told_with_the_flag(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="Not a directory") as caught:
+        UnixSocket(tmp_path / "file" / "a.sock", 1)
+    assert caught.value.remedy == "name another file with --unix"

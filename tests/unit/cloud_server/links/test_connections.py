@@ -80,3 +80,45 @@ def test_the_numbers_follow_from_the_limit_of_files(monkeypatch):
     assert (few._most, few._most_of_one) == (144, 108)
     chosen = Connections.of(Settings(max_connections=50, max_per_address=7))
     assert (chosen._most, chosen._most_of_one) == (50, 7)
+
+
+def test_when_all_are_taken_by_work_nobody_is_closed_until_one_waits_again():
+    every = Connections(2, 2)
+    first, second = Transport(), Transport()
+    for each in (first, second):
+        assert every.admit(each, "a")
+        every.working(each)
+    assert not every.admit(Transport(), "b")
+    assert len(every) == 2
+    every.waiting(second)
+    assert every.admit(Transport(), "b")
+    assert (first.aborted, second.aborted, len(every)) == (False, True, 2)
+
+
+def test_an_address_that_is_gone_is_not_counted_among_those_with_most():
+    every = Connections(2, 2)
+    gone, one, two = (Transport() for _ in range(3))
+    every.admit(gone, "a")
+    every.gone(gone)
+    every.waiting(gone)
+    every.working(gone)
+    assert every.admit(one, "b")
+    assert every.admit(two, "c")
+    assert every.admit(Transport(), "d")
+    assert [each.aborted for each in (one, two)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("files", "most", "of_one"),
+    [(0, 8, 6), (120, 8, 6), (121, 9, 6), (4207, 4095, 3071), (4208, 4096, 3072),
+     (10**6, 4096, 3072), (None, 4096, 3072)],
+)  # fmt: skip
+def test_files_bound_the_number_between_few_and_many(monkeypatch, files, most, of_one):
+    import resource
+
+    limit = resource.RLIM_INFINITY if files is None else files
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, resource.RLIM_INFINITY))
+    found = Connections.of(Settings())
+    assert (found._most, found._most_of_one) == (most, of_one)
+    alone = Connections.of(Settings(max_connections=1))
+    assert (alone._most, alone._most_of_one) == (1, 1)

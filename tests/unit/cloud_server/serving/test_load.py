@@ -1,5 +1,6 @@
 """Loading and warming, with a tiny backbone and a bundle that has no files."""
 
+import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -294,3 +295,49 @@ def test_a_bundle_with_a_neck_and_no_transformer_names_labels_and_nothing_else(
     work = PictureWork("t2i", np.array([5, 6]), steps=2)
     with pytest.raises(InvalidInputError, match="no transformer"):
         model.engine.run([work])
+
+
+def test_a_cpu_is_described_with_its_threads_which_are_as_the_settings_say(
+    tiny_settings, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert load_model(replace(tiny_settings, threads=3)).device == "cpu, 7 threads"
+    assert told == [3]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a card at {device}")
+    assert loading._describe("cuda:1") == "cuda:1, a card at cuda:1"
+
+
+def test_weights_that_answer_from_features_need_a_neck_into_them(monkeypatch):
+    made = []
+    feature_answers = SimpleNamespace(answers_from_features=lambda *parts: made.append(parts) or 5)
+    name = "cloud_server.generation.feature_answers"
+    monkeypatch.setitem(sys.modules, name, feature_answers)
+    kind = registry.kind_of(WEIGHTS)
+
+    def load(*parts):
+        return replace(kind.load(*parts), answers_from_tokens=False)
+
+    monkeypatch.setattr(loading, "kind_of", lambda path: replace(kind, load=load))
+    assert isinstance(load_engine(BUNDLE, WEIGHTS, "cpu", 1), loading.PicturesOnly)
+    neck = object()
+    assert load_engine(BUNDLE, WEIGHTS, "cpu", 1, neck=neck) == 5
+    ((_, bundle, path, backbone, given),) = made
+    assert (bundle, path, given) == (BUNDLE, WEIGHTS, neck)
+    assert isinstance(backbone, ShowoBackbone)
+
+
+@pytest.mark.parametrize(
+    ("care", "rounds", "settled", "tries"),
+    [
+        (loading.Care(), 3, 4, 1),
+        (loading.Care("off", "off", 2), 0, 0, 2),
+        (loading.Care("5", "8"), 5, 8, 1),
+    ],
+)
+def test_what_is_done_about_pictures_is_as_the_settings_say(care, rounds, settled, tries):
+    policy = replace(REFERENCE, settle_passes=4)
+    assert care.rounds(3) == rounds
+    assert care.settled(policy) == replace(policy, settle_passes=settled)
+    assert care.best_of == tries
