@@ -36,6 +36,7 @@ from cloud_server.training.benchmark.rows import (
     t2i_rows,
     tokenizer_rows,
     vqa_rows,
+    wholeness_rows,
 )
 from cloud_server.training.benchmark.smears import (
     THRESHOLD,
@@ -43,7 +44,8 @@ from cloud_server.training.benchmark.smears import (
     probabilities,
     smeared,
 )
-from cloud_server.training.benchmark.verdicts import Evaluation, evaluate
+from cloud_server.training.benchmark.verdicts import Evaluation, evaluate, load_rgb
+from cloud_server.training.benchmark.wholeness import share_off
 from cloud_server.training.recipes.entropy.sequences import Picture, Pool, Sampler
 from cloud_server.training.scenes.render import Renderer
 from cloud_server.training.scenes.world import Scene, World
@@ -103,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [
         *system_rows(evaluation),
         *smears_found(args, bundle, evaluation),
+        *wholeness_found(args, evaluation),
         *model_rows(args, bundle, evaluation),
     ]
     header = facts(args, bundle, evaluation, judge)
@@ -150,6 +153,19 @@ def smears_found(args: argparse.Namespace, bundle: Bundle, evaluation: Evaluatio
         codes = np.array(verdict.record.tokens, dtype=np.int64)
         counts.append(int(smeared(probabilities(reader, codes, prompt)).sum()))
     return smear_rows(counts)
+
+
+def wholeness_found(args: argparse.Namespace, evaluation: Evaluation) -> list[Row]:
+    """How far the objects that were asked for, and are there, look like their sprites."""
+    renderer = Renderer(World.load(args.world), args.cache)
+    offs = []
+    for verdict in evaluation.of("t2i")[: SMOKE if args.smoke else None]:
+        truth, seen = verdict.case.truth, {sighting.name for sighting in verdict.seen}
+        names = [name for name in truth["asked"] if name in seen]
+        if names and verdict.record.picture:
+            picture = load_rgb(args.records / verdict.record.picture)
+            offs += [share_off(picture, name, truth["background"], renderer) for name in names]
+    return wholeness_rows(offs)
 
 
 def model_rows(args: argparse.Namespace, bundle: Bundle, evaluation: Evaluation) -> list[Row]:

@@ -17,6 +17,7 @@ from PIL import Image
 from cloud_server.training.benchmark.entropy_report import STREAMS, measure, static_costs
 from cloud_server.training.benchmark.smears import MANY
 from cloud_server.training.benchmark.verdicts import Evaluation, Verdict
+from cloud_server.training.benchmark.wholeness import MOST_OFF
 from cloud_server.training.recipes.entropy.sequences import Picture, Sampler
 from cloud_server.training.recipes.image_tokenizer.scores import psnr, reconstruct
 from cloud_server.training.scenes.render import Renderer
@@ -189,6 +190,12 @@ def smear_rows(counts: Sequence[int]) -> list[Row]:
     rows = mean_row(name, "tokens that look out of place, a picture", counts, "tokens")
     many = (count >= MANY for count in counts)
     return rows + share_row(name, f"pictures with {MANY} or more such tokens", many)
+
+
+def wholeness_rows(offs: Sequence[float]) -> list[Row]:
+    """How many objects are drawn whole; `offs` holds `wholeness.share_off` of each."""
+    name = f"objects drawn whole: at most {MOST_OFF:.0%} of their area off"
+    return share_row("text to image", name, (off <= MOST_OFF for off in offs))
 
 
 def speed_rows(evaluation: Evaluation) -> list[Row]:

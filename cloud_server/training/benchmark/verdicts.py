@@ -112,12 +112,16 @@ def judge_record(case: Case, record: CaseRecord, out: Path, judge: Judge) -> Ver
         return Verdict(case, record, kind, {"answer": right and not record.error})
     if record.error or not record.picture:
         return Verdict(case, record, kind, dict.fromkeys(FAILED[case.task], False))
-    with Image.open(out / record.picture) as opened:
-        picture = np.asarray(opened.convert("RGB"))
-    look = _Look(case, record, judge, *judge.look(picture))
+    look = _Look(case, record, judge, *judge.look(load_rgb(out / record.picture)))
     task = {"t2i": _t2i, "inpaint": _inpaint, "outpaint": _outpaint}[case.task]
     checks, place = task(look)
     return Verdict(case, record, kind, checks, tuple(look.seen), place)
+
+
+def load_rgb(path: Path) -> np.ndarray:
+    """The pixels of a picture file, (H, W, 3) uint8."""
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 @dataclass(frozen=True, eq=False)

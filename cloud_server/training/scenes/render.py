@@ -82,13 +82,18 @@ class Renderer:
         """
         canvas = background_pixels(scene.background, scene.width, scene.height).copy()
         for thing in scene.objects:
-            premultiplied, keep = self._layer(thing.name, thing.size)
+            premultiplied, keep = self.layer(thing.name, thing.size)
             rows = slice(thing.y, thing.y + thing.size)
             columns = slice(thing.x, thing.x + thing.size)
             canvas[rows, columns] = canvas[rows, columns] * keep + premultiplied
         return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
-    def _layer(self, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    def layer(self, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """A sprite as `sprite_layer` gives it, in a box of `size` pixels a side.
+
+        Raises:
+            KeyError: an object that the world does not have.
+        """
         key = (name, size)
         if key not in self._layers:
             self._layers[key] = sprite_layer(self._picture(name), size)
