@@ -30,6 +30,7 @@ RECIPES = {
         "the backbone's own drawings that pass a check, to train it on",
     ),
     "backbone": (".recipes.backbone.recipe", "the unified transformer"),
+    "average": (".recipes.backbone.averaging", "the mean of two exports of the transformer"),
     "entropy": (".recipes.entropy.recipe", "the entropy models, exact after training"),
     "one-or-three": (
         ".recipes.entropy.one_or_three",

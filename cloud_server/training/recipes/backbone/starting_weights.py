@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cloud_server.generation.backbone.checkpoint import BackboneCard, load_builtin_backbone
+from torch import Tensor
+
+from cloud_server.generation.backbone.checkpoint import (
+    BackboneCard,
+    LoadedBackbone,
+    load_builtin_backbone,
+)
 from cloud_server.training.recipes.backbone.network import TrainedBackbone
 from shared_protocol.errors import ConfigError
 
@@ -33,8 +39,13 @@ def start_from(net: TrainedBackbone, card: BackboneCard, path: Path) -> None:
             f"the weights at {path} are {loaded.card}, the recipe asks for {card}",
             "start from weights of the recipe's shape, or change [network] in --config",
         )
+    net.take_over(plain_state(loaded))
+
+
+def plain_state(loaded: LoadedBackbone) -> dict[str, Tensor]:
+    """The tensors of an export under the names that they are stored by."""
     state = {name: tensor.detach() for name, tensor in loaded.backbone.phi.state_dict().items()}
     if loaded.backbone.stem is not None:
         stem = loaded.backbone.stem.state_dict()
         state |= {f"stem.{name}": tensor.detach() for name, tensor in stem.items()}
-    net.take_over(state)
+    return state
