@@ -5,6 +5,7 @@ only. A mutant that no test notices has survived: it is printed, with its change
 Each runs in a copy of the project, so that the work tree stays as it is::
 
     python tests/mutants/run.py --count 300 --seed 1 --out mutants.json
+    python tests/mutants/run.py --again mutants.json --seconds 300   # survivors, on more tests
 """
 
 from __future__ import annotations
@@ -60,16 +61,20 @@ def main() -> int:
     if not (cover / "times.xml").exists():
         _cover(cover)
     covering = CoveringTests.read(cover / "coverage", cover / "times.xml", ROOT)
-    mutants = draw(ROOT, files(), args.count, args.seed)
+    earlier = _read(args.again) if args.again else []
+    known = {verdict.mutant: verdict for verdict in earlier if verdict.killed}
+    mutants = [v.mutant for v in earlier] or draw(ROOT, files(), args.count, args.seed)
     copies: Queue[Path] = Queue()
     for number in range(args.jobs):
         copies.put(_copy(cover / f"copy_{number}"))
     began = time.monotonic()
 
     def verdict(mutant: Mutant) -> Verdict:
+        if mutant in known:
+            return known[mutant]
         copy = copies.get()
         try:
-            found = _try(mutant, covering, copy)
+            found = _try(mutant, covering, copy, args.seconds)
         finally:
             copies.put(copy)
         print(f"{found.outcome:9} {mutant.path}:{mutant.line} {mutant.operator}", flush=True)
@@ -95,6 +100,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="by which they are drawn [1]")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at once [the cores]")
     parser.add_argument("--coverage", type=Path, help="folder that keeps the run with coverage")
+    parser.add_argument(
+        "--seconds", type=float, default=TEST_SECONDS, help="of tests for each [%(default)g]"
+    )
+    parser.add_argument("--again", type=Path, help="an --out of before: try its survivors again")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--at-least", type=float, default=0.0, help="exit with 1 below this share")
     return parser.parse_args()
@@ -130,12 +139,17 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def _try(mutant: Mutant, covering: CoveringTests, copy: Path) -> Verdict:
+def _read(file: Path) -> list[Verdict]:
+    rows = json.loads(file.read_text(encoding="utf-8"))["mutants"]
+    return [Verdict(**{**row, "mutant": Mutant(**row["mutant"])}) for row in rows]
+
+
+def _try(mutant: Mutant, covering: CoveringTests, copy: Path, seconds: float) -> Verdict:
     source = (ROOT / mutant.path).read_text(encoding="utf-8")
     changed = mutant.changed(source)
     lines = difflib.unified_diff(source.splitlines(), changed.splitlines(), lineterm="", n=0)
     change = "\n".join(list(lines)[3:])
-    tests = covering.within(covering.of_line(mutant.path, mutant.line), TEST_SECONDS)
+    tests = covering.within(covering.of_line(mutant.path, mutant.line), seconds)
     if not tests:
         return Verdict(mutant, "never run", 0, change)
     usual = 30 + sum(covering.seconds.get(test, 0.0) for test in tests)

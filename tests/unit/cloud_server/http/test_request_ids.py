@@ -15,6 +15,7 @@ from serving_fakes import (
     serving,
 )
 
+from cloud_server.http.app import FaultBoundary
 from shared_protocol.errors import InternalError, error_from_wire, error_to_wire
 
 pytestmark = pytest.mark.anyio
@@ -103,3 +104,22 @@ def test_an_edge_reads_the_name_and_makes_it_safe_to_show():
     hostile = error_from_wire({"code": "internal", "message": "x", "request_id": "\x1b[31m" * 99})
     assert "\x1b" not in hostile.request_id
     assert len(hostile.request_id) <= 128
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_fault_is_answered_unless_a_reply_has_begun(begun):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def app(scope, receive, send):
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("a fault of the program")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    await FaultBoundary(app)(scope, None, send)
+    starts = [message["status"] for message in sent if message["type"] == "http.response.start"]
+    assert starts == ([200] if begun else [500])
+    assert len(sent) == (1 if begun else 2)

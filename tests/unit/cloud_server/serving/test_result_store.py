@@ -1,5 +1,6 @@
 """Results on disk: there after a restart, bounded, and nobody else's to read."""
 
+import sqlite3
 import stat
 
 import numpy as np
@@ -88,6 +89,24 @@ async def test_a_file_that_is_no_store_is_named_with_a_remedy(tmp_path):
     (tmp_path / "r" / FILE).write_bytes(b"no database" * 100)
     with pytest.raises(ConfigError, match="cannot keep results"):
         store(tmp_path / "r")
+
+
+async def test_the_folders_above_are_made_and_are_the_users_alone(tmp_path):
+    kept = store(tmp_path / "a" / "b" / "r")
+    assert stat.S_IMODE((tmp_path / "a" / "b" / "r").stat().st_mode) == 0o700
+    kept.put(key("one"), ANSWER)
+    assert (await kept.get(key("one"))).finished
+    await kept.close()
+
+
+async def test_the_very_first_failure_of_a_disk_is_told(tmp_path, caplog):
+    kept = store(tmp_path / "r")
+    with sqlite3.connect(tmp_path / "r" / FILE) as other:
+        other.execute("drop table results")
+    assert await kept.get(key("one")) is None
+    assert await kept.get(key("two")) is None
+    assert caplog.text.count("results are not kept on disk") == 1
+    await kept.close()
 
 
 async def test_a_disk_that_fails_costs_no_request(tmp_path, caplog):

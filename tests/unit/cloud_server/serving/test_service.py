@@ -368,5 +368,11 @@ async def test_any_queue_may_stand_in_front_of_the_model():
     _, targets = a_request(seed=3).known(BUNDLE.grid)
     response = decode_response(data, a_request(seed=3), BUNDLE).value
     assert response.image.codes[targets].tolist() == [(n + 3) % 64 for n in range(16)]
+    service.stop_now()
     await service.close(0.0)
-    assert queues[0].calls == ["start", "check_room", ("submit", Task.T2I), "refuse", "close"]
+    asked = ["start", "check_room", ("submit", Task.T2I), "stop_now", "refuse", "close"]
+    assert queues[0].calls == asked
+
+
+def test_a_service_that_has_not_begun_can_be_stopped_at_once():
+    Service(SETTINGS, fake_model, ImmediateQueue).stop_now()

@@ -119,8 +119,8 @@ def test_a_message_cut_at_any_byte_is_truncated() -> None:
 
 
 def test_bytes_after_a_message_are_refused() -> None:
-    with pytest.raises(TrailingBytesError):
-        unpack(pack(frame()) + b"\0")
+    with pytest.raises(TrailingBytesError, match=r"^3 bytes follow the message"):
+        unpack(pack(frame()) + b"\0\0\0")
 
 
 def test_a_stream_of_messages_can_be_cut_as_bytes_trickle_in() -> None:
@@ -184,6 +184,11 @@ def test_a_coder_of_a_part_that_is_not_there_is_refused() -> None:
     only = frame(task=Task.T2I, scenario=None, parameters={}, parts={Part.TEXT: b"abcdefgh"})
     with pytest.raises(BadMessageError, match="does not have"):
         unpack(with_body(lambda body: body.__setitem__(2, body[2] | 1 << 2), only))
+
+
+def test_an_error_names_the_length_of_the_whole_message() -> None:
+    with pytest.raises(LimitError, match="a message of 4100 bytes is over the limit of 4096"):
+        frame_length(bytes.fromhex("c8100055"), Limits(frame_bytes=4_096))
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_a_message_cut_at_any_byte_is_truncated(data: bytes, decode: Decoder) ->
 
 @each_message
 def test_bytes_after_a_message_are_refused(data: bytes, decode: Decoder) -> None:
-    with pytest.raises(TrailingBytesError):
-        decode(data + b"\0")
+    with pytest.raises(TrailingBytesError, match=r"^3 bytes follow the message"):
+        decode(data + b"\0\0\0")
 
 
 @each_message

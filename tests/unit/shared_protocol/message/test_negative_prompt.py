@@ -73,6 +73,17 @@ def test_ids_of_another_vocabulary_and_too_many_of_them_are_refused() -> None:
             encode_turn(request, state, BUNDLE)
 
 
+def test_one_id_more_than_a_prompt_may_have_is_one_too_many() -> None:
+    longest = text(*([5] * BUNDLE.max_text_tokens))
+    frame = unpack(encode_request(replace(REQUESTS["t2i"], negative=longest), BUNDLE).data)
+    assert decode_request(pack(frame), BUNDLE).value.negative == longest
+    longer = (*longest.ids.tolist(), 5)
+    broken = replace(frame, parameters={**frame.parameters, int(Parameter.NEGATIVE): longer})
+    wanted = f"not a list of 1 to {BUNDLE.max_text_tokens} text ids"
+    with pytest.raises(BadMessageError, match=wanted):
+        decode_request(pack(broken), BUNDLE)
+
+
 @pytest.mark.parametrize("value", [5, (), (1 << 20,), tuple([3] * 200), tuple([3] * 600)])
 def test_a_malformed_one_is_refused(value: object) -> None:
     frame = unpack(encode_request(REQUESTS["t2i"], BUNDLE).data)

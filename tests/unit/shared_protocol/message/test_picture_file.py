@@ -152,8 +152,8 @@ def test_any_damage_gives_a_typed_error(data: bytes, draw: st.DataObject) -> Non
 
 @each_file
 def test_bytes_after_a_file_are_refused(data: bytes) -> None:
-    with pytest.raises(TrailingBytesError):
-        read_picture(data + b"\0", BUNDLE)
+    with pytest.raises(TrailingBytesError, match=r"^3 bytes follow the file"):
+        read_picture(data + b"\0\0\0", BUNDLE)
 
 
 def test_other_bytes_and_other_versions_are_told_apart() -> None:
