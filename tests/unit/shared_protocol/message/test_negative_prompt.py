@@ -73,10 +73,11 @@ def test_ids_of_another_vocabulary_and_too_many_of_them_are_refused() -> None:
             encode_turn(request, state, BUNDLE)
 
 
-def test_one_id_more_than_a_prompt_may_have_is_one_too_many() -> None:
-    longest = text(*([5] * BUNDLE.max_text_tokens))
-    frame = unpack(encode_request(replace(REQUESTS["t2i"], negative=longest), BUNDLE).data)
-    assert decode_request(pack(frame), BUNDLE).value.negative == longest
+def test_it_has_one_id_to_as_many_as_a_prompt_may_have() -> None:
+    shortest, longest = text(5), text(*([5] * BUNDLE.max_text_tokens))
+    for negative in (shortest, longest):
+        frame = unpack(encode_request(replace(REQUESTS["t2i"], negative=negative), BUNDLE).data)
+        assert decode_request(pack(frame), BUNDLE).value.negative == negative
     longer = (*longest.ids.tolist(), 5)
     broken = replace(frame, parameters={**frame.parameters, int(Parameter.NEGATIVE): longer})
     wanted = f"not a list of 1 to {BUNDLE.max_text_tokens} text ids"
